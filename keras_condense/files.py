@@ -1,0 +1,101 @@
+"""Files that are either whole or untouched: a write goes to a neighbour first and is then renamed."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
+__all__ = ["check_writable", "replacing", "write_bytes", "write_text"]
+
+
+def check_writable(path: str | os.PathLike) -> pathlib.Path:
+    """Raise before any work is done if a file could not be written at `path`.
+
+    Args:
+        path: the file to be written; its folder is not made here.
+
+    Returns:
+        The path as a `pathlib.Path`.
+
+    Raises:
+        ValueError: the folder is missing, is no folder or takes no files, or `path` is a folder.
+
+    Example:
+        >>> check_writable("/no/such/folder/model.tflite")
+        Traceback (most recent call last):
+        ...
+        ValueError: `path` (='/no/such/folder/model.tflite') must lie in an existing folder...
+    """
+    path = pathlib.Path(path)
+    folder = path.parent
+    if path.is_dir():
+        raise ValueError(f"`path` (={str(path)!r}) must name a file, not a folder. Add a file name to it.")
+    if not folder.is_dir():
+        raise ValueError(
+            f"`path` (={str(path)!r}) must lie in an existing folder, and {str(folder)!r} is none. Make it first."
+        )
+    try:
+        # access(2) says yes to root even on a read-only mount: only a real file tells
+        handle, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    except OSError as error:
+        raise ValueError(
+            f"`path` (={str(path)!r}) must lie in a folder that takes new files, and {str(folder)!r} does not "
+            f"({error.strerror}). Choose another folder or change its permissions."
+        ) from error
+    os.close(handle)
+    os.unlink(probe)
+    return path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yield a temporary neighbour of `path` to write to; rename it onto `path` when the block succeeds.
+
+    When the block raises, the neighbour is removed and what stood at `path` stays. The neighbour keeps `path`'s
+    suffix, since Keras chooses a file format by it.
+
+    Args:
+        path: the file to make or replace.
+
+    Yields:
+        The neighbour's path.
+
+    Raises:
+        ValueError: as `check_writable`.
+        OSError: the block's or the rename's own, for instance a full disk.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(pathlib.Path(folder, "a.txt")) as temporary:
+        ...         _ = temporary.write_text("whole")
+        ...     sorted(entry.name for entry in pathlib.Path(folder).iterdir())
+        ['a.txt']
+    """
+    path = check_writable(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = pathlib.Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # the rename must not reach the disk before the bytes
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all (see `replacing`)."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all (see `replacing`)."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,76 @@
+"""Checks of arguments. Every message says what came, what was expected, and how to mend it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["check_choice", "check_divisible", "check_fraction", "check_positive_integer"]
+
+
+def check_positive_integer(name: str, value: Any, mend: str) -> int:
+    """Return `value` if it is an integer above zero.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller gave.
+        mend: a sentence that says how to mend it.
+
+    Returns:
+        `value` as an int.
+
+    Raises:
+        ValueError: for anything else, `True` and `2.0` included.
+
+    Example:
+        >>> check_positive_integer("groups", 4, "Use 4.")
+        4
+        >>> check_positive_integer("groups", 0, "Use 4.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `groups` (=0) must be a positive integer. Use 4.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+        raise ValueError(f"`{name}` (={value!r}) must be a positive integer. {mend}")
+    return value.__index__()
+
+
+def check_divisible(name: str, value: int, divisor_name: str, divisor: int, mend: str) -> None:
+    """Raise ValueError unless `divisor` divides `value`.
+
+    Example:
+        >>> check_divisible("in_channels", 30, "condense_factor", 4, "Give the layer 28 or 32 inputs.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `in_channels` (=30) must be divisible by `condense_factor` (=4). Give the layer 28 or 32 inputs.
+    """
+    if value % divisor:
+        raise ValueError(f"`{name}` (={value}) must be divisible by `{divisor_name}` (={divisor}). {mend}")
+
+
+def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False) -> float:
+    """Return `value` as a float if it lies in [0, 1] (in [0, 1) with `below_one`).
+
+    Example:
+        >>> check_fraction("dropout_rate", 1.5, "Use 0.1.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `dropout_rate` (=1.5) must be a number in [0, 1]. Use 0.1.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (0 <= value <= 1) or (below_one and value == 1):
+        raise ValueError(f"`{name}` (={value!r}) must be a number in [0, 1{')' if below_one else ']'}. {mend}")
+    return float(value)
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") -> Any:
+    """Return `value` if it is one of `choices`.
+
+    Example:
+        >>> check_choice("quantize", "int4", (None, "int8"), "Leave it out for float32.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `quantize` (='int4') must be one of None, 'int8'. Leave it out for float32.
+    """
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, choices))}. {mend}".rstrip())
+    return value

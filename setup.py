@@ -1,0 +1,43 @@
+"""Packaging of keras_condense; pyproject.toml holds the settings of the development tools."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+
+TENSORFLOW = ["tensorflow>=2.18"]
+LITERT = ["ai-edge-litert>=1.2"]
+TFDS = ["tensorflow-datasets>=4.9", "importlib_resources"]  # tfds imports the latter without declaring it
+PLOT = ["matplotlib>=3.8", "pandas>=2.1"]
+
+setup(
+    name="keras-condense",
+    version="0.1.0",
+    description="Keras networks that prune themselves while they train, and run fast on phones",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["keras_condense", "keras_condense.*"]),
+    python_requires=">=3.10",
+    install_requires=["keras>=3.10", "numpy>=1.26", "rich>=13", "scikit-learn>=1.3"],
+    extras_require={
+        "tensorflow": TENSORFLOW,
+        "tflite": TENSORFLOW + LITERT,
+        "tfds": TFDS,
+        "tflite-runtime": ["tflite-runtime>=2.14; python_version<'3.12'", "numpy<2"],
+        "tfmot": ["tensorflow-model-optimization>=0.8", "tf_keras"],
+        "plot": PLOT,
+        "test": TENSORFLOW + LITERT + TFDS + PLOT + ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
