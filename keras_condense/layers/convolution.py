@@ -1,0 +1,330 @@
+"""Grouped convolutions: with fixed, contiguous groups, and with groups that learn which inputs they need."""
+
+import keras
+from keras import activations, constraints, initializers, ops, regularizers
+
+from keras_condense import condensing
+from keras_condense.layers.grouped_convolution import grouped_convolution
+from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.validation import check_choice, check_divisible, check_positive_integer
+
+__all__ = ["GroupConv2D", "LearnedGroupConv2D"]
+
+
+def _pair(name: str, value) -> tuple[int, int]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    mend = "Give one integer, or two: height and width."
+    if len(values) != 2:
+        raise ValueError(f"`{name}` (={value!r}) must be one or two positive integers. {mend}")
+    return tuple(check_positive_integer(name, v, mend) for v in values)
+
+
+class _Convolution2D(keras.layers.Layer):
+    """What the convolutions below share: arguments, shapes, bias and activation; channels last."""
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1),
+        groups=1,
+        activation=None,
+        use_bias=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        trainable=True,
+        dtype=None,
+        name=None,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
+        self.filters = check_positive_integer("filters", filters, "Give the number of output channels.")
+        self.kernel_size = _pair("kernel_size", kernel_size)
+        self.strides = _pair("strides", strides)
+        self.padding = check_choice("padding", str(padding).lower(), ("valid", "same"), "Pad by hand for others.")
+        self.data_format = check_choice(
+            "data_format",
+            data_format or keras.config.image_data_format(),
+            ("channels_last",),
+            "Transpose channels-first images with `keras.layers.Permute((2, 3, 1))`, or call "
+            "`keras.config.set_image_data_format('channels_last')`.",
+        )
+        self.dilation_rate = _pair("dilation_rate", dilation_rate)
+        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+            raise ValueError(
+                f"`strides` (={self.strides}) and `dilation_rate` (={self.dilation_rate}) must not both be above 1. "
+                "Set one of them to 1."
+            )
+        self.groups = check_positive_integer("groups", groups, "Use 1 for an ordinary convolution.")
+        check_divisible("filters", self.filters, "groups", self.groups, "Change one of them.")
+        self.activation = activations.get(activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    def _add_kernel_and_bias(self, inputs_per_filter: int) -> None:
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(*self.kernel_size, inputs_per_filter, self.filters),
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            autocast=False,
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                autocast=False,
+            )
+
+    def _input_channels(self, input_shape) -> int:
+        if len(input_shape) != 4 or input_shape[-1] is None:
+            raise ValueError(
+                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects (batch, height, width, "
+                "channels) with the channels known. Give `keras.Input` a full `shape`."
+            )
+        return input_shape[-1]
+
+    def _convolve(self, inputs, kernel, groups: int):
+        """`inputs` convolved with `kernel` in the layer's compute dtype, plus bias and activation."""
+        kernel = ops.cast(kernel, self.compute_dtype)
+        outputs = grouped_convolution(inputs, kernel, self.strides, self.padding, self.dilation_rate, groups)
+        if self.use_bias:
+            outputs = ops.add(outputs, ops.cast(self.bias, self.compute_dtype))
+        return self.activation(outputs)
+
+    def compute_output_shape(self, input_shape):
+        sizes = []
+        for size, kernel, stride, dilation in zip(
+            input_shape[1:3], self.kernel_size, self.strides, self.dilation_rate, strict=True
+        ):
+            covered = (kernel - 1) * dilation if self.padding == "valid" else 0
+            if size is not None and size <= covered:
+                raise ValueError(
+                    f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, too small for its kernel of "
+                    f'{self.kernel_size} with dilation {self.dilation_rate}. Use larger images or `padding="same"`.'
+                )
+            sizes.append(None if size is None else -(-(size - covered) // stride))
+        return (input_shape[0], *sizes, self.filters)
+
+    def get_config(self):
+        return super().get_config() | {
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilation_rate": self.dilation_rate,
+            "groups": self.groups,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+        }
+
+
+@keras.saving.register_keras_serializable("keras_condense")
+class GroupConv2D(_Convolution2D):
+    """A 2-D convolution in contiguous groups, as `keras.layers.Conv2D(groups=...)` computes it.
+
+    On the TensorFlow backend it trains many times faster on the CPU, since it calls the backend's own op.
+
+    Args:
+        filters: number of output channels, a multiple of `groups`.
+        kernel_size: one or two ints, height and width.
+        strides: one or two ints.
+        padding: "valid" or "same".
+        data_format: None or "channels_last".
+        dilation_rate: one or two ints; not together with strides.
+        groups: number of groups, a divisor of the input's channels.
+        activation: None, a name or a function.
+        use_bias: False by default, since batch norm follows in the networks this layer is made for.
+        kernel_initializer: as in `keras.layers.Conv2D`, and so are the remaining arguments.
+        bias_initializer: for the bias.
+        kernel_regularizer: for the kernel.
+        bias_regularizer: for the bias.
+        activity_regularizer: for the outputs.
+        kernel_constraint: for the kernel.
+        bias_constraint: for the bias.
+        trainable: whether the weights are trained.
+        dtype: dtype or dtype policy.
+        name: the layer's name.
+
+    Input shape:
+        (batch, height, width, channels).
+
+    Output shape:
+        (batch, new height, new width, filters).
+
+    Raises:
+        ValueError: an argument out of range; channels that `groups` does not divide; `channels_first`.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = GroupConv2D(8, 3, padding="same", groups=4)
+        >>> tuple(layer(np.ones((2, 5, 5, 16), "float32")).shape), tuple(layer.kernel.shape)
+        ((2, 5, 5, 8), (3, 3, 4, 8))
+    """
+
+    def build(self, input_shape):
+        channels = self._input_channels(input_shape)
+        check_divisible("in_channels", channels, "groups", self.groups, f"Change one of them in layer {self.name!r}.")
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+        self._add_kernel_and_bias(channels // self.groups)
+
+    def call(self, inputs):
+        return self._convolve(inputs, self.kernel, self.groups)
+
+
+@keras.saving.register_keras_serializable("keras_condense")
+class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
+    """A 2-D convolution whose groups of filters learn which inputs they need (CondenseNet, section 3.1).
+
+    It begins dense. At each of C - 1 stages every group loses the in / C inputs that matter least to it; at the last
+    each group reads in / C inputs, and `keras_condense.condense` turns the layer into an index and a group
+    convolution. `keras_condense.callbacks.CondenseSchedule` moves the stages on while a model is fitted; nothing is
+    pruned in `call`.
+
+    Filter f belongs to group f mod `groups`. The weights are `kernel` (height, width, inputs, filters), `mask`
+    (groups, inputs) and, if asked for, `bias` (filters).
+
+    Args:
+        filters: number of output channels, a multiple of `groups`.
+        kernel_size: one or two ints, height and width.
+        strides: one or two ints.
+        padding: "valid" or "same".
+        data_format: None or "channels_last".
+        dilation_rate: one or two ints; not together with strides.
+        groups: G, the number of groups.
+        condense_factor: C, a divisor of the input's channels; one connection in C is left at the end.
+        group_lasso: weight of the group lasso (`condensing.group_lasso`), added to the training loss until the last
+            stage is reached.
+        activation: None, a name or a function.
+        use_bias: False by default, as in the paper.
+        kernel_initializer: as in `keras.layers.Conv2D`, and so are the remaining arguments.
+        bias_initializer: for the bias.
+        kernel_regularizer: for the kernel.
+        bias_regularizer: for the bias.
+        activity_regularizer: for the outputs.
+        kernel_constraint: for the kernel.
+        bias_constraint: for the bias.
+        trainable: whether the weights are trained.
+        dtype: dtype or dtype policy.
+        name: the layer's name.
+
+    Input shape:
+        (batch, height, width, channels).
+
+    Output shape:
+        (batch, new height, new width, filters).
+
+    Raises:
+        ValueError: an argument out of range; channels that `condense_factor` does not divide; `channels_first`.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = LearnedGroupConv2D(8, 1, groups=2, condense_factor=4)
+        >>> tuple(layer(np.ones((2, 5, 5, 16), "float32")).shape), layer.stage
+        ((2, 5, 5, 8), 0)
+        >>> layer.condense_to(3), layer.stage, int(np.sum(layer.mask))
+        (True, 3, 8)
+    """
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=(1, 1),
+        padding="valid",
+        data_format=None,
+        dilation_rate=(1, 1),
+        groups=4,
+        condense_factor=4,
+        group_lasso=0.0,
+        activation=None,
+        use_bias=False,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        trainable=True,
+        dtype=None,
+        name=None,
+    ):
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            groups=groups,
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            trainable=trainable,
+            dtype=dtype,
+            name=name,
+        )
+        self.condense_factor = check_positive_integer(
+            "condense_factor", condense_factor, "One connection in `condense_factor` is left at the end; 1 keeps all."
+        )
+        if isinstance(group_lasso, bool) or not isinstance(group_lasso, (int, float)) or not 0 <= group_lasso < 1e6:
+            raise ValueError(
+                f"`group_lasso` (={group_lasso!r}) must be a finite number, not negative. "
+                "Use 0 for none; the paper uses 1e-5 on ImageNet."
+            )
+        self.group_lasso = float(group_lasso)
+
+    def build(self, input_shape):
+        channels = self._input_channels(input_shape)
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+        self.build_mask(channels)
+        self._add_kernel_and_bias(channels)
+
+    def call(self, inputs, training=None):
+        if self.group_lasso and training:
+            self.add_loss(self.group_lasso * self.lasso())
+        return self._convolve(inputs, self.masked_kernel(), groups=1)
+
+    def lasso(self):
+        """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""
+        kernel = ops.convert_to_tensor(self.kernel)
+        groups, inputs = self.mask.shape
+        connections = groups * (inputs // self.condense_factor)  # what the last stage leaves
+        unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
+        return unfinished * condensing.group_lasso(kernel, ops.convert_to_tensor(self.mask))
+
+    def get_config(self):
+        return super().get_config() | {"condense_factor": self.condense_factor, "group_lasso": self.group_lasso}

@@ -1,0 +1,89 @@
+"""The state that learned layers share: a mask that says which inputs each group of filters still reads."""
+
+import numpy as np
+from keras import ops
+
+from keras_condense import condensing
+from keras_condense.validation import check_divisible
+
+__all__ = ["LearnedInputs"]
+
+
+class LearnedInputs:
+    """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
+
+    The layer provides `groups`, `condense_factor`, `kernel` and `add_weight`. The mask only changes in `condense_to`;
+    nothing is pruned while the layer is called.
+    """
+
+    def build_mask(self, inputs: int) -> None:
+        """Make the mask weight, all ones; to be called in `build`."""
+        mend = f"Change the width of what layer {self.name!r} reads, or its condense factor."
+        check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, mend)
+        self.mask = self.add_weight(
+            name="mask", shape=(self.groups, inputs), initializer="ones", trainable=False, autocast=False
+        )
+
+    def masked_kernel(self):
+        """The kernel as the layer uses it, in the variables' dtype: dropped inputs get neither weight nor gradient."""
+        kernel = ops.convert_to_tensor(self.kernel)
+        return kernel * condensing.mask_of_filters(ops.cast(self.mask, kernel.dtype), kernel.shape[-1])
+
+    @property
+    def stage(self) -> int:
+        """The condensing stage reached, 0 (dense) to `final_stage`."""
+        return condensing.stage_of_mask(ops.convert_to_numpy(self.mask), self.condense_factor)
+
+    @property
+    def final_stage(self) -> int:
+        """The stage at which the layer can be condensed."""
+        return condensing.final_stage(self.condense_factor)
+
+    def condense_to(self, stage: int) -> bool:
+        """Drop what is due up to `stage`, least important inputs first, and set their weights to zero.
+
+        Args:
+            stage: 0 to `final_stage`; a stage already reached changes nothing.
+
+        Returns:
+            Whether the mask changed.
+
+        Raises:
+            ValueError: a stage out of range, or NaN in the kernel.
+        """
+        if not 0 <= stage <= self.final_stage:
+            raise ValueError(
+                f"`stage` (={stage!r}) of layer {self.name!r} must lie in [0, {self.final_stage}]. "
+                f"Its condense factor is {self.condense_factor}; the last stage is one less."
+            )
+        mask, kernel = ops.convert_to_numpy(self.mask), ops.convert_to_numpy(ops.cast(self.kernel, "float32"))
+        scores = condensing.importance(kernel, self.groups)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"The kernel of layer {self.name!r} must be finite to order its inputs, and holds NaN or infinity: the "
+                "training has diverged. Lower the learning rate or go back to an earlier checkpoint."
+            )
+        new = condensing.drop_due(mask, scores, stage, self.condense_factor)
+        if np.array_equal(new, mask):
+            return False
+        self.mask.assign(new)
+        self.kernel.assign(kernel * condensing.mask_of_filters(new.astype(kernel.dtype), kernel.shape[-1]))
+        return True
+
+    def save_own_variables(self, store) -> None:
+        """Save the weights under their names, dropped ones as exact zeros whatever an optimizer did to them."""
+        store["kernel"] = self.masked_kernel()
+        store["mask"] = self.mask
+        if self.use_bias:
+            store["bias"] = self.bias
+
+    def load_own_variables(self, store) -> None:
+        """Load what `save_own_variables` saved."""
+        expected = {"kernel", "mask"} | ({"bias"} if self.use_bias else set())
+        if set(store.keys()) != expected:
+            raise ValueError(
+                f"Layer {self.name!r} expects the weights {sorted(expected)}, and the file holds "
+                f"{sorted(store.keys())}. Load a file that was saved from the same architecture."
+            )
+        for name in sorted(expected):
+            getattr(self, name).assign(store[name])
