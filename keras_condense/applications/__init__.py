@@ -1,0 +1,47 @@
+"""Constructors of whole networks, with the arguments of `keras.applications`.
+
+`preprocess_input` and `decode_predictions` stand beside each family, in `densenet` and `condensenet`.
+"""
+
+from keras_condense.applications import condensenet, densenet
+from keras_condense.applications.condensenet import (
+    CondenseNet,
+    CondenseNet50,
+    CondenseNet74,
+    CondenseNet86,
+    CondenseNet98,
+    CondenseNet110,
+    CondenseNet122,
+    CondenseNet182,
+    CondenseNetImageNet74G4,
+    CondenseNetImageNet74G8,
+)
+from keras_condense.applications.densenet import (
+    DenseNet,
+    DenseNet121,
+    DenseNet169,
+    DenseNet201,
+    DenseNet264,
+    densenet_stages,
+)
+
+__all__ = [
+    "CondenseNet",
+    "CondenseNet50",
+    "CondenseNet74",
+    "CondenseNet86",
+    "CondenseNet98",
+    "CondenseNet110",
+    "CondenseNet122",
+    "CondenseNet182",
+    "CondenseNetImageNet74G4",
+    "CondenseNetImageNet74G8",
+    "DenseNet",
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet264",
+    "condensenet",
+    "densenet",
+    "densenet_stages",
+]

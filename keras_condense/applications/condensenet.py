@@ -1,0 +1,301 @@
+"""CondenseNet (Huang et al., "CondenseNet: An Efficient DenseNet using Learned Group Convolutions").
+
+CVPR 2018, arXiv:1711.09224.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+
+import keras
+
+from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D
+from keras_condense.validation import check_divisible, check_fraction, check_positive_integer
+
+__all__ = [
+    "CondenseNet",
+    "CondenseNet50",
+    "CondenseNet74",
+    "CondenseNet86",
+    "CondenseNet98",
+    "CondenseNet110",
+    "CondenseNet122",
+    "CondenseNet182",
+    "CondenseNetImageNet74G4",
+    "CondenseNetImageNet74G8",
+    "decode_predictions",
+    "preprocess_input",
+]
+
+EPSILON, MOMENTUM = 1e-5, 0.9
+
+
+def CondenseNet(
+    stages: Sequence[int],
+    growth_rates: Sequence[int],
+    groups: int = 4,
+    condense_factor: int = 4,
+    bottleneck_factor: int = 4,
+    stem_strides: int = 2,
+    dropout_rate: float = 0.0,
+    group_lasso: float = 0.0,
+    classifier_condense_factor: int = 1,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "condensenet",
+) -> keras.Model:
+    """Build a CondenseNet as it is trained: with learned group convolutions, nothing pruned yet.
+
+    A 3x3 stem to 2*k0 channels; then in each layer of a block BN, ReLU, learned 1x1 group convolution to
+    `bottleneck_factor` * k, BN, ReLU, 3x3 group convolution to k, and the concatenation of input and output; 2x2
+    average pooling between blocks, no transition convolution (sections 3 and 4 of the paper). Every layer thus sees
+    all layers before it, and the growth rate k of each block is given by itself. Train it with
+    `keras_condense.callbacks.CondenseSchedule`, then shrink it with `keras_condense.condense`.
+
+    Kernels are drawn from N(0, sqrt(2 / (height * width * filters))), the classifier's from
+    U(-1/sqrt(in), 1/sqrt(in)), as in the authors' program.
+
+    Args:
+        stages: the number of layers of each dense block.
+        growth_rates: k of each block: the channels that each of its layers adds.
+        groups: groups of the learned 1x1 and of the 3x3 convolutions.
+        condense_factor: C; the condensed network keeps 1/C of the learned convolutions' connections.
+        bottleneck_factor: outputs of the learned 1x1 convolution are this many times k.
+        stem_strides: strides of the first convolution: 1 for images of about 32x32 pixels, 2 for ImageNet.
+        dropout_rate: share of activations dropped before each learned convolution.
+        group_lasso: weight of the group lasso in the loss (1e-5 in the paper's ImageNet training).
+        classifier_condense_factor: F; `condense` lets the classifier keep 1/F of its inputs, those of the largest
+            weights. It doesn't change this network's outputs.
+        include_top: whether the classifier is part of the model.
+        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors
+            published no weights that are at hand.
+        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
+        input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
+            (224, 224, 3), and (32, 32, 3) with `stem_strides` 1; (None, None, 3) without the classifier.
+        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: a bad argument, numbers of channels that the groups or the condense factor don't divide, or a
+            file of weights that is broken or another network's.
+
+    Example:
+        >>> model = CondenseNet((2, 2), (8, 16), stem_strides=1, input_shape=(16, 16, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+        >>> tuple(model.get_layer("block1_layer2_1_conv").kernel.shape)  # height, width, in, filters
+        (1, 1, 24, 32)
+        >>> CondenseNet((2, 2), (6, 12))
+        Traceback (most recent call last):
+        ...
+        ValueError: `growth_rates[0]` (=6) must be divisible by `groups` (=4). Use 4 or 8, ...
+    """
+    stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (14, 14, 14).")
+    growth_rates = check_positive_integers(
+        "growth_rates", growth_rates, "Give k of each block, for instance (8, 16, 32)."
+    )
+    if len(stages) != len(growth_rates):
+        raise ValueError(
+            f"`growth_rates` (of {len(growth_rates)} values) must be as long as `stages` (of {len(stages)}). "
+            "Give one growth rate for each block."
+        )
+    for argument, value in (
+        ("groups", groups),
+        ("condense_factor", condense_factor),
+        ("bottleneck_factor", bottleneck_factor),
+        ("classifier_condense_factor", classifier_condense_factor),
+    ):
+        check_positive_integer(argument, value, "The paper has 4 or 8 groups; 1 turns it off.")
+    check_positive_integer("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's.")
+    dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
+    stem_filters = 2 * growth_rates[0]
+    _check_channels(stages, growth_rates, groups, condense_factor, classifier_condense_factor if include_top else 1)
+    contract = Contract(
+        default_size=32 if stem_strides == 1 else 224,
+        # the stem makes ceil(size / strides), each pooling floor(size / 2)
+        min_size=stem_strides * (2 ** (len(stages) - 1) - 1) + 1,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+    image = contract.image()
+    x = _stem(image, stem_filters, stem_strides)
+    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
+        if block > 1:
+            x = keras.layers.AveragePooling2D(2, name=f"pool{block - 1}")(x)
+        for layer in range(1, layers + 1):
+            prefix = f"block{block}_layer{layer}"
+            new = _normalize(x, f"{prefix}_1_")
+            if dropout_rate:
+                new = keras.layers.Dropout(dropout_rate, name=f"{prefix}_1_drop")(new)
+            new = LearnedGroupConv2D(
+                bottleneck_factor * growth_rate,
+                1,
+                groups=groups,
+                condense_factor=condense_factor,
+                group_lasso=group_lasso,
+                kernel_initializer=_kernel_initializer(),
+                name=f"{prefix}_1_conv",
+            )(new)
+            new = _normalize(new, f"{prefix}_2_")
+            new = GroupConv2D(
+                growth_rate,
+                3,
+                padding="same",
+                groups=groups,
+                kernel_initializer=_kernel_initializer(),
+                name=f"{prefix}_2_conv",
+            )(new)
+            x = keras.layers.Concatenate(name=f"{prefix}_concat")([x, new])
+    return contract.model(image, _normalize(x, ""), _classifier(classifier_condense_factor))
+
+
+def _check_channels(
+    stages: tuple[int, ...], growth_rates: tuple[int, ...], groups: int, condense_factor: int, classifier_factor: int
+) -> None:
+    """Raise for the first layer whose channels can't be shared out evenly; they all follow from the arguments."""
+    for block, growth_rate in enumerate(growth_rates):
+        multiple = max(growth_rate // groups, 1) * groups
+        # then `bottleneck_factor` * k, the learned convolution's filters, is divisible as well
+        check_divisible(
+            f"growth_rates[{block}]",
+            growth_rate,
+            "groups",
+            groups,
+            f"Use {multiple} or {multiple + groups}, for the 3x3 convolutions of the block have {groups} groups.",
+        )
+    channels = 2 * growth_rates[0]
+    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
+        for layer in range(1, layers + 1):
+            check_divisible(
+                f"in_channels of block{block}_layer{layer}_1_conv",
+                channels,
+                "condense_factor",
+                condense_factor,
+                f"Make 2 * growth_rates[0] and every growth rate a multiple of {condense_factor}.",
+            )
+            channels += growth_rate
+    check_divisible(
+        "inputs of the classifier",
+        channels,
+        "classifier_condense_factor",
+        classifier_factor,
+        "Use 1 or 2, or change `stages` or `growth_rates`.",
+    )
+
+
+def _kernel_initializer() -> keras.initializers.Initializer:
+    # Keras' fan_out is height * width * filters, of a grouped kernel too: the standard deviation is sqrt(2 / fan_out)
+    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+
+
+def _classifier(condense_factor: int) -> Callable[..., keras.Layer]:
+    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), PyTorch's default, which the authors keep
+    initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+    if condense_factor == 1:
+        return functools.partial(keras.layers.Dense, kernel_initializer=initializer)
+    return functools.partial(CondenseDense, condense_factor=condense_factor, kernel_initializer=initializer)
+
+
+def _stem(image: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTensor:
+    if strides == 1:
+        padding = "same"
+    else:  # "same" would put the padding of an even image on one side only; the authors pad both
+        image, padding = keras.layers.ZeroPadding2D(1, name="stem_pad")(image), "valid"
+    return keras.layers.Conv2D(
+        filters,
+        3,
+        strides=strides,
+        padding=padding,
+        use_bias=False,
+        kernel_initializer=_kernel_initializer(),
+        name="stem_conv",
+    )(image)
+
+
+def _normalize(x: keras.KerasTensor, prefix: str) -> keras.KerasTensor:
+    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{prefix}bn")(x)
+    return keras.layers.Activation("relu", name=f"{prefix}relu")(x)
+
+
+def _named_network(
+    network: str,
+    stages: tuple[int, ...],
+    growth_rates: tuple[int, ...],
+    default_groups: int,
+    default_classes: int,
+    stem_strides: int,
+) -> Callable[..., keras.Model]:
+    default_name = network.lower()
+
+    def constructor(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = default_classes,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = default_name,
+        *,
+        groups: int = default_groups,
+        condense_factor: int = default_groups,
+        dropout_rate: float = 0.0,
+        group_lasso: float = 0.0,
+        classifier_condense_factor: int = 2,
+    ) -> keras.Model:
+        return CondenseNet(
+            stages,
+            growth_rates,
+            groups=groups,
+            condense_factor=condense_factor,
+            stem_strides=stem_strides,
+            dropout_rate=dropout_rate,
+            group_lasso=group_lasso,
+            classifier_condense_factor=classifier_condense_factor,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = network
+    constructor.__doc__ = (
+        f"Build {network}: `CondenseNet({stages}, {growth_rates})`, {default_groups} groups, condense factor "
+        f"{default_groups}, stem strides {stem_strides}; `condense` halves the classifier's inputs. "
+        "The arguments are those of `CondenseNet`."
+    )
+    return constructor
+
+
+# The paper's networks (section 4): stages, growth rates, groups and condense factor, classes, strides of the stem
+CondenseNet50 = _named_network("CondenseNet50", (8, 8, 8), (8, 16, 32), 4, 10, 1)
+CondenseNet74 = _named_network("CondenseNet74", (12, 12, 12), (8, 16, 32), 4, 10, 1)
+CondenseNet86 = _named_network("CondenseNet86", (14, 14, 14), (8, 16, 32), 4, 10, 1)
+CondenseNet98 = _named_network("CondenseNet98", (16, 16, 16), (8, 16, 32), 4, 10, 1)
+CondenseNet110 = _named_network("CondenseNet110", (18, 18, 18), (8, 16, 32), 4, 10, 1)
+CondenseNet122 = _named_network("CondenseNet122", (20, 20, 20), (8, 16, 32), 4, 10, 1)
+CondenseNet182 = _named_network("CondenseNet182", (30, 30, 30), (12, 24, 48), 4, 10, 1)
+CondenseNetImageNet74G4 = _named_network("CondenseNetImageNet74G4", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 4, 1000, 2)
+CondenseNetImageNet74G8 = _named_network("CondenseNetImageNet74G8", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, 1000, 2)

@@ -1,0 +1,330 @@
+"""The argument contract of `keras.applications`, in one place: every constructor of this package keeps it."""
+
+import dataclasses
+import os
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import h5py
+import keras
+
+from keras_condense.validation import check_choice, check_positive_integer
+
+__all__ = ["Contract", "PublishedWeights", "check_positive_integers"]
+
+WEIGHTS_SUFFIXES = (".weights.h5", ".keras", ".h5", ".hdf5")
+# what h5py, zipfile and Keras raise for a file that is broken or another model's
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+def check_positive_integers(name: str, values: Any, mend: str) -> tuple[int, ...]:
+    """Return `values` as a tuple if it is a sequence of at least one positive integer.
+
+    Args:
+        name: the argument's name, for the message.
+        values: what the caller gave.
+        mend: a sentence that says how to mend it.
+
+    Returns:
+        The integers.
+
+    Raises:
+        ValueError: no sequence, an empty one, or a value that is no positive integer.
+
+    Example:
+        >>> check_positive_integers("stages", [14, 14, 14], "Give the layers of each block.")
+        (14, 14, 14)
+        >>> check_positive_integers("stages", 14, "Give the layers of each block.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `stages` (=14) must be a sequence of positive integers. Give the layers of each block.
+    """
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or not len(values := tuple(values)):
+        raise ValueError(f"`{name}` (={values!r}) must be a sequence of positive integers. {mend}")
+    return tuple(check_positive_integer(f"{name}[{i}]", value, mend) for i, value in enumerate(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedWeights:
+    """Where a network's public ImageNet weights lie: with the classifier and without it.
+
+    Attributes:
+        folder: the URL of the files' folder.
+        top: name and MD5 sum of the file with the classifier's weights.
+        no_top: name and MD5 sum of the file without them.
+    """
+
+    folder: str
+    top: tuple[str, str]
+    no_top: tuple[str, str]
+
+    def download(self, include_top: bool) -> str:
+        """Return the local path of the file, downloaded to Keras' cache on its first use and checked."""
+        file, md5 = self.top if include_top else self.no_top
+        return keras.utils.get_file(file, f"{self.folder}/{file}", cache_subdir="models", file_hash=md5)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Contract:
+    """The arguments that all image classifiers share, checked, and what follows from them.
+
+    Making one raises every error that the arguments deserve, before a layer is built. A constructor then calls
+    `image()`, puts its layers upon it, and ends with `model(image, features)`:
+
+    >>> contract = Contract(default_size=32, min_size=2, include_top=False, pooling="avg", name="tiny")
+    >>> image = contract.image()
+    >>> features = keras.layers.Conv2D(8, 3)(image)
+    >>> contract.model(image, features).output_shape
+    (None, 8)
+
+    Attributes:
+        default_size: height and width of the images when neither `input_shape` nor `input_tensor` is given.
+        min_size: the smallest height and width that the network's poolings leave a pixel of.
+        published: the ImageNet weights, or None for a network without any.
+        include_top: whether the classifier is part of the model.
+        weights: None (random), "imagenet", or the path of a `.weights.h5`, `.keras` or `.h5` file.
+        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
+        input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
+            (default_size, default_size, 3) with the classifier and (None, None, 3) without it.
+        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Raises:
+        ValueError: an argument that is wrong by itself or beside another; the message names both.
+    """
+
+    default_size: int
+    min_size: int
+    published: PublishedWeights | None = None
+    include_top: bool = True
+    weights: str | os.PathLike | None = None
+    input_tensor: keras.KerasTensor | None = None
+    input_shape: Sequence[int | None] | None = None
+    pooling: str | None = None
+    classes: int = 1000
+    classifier_activation: str | Callable | None = "softmax"
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        if keras.config.image_data_format() != "channels_last":
+            raise ValueError(
+                f"`image_data_format` (={keras.config.image_data_format()!r}) must be 'channels_last', the only one "
+                "that these networks support. Call keras.config.set_image_data_format('channels_last')."
+            )
+        check_choice("include_top", self.include_top, (True, False), "Pass it as a keyword.")
+        check_choice("pooling", self.pooling, (None, "avg", "max"), "Leave it out for the feature map.")
+        if self.name is not None and (not isinstance(self.name, str) or not self.name or "/" in self.name):
+            raise ValueError(f"`name` (={self.name!r}) must be a string without '/'. Leave it out for the default.")
+        self._check_weights()
+        if self.include_top:
+            self._check_classifier()
+        self._check_input()
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the published ImageNet weights are asked for."""
+        return isinstance(self.weights, str) and self.weights == "imagenet"
+
+    def image(self) -> keras.KerasTensor:
+        """Return the images (batch, height, width, channels) that the network begins with."""
+        if self.input_tensor is not None:
+            return self.input_tensor
+        size = self.default_size if self.include_top else None
+        return keras.Input(tuple(self.input_shape or (size, size, 3)))
+
+    def model(
+        self,
+        image: keras.KerasTensor,
+        features: keras.KerasTensor,
+        classifier: Callable[..., keras.Layer] = keras.layers.Dense,
+    ) -> keras.Model:
+        """Return the model from the images to the class scores, the pooled features or the feature map.
+
+        Args:
+            image: what `image()` returned.
+            features: the last feature map (batch, height, width, channels).
+            classifier: called as `classifier(classes, activation=..., name="predictions")`.
+
+        Returns:
+            The model, with its weights loaded if `weights` names any.
+
+        Raises:
+            ValueError: the file that `weights` names is broken or another network's.
+        """
+        if self.include_top:
+            x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
+            x = classifier(self.classes, activation=self.classifier_activation, name="predictions")(x)
+        elif self.pooling == "avg":
+            x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
+        elif self.pooling == "max":
+            x = keras.layers.GlobalMaxPooling2D(name="max_pool")(features)
+        else:
+            x = features
+        if self.input_tensor is None:
+            inputs = image
+        else:  # the model begins where the caller's own layers begin
+            inputs = keras.utils.get_source_inputs(image)
+            inputs = inputs[0] if len(inputs) == 1 else inputs
+        model = keras.Model(inputs, x, name=self.name)
+        if self.pretrained:
+            # the published file knows nothing of layers that the caller put before the network
+            _load_weights(keras.Model(image, x), self.published.download(self.include_top))
+        elif self.weights is not None:
+            _load_weights(model, os.fspath(self.weights))
+        return model
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        if self.pretrained:
+            if self.published is None:
+                raise ValueError(
+                    "`weights` (='imagenet') must be None or the path of a weights file, for no ImageNet weights of "
+                    "this network are published. Pass weights=None and train it, or the path of your own weights."
+                )
+            return
+        if not isinstance(self.weights, (str, os.PathLike)) or not os.path.isfile(self.weights):
+            raise ValueError(
+                f"`weights` (={self.weights!r}) must be None, 'imagenet' or the path of an existing file. "
+                "Check the path, or pass weights=None for random weights."
+            )
+        path = os.fspath(self.weights)
+        if not str(path).endswith(WEIGHTS_SUFFIXES):
+            raise ValueError(
+                f"`weights` (={path!r}) must end in one of {', '.join(WEIGHTS_SUFFIXES)}. "
+                "Save them with model.save_weights('name.weights.h5') or model.save('name.keras')."
+            )
+        _check_whole(path)
+
+    def _check_classifier(self) -> None:
+        check_positive_integer("classes", self.classes, "Give the number of classes of your data.")
+        if self.pretrained and self.classes != 1000:
+            raise ValueError(
+                f"`classes` (={self.classes}) must be 1000 with weights='imagenet' and include_top=True. "
+                "Pass include_top=False, pooling='avg' and put your own classifier on the features."
+            )
+        try:
+            activation = keras.activations.get(self.classifier_activation)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"`classifier_activation` (={self.classifier_activation!r}) must be None, a callable or a name that "
+                "keras.activations knows. Pass 'softmax', or None for logits."
+            ) from error
+        if self.weights is not None and activation not in (keras.activations.softmax, keras.activations.linear):
+            raise ValueError(
+                f"`classifier_activation` (={self.classifier_activation!r}) must be None or 'softmax' with pretrained "
+                "weights. Pass one of them, or include_top=False and your own classifier."
+            )
+
+    def _check_input(self) -> None:
+        if self.input_shape is not None:
+            object.__setattr__(self, "input_shape", _image_shape(self.input_shape))
+        shape, described = self.input_shape, f"`input_shape` (={self.input_shape})"
+        if self.input_tensor is not None:
+            _check_tensor(self.input_tensor, shape)
+            shape = tuple(self.input_tensor.shape[1:])
+            described = f"`input_tensor` (of shape {tuple(self.input_tensor.shape)})"
+        elif shape is not None and self.include_top:
+            default = (self.default_size, self.default_size, 3)
+            if None in shape:
+                raise ValueError(
+                    f"{described} must be free of None with include_top=True. Give height and width, for instance "
+                    f"{default}, or pass include_top=False."
+                )
+            if self.pretrained and shape != default:
+                raise ValueError(
+                    f"{described} must be {default} with weights='imagenet' and include_top=True. Resize the images, "
+                    "or pass include_top=False."
+                )
+        if shape is None:
+            return
+        if self.pretrained and shape[2] != 3:
+            raise ValueError(
+                f"{described} must have 3 channels with weights='imagenet'. Give RGB images, or pass weights=None."
+            )
+        if any(size is not None and size < self.min_size for size in shape[:2]):
+            raise ValueError(
+                f"{described} must be at least {self.min_size}x{self.min_size}, for the network's strides and "
+                "poolings shrink a smaller image to nothing. Enlarge the images, or build the network of fewer blocks."
+            )
+
+
+def _image_shape(shape: Any) -> tuple[int | None, int | None, int]:
+    try:
+        sizes = tuple(shape)
+        height, width, channels = sizes
+        sizes = tuple(None if size is None else check_positive_integer("size", size, "") for size in (height, width))
+        return (*sizes, check_positive_integer("channels", channels, ""))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`input_shape` (={shape!r}) must be a tuple of three positive integers (height, width, channels); height "
+            "and width may be None without the classifier. Give for instance (224, 224, 3), without the batch."
+        ) from error
+
+
+def _check_tensor(tensor: Any, input_shape: tuple | None) -> None:
+    if not isinstance(tensor, keras.KerasTensor):
+        raise ValueError(
+            f"`input_tensor` (of type {type(tensor).__name__}) must be a Keras tensor. Pass the output of keras.Input "
+            "or of a layer called on one; arrays and backend tensors go to the model that is returned."
+        )
+    shape = tuple(tensor.shape)
+    if len(shape) != 4 or shape[3] is None:
+        raise ValueError(
+            f"`input_tensor` (of shape {shape}) must have the shape (batch, height, width, channels) with a known "
+            "number of channels. Make it with keras.Input((height, width, channels))."
+        )
+    if "float" not in tensor.dtype:
+        raise ValueError(
+            f"`input_tensor` (of dtype {tensor.dtype!r}) must be of a floating-point dtype. Put "
+            "keras.layers.Rescaling(1 / 255) before it, or make it with keras.Input(..., dtype='float32')."
+        )
+    if input_shape is not None and any(
+        a is not None and b is not None and a != b for a, b in zip(shape[1:], input_shape, strict=True)
+    ):
+        raise ValueError(
+            f"`input_shape` (={input_shape}) must agree with `input_tensor` (of shape {shape}). Leave it out."
+        )
+
+
+def _load_weights(model: keras.Model, path: str) -> None:
+    try:
+        with warnings.catch_warnings():
+            # a warning for each layer that a foreign file lacks, on top of the error raised at the end
+            warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
+            model.load_weights(path)
+    except UNREADABLE as error:
+        raise ValueError(
+            f"`weights` (={path!r}) must hold the weights of this very network, which they don't fit "
+            f"({_reason(error)}). Pass the arguments that the saved model was built with."
+        ) from error
+
+
+def _check_whole(path: str) -> None:
+    """Raise before any work if a file of weights is truncated or of another format than its name says."""
+    try:
+        if path.endswith(".keras"):
+            with zipfile.ZipFile(path) as archive:
+                archive.getinfo("model.weights.h5")
+                broken = archive.testzip()
+            if broken:
+                raise zipfile.BadZipFile(f"its part {broken!r} is damaged")
+        else:
+            with h5py.File(path, "r") as file:
+                file.keys()
+    except UNREADABLE as error:
+        raise ValueError(
+            f"`weights` (={path!r}) must be a whole file of weights, and this one can't be read ({_reason(error)}). "
+            "Save it again with model.save_weights(...)."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).partition("List of objects")[0].split()).rstrip(".")
+    return text or type(error).__name__

@@ -1,0 +1,256 @@
+"""DenseNet (Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993)."""
+
+import os
+from collections.abc import Callable, Sequence
+
+import keras
+
+from keras_condense.applications.contract import Contract, PublishedWeights, check_positive_integers
+from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.layers import BatchNormalization
+from keras_condense.validation import check_choice, check_fraction, check_positive_integer
+
+__all__ = [
+    "DenseNet",
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+    "DenseNet264",
+    "decode_predictions",
+    "densenet_stages",
+    "preprocess_input",
+]
+
+BOTTLENECK_FACTOR = 4
+EPSILON = 1.001e-5  # of keras.applications, whose outputs DenseNet121, 169 and 201 equal
+
+_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications/densenet"
+# layers of each block: MD5 sums of Keras' public files with and without the classifier
+_PUBLISHED = {
+    (6, 12, 24, 16): ("densenet121", "9d60b8095a5708f2dcce2bca79d332c7", "30ee3e1110167f948a6b9946edeeb738"),
+    (6, 12, 32, 32): ("densenet169", "d699b8f76981ab1b30698df4c175e90b", "b8c4d4c20dd625c148057b9ff1c1176b"),
+    (6, 12, 48, 32): ("densenet201", "1ceb130c1ea1b78c3bf6114dbdfd8807", "c13680b51ded0fb44dff2d8f86ac8bb1"),
+}
+
+
+def densenet_stages(depth: int, blocks: int = 3, bottleneck: bool = True) -> tuple[int, ...]:
+    """Return the layers of each block of the paper's CIFAR networks, which it names by their depth.
+
+    The depth counts convolutions and the classifier: the stem, one transition between two blocks, the classifier, and
+    two convolutions for each layer with a bottleneck, else one (section 4.2 of the paper).
+
+    Args:
+        depth: the paper's L, for instance 100.
+        blocks: the number of dense blocks.
+        bottleneck: as `DenseNet`'s.
+
+    Returns:
+        `blocks` equal numbers.
+
+    Raises:
+        ValueError: the layers of such a depth can't be shared out evenly.
+
+    Example:
+        >>> densenet_stages(100)  # DenseNet-BC (L=100, k=12) is DenseNet(densenet_stages(100), 12, stem="cifar", ...)
+        (16, 16, 16)
+        >>> densenet_stages(40, bottleneck=False)
+        (12, 12, 12)
+        >>> densenet_stages(41)
+        Traceback (most recent call last):
+        ...
+        ValueError: `depth` (=41) must be 4 plus a multiple of 6 for 3 blocks. Use 40 or 46.
+    """
+    check_positive_integer("depth", depth, "Use the paper's 40, 100, 190 or 250.")
+    check_positive_integer("blocks", blocks, "The paper has 3 for CIFAR.")
+    check_choice("bottleneck", bottleneck, (True, False))
+    unit = blocks * (2 if bottleneck else 1)
+    layers, left = divmod(depth - blocks - 1, unit)
+    if left or layers < 1:
+        below = blocks + 1 + max(layers, 1) * unit
+        raise ValueError(
+            f"`depth` (={depth}) must be {blocks + 1} plus a multiple of {unit} for {blocks} blocks. "
+            f"Use {below} or {below + unit}."
+        )
+    return (layers,) * blocks
+
+
+def DenseNet(
+    stages: Sequence[int],
+    growth_rate: int = 32,
+    bottleneck: bool = True,
+    compression: float = 0.5,
+    dropout_rate: float = 0.0,
+    stem: str = "imagenet",
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "densenet",
+) -> keras.Model:
+    """Build a DenseNet of any depth and width.
+
+    Each layer of a dense block sees the outputs of all layers before it: BN, ReLU, 1x1 convolution to 4k, BN, ReLU,
+    3x3 convolution to k, concatenation. Between blocks a transition (BN, ReLU, 1x1 convolution, 2x2 average pooling)
+    keeps `compression` of the channels. Section 3 of the paper; names, order and constants are those of
+    `keras.applications.DenseNet121`, so that its weights fit.
+
+    Args:
+        stages: the number of layers of each dense block.
+        growth_rate: k, the channels that each layer adds.
+        bottleneck: whether the 1x1 convolution stands before each 3x3 one (DenseNet-B).
+        compression: the share of channels that a transition keeps, in (0, 1] (DenseNet-C is below 1).
+        dropout_rate: share of activations dropped after each convolution but the stem (the paper's 0.2 for CIFAR
+            without augmentation).
+        stem: "imagenet" (7x7 convolution to 2k, stride 2, then 3x3 max pooling, stride 2) or "cifar" (3x3 convolution,
+            stride 1, to 2k with bottleneck and compression, else to 16).
+        include_top: whether the classifier is part of the model.
+        weights: None (random), "imagenet" (where the network is DenseNet121, 169 or 201), or the path of a
+            `.weights.h5`, `.keras` or `.h5` file.
+        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
+        input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
+            (224, 224, 3), and (32, 32, 3) with the CIFAR stem; (None, None, 3) without the classifier.
+        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: a bad argument, or a file of weights that is broken or another network's.
+
+    Example:
+        >>> model = DenseNet((2, 2), growth_rate=4, stem="cifar", input_shape=(8, 8, 3), classes=10)
+        >>> model.output_shape, model.count_params()
+        ((None, 10), 4002)
+    """
+    stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (6, 12, 24, 16).")
+    growth_rate = check_positive_integer("growth_rate", growth_rate, "The paper has 12 for CIFAR and 32 for ImageNet.")
+    check_choice("bottleneck", bottleneck, (True, False))
+    compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
+    dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.2.", below_one=True)
+    check_choice("stem", stem, ("imagenet", "cifar"), "Use 'cifar' for images of 32x32 pixels.")
+    stem_filters = 2 * growth_rate if stem == "imagenet" or (bottleneck and compression < 1) else 16
+    widths = _transition_widths(stages, growth_rate, compression, stem_filters)
+    imagenet = stem == "imagenet"
+    as_published = imagenet and growth_rate == 32 and bottleneck and compression == 0.5
+    contract = Contract(
+        default_size=224 if imagenet else 32,
+        min_size=(4 if imagenet else 1) * 2 ** (len(stages) - 1),
+        published=_published(stages) if as_published else None,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+    image = contract.image()
+    x = _imagenet_stem(image, stem_filters) if imagenet else _convolve(image, stem_filters, 3, "conv1_conv")
+    for block, layers in enumerate(stages, start=2):  # the stem is stage 1
+        for layer in range(1, layers + 1):
+            x = _dense_layer(x, growth_rate, bottleneck, dropout_rate, f"conv{block}_block{layer}")
+        if block - 2 < len(widths):
+            x = _normalize(x, f"pool{block}_")
+            x = _convolve(x, widths[block - 2], 1, f"pool{block}_conv", dropout_rate)
+            x = keras.layers.AveragePooling2D(2, strides=2, name=f"pool{block}_pool")(x)
+    return contract.model(image, _normalize(x, ""))
+
+
+def _published(stages: tuple[int, ...]) -> PublishedWeights | None:
+    if stages not in _PUBLISHED:
+        return None
+    network, top, no_top = _PUBLISHED[stages]
+    file = f"{network}_weights_tf_dim_ordering_tf_kernels"
+    return PublishedWeights(_FOLDER, (f"{file}.h5", top), (f"{file}_notop.h5", no_top))
+
+
+def _transition_widths(stages: tuple[int, ...], growth_rate: int, compression: float, channels: int) -> list[int]:
+    widths = []
+    for layers in stages[:-1]:
+        channels = int((channels + layers * growth_rate) * compression)
+        if channels < 1:
+            raise ValueError(
+                f"`compression` (={compression}) must leave a channel in each transition. "
+                "Use 0.5, or a larger `growth_rate`."
+            )
+        widths.append(channels)
+    return widths
+
+
+def _imagenet_stem(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
+    x = keras.layers.ZeroPadding2D(3)(x)
+    x = keras.layers.Conv2D(filters, 7, strides=2, use_bias=False, name="conv1_conv")(x)
+    x = _normalize(x, "conv1_")
+    x = keras.layers.ZeroPadding2D(1)(x)
+    return keras.layers.MaxPooling2D(3, strides=2, name="pool1")(x)
+
+
+def _dense_layer(
+    x: keras.KerasTensor, growth_rate: int, bottleneck: bool, dropout_rate: float, name: str
+) -> keras.KerasTensor:
+    new = _normalize(x, f"{name}_0_")
+    if bottleneck:
+        new = _convolve(new, BOTTLENECK_FACTOR * growth_rate, 1, f"{name}_1_conv", dropout_rate)
+        new = _normalize(new, f"{name}_1_")
+    new = _convolve(new, growth_rate, 3, f"{name}_2_conv", dropout_rate)
+    return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
+
+
+def _normalize(x: keras.KerasTensor, prefix: str) -> keras.KerasTensor:
+    x = BatchNormalization(epsilon=EPSILON, name=f"{prefix}bn")(x)
+    return keras.layers.Activation("relu", name=f"{prefix}relu")(x)
+
+
+def _convolve(
+    x: keras.KerasTensor, filters: int, kernel_size: int, name: str, dropout_rate: float = 0.0
+) -> keras.KerasTensor:
+    # a 1x1 convolution has nothing to pad; "valid" is what keras.applications writes into its configuration
+    padding = "same" if kernel_size > 1 else "valid"
+    x = keras.layers.Conv2D(filters, kernel_size, padding=padding, use_bias=False, name=name)(x)
+    return keras.layers.Dropout(dropout_rate, name=f"{name}_drop")(x) if dropout_rate else x
+
+
+def _named_network(network: str, stages: tuple[int, ...], default_weights: str | None) -> Callable[..., keras.Model]:
+    default_name = network.lower()
+
+    # no annotations here: the signature is to equal the one of keras.applications
+    def constructor(
+        include_top=True,
+        weights=default_weights,
+        input_tensor=None,
+        input_shape=None,
+        pooling=None,
+        classes=1000,
+        classifier_activation="softmax",
+        name=default_name,
+    ):
+        return DenseNet(
+            stages,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = network
+    constructor.__doc__ = (
+        f"Build {network}: `DenseNet({stages})`, growth rate 32, ImageNet stem. The arguments are those of `DenseNet`."
+    )
+    return constructor
+
+
+DenseNet121 = _named_network("DenseNet121", (6, 12, 24, 16), "imagenet")
+DenseNet169 = _named_network("DenseNet169", (6, 12, 32, 32), "imagenet")
+DenseNet201 = _named_network("DenseNet201", (6, 12, 48, 32), "imagenet")
+DenseNet264 = _named_network("DenseNet264", (6, 12, 64, 48), None)
