@@ -186,8 +186,8 @@ def group_lasso(kernel, mask):
 
     Example:
         >>> import numpy as np
-        >>> kernel = np.array([[3.0, 0.0, 4.0, 1.0]])   # one input, filters 0 and 2 in group 0, 1 and 3 in group 1
-        >>> round(float(group_lasso(kernel, np.ones((2, 1)))), 4)
+        >>> kernel = np.array([[3.0, 0.0, 4.0, 1.0]], "float32")  # one input; filters 0 and 2 are group 0
+        >>> round(float(group_lasso(kernel, np.ones((2, 1), "float32"))), 4)
         6.0
     """
     groups, inputs = mask.shape

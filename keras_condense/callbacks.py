@@ -1,0 +1,182 @@
+"""The callback that condenses a model while `fit` trains it."""
+
+import warnings
+
+import keras
+from keras import ops
+
+from keras_condense import condensing
+from keras_condense.layers import LearnedInputs
+from keras_condense.validation import check_positive_integer
+
+__all__ = ["CondenseSchedule", "learned_layers"]
+
+
+def learned_layers(model: keras.Model) -> list[LearnedInputs]:
+    """The layers of a model that learn which inputs they need, nested models and layers included.
+
+    Args:
+        model: any Keras model or layer.
+
+    Returns:
+        The layers, each once, in the model's order.
+
+    Example:
+        >>> from keras_condense.layers import LearnedGroupConv2D
+        >>> inner = keras.Sequential([LearnedGroupConv2D(8, 1, name="inner")])
+        >>> [layer.name for layer in learned_layers(keras.Sequential([inner, keras.layers.Flatten()]))]
+        ['inner']
+    """
+    # the public `model.layers` does not reach into layers that hold layers
+    return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedInputs)]
+
+
+class CondenseSchedule(keras.callbacks.Callback):
+    """Moves the learned layers of a model through their condensing stages (CondenseNet, section 3.1).
+
+    Before each batch the progress is p = (epoch * steps + batch) / (epochs * steps), and each layer is brought to
+    stage min(floor(2 p (C - 1)), C - 1): the drops are spread over the first half of the training, and the second
+    half trains the sparse network. A resumed or short run that skips stages drops all that is due.
+
+    On a drop the dropped weights become zero and so does what the optimizer remembers of them (momentum), so they
+    stay exactly zero.
+
+    Every epoch's logs get `condense_stage` (the stage of the layer that is least far) and `connections_left` (the
+    share of the learned layers' connections, 1 to 1 / C).
+
+    Epochs count on over several calls of `fit`: with their `initial_epoch`, or, where each starts at 0, from where
+    the last one ended. When the training ends, by its last epoch or by `model.stop_training`, the last stage is
+    reached in any case; a warning says if epochs are missing. A `fit` that ends before `epochs` by its own plan
+    leaves the rest to the next one. Put callbacks that restore weights at the end (`EarlyStopping`) before this one.
+
+    Args:
+        epochs: epochs of the whole training; None takes those of `fit`.
+        steps_per_epoch: batches an epoch; None takes what `fit` knows.
+        verbose: 1 prints a line at every drop.
+
+    Raises:
+        ValueError: when the training begins: a model without learned layers, or progress that can't be known.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_condense.layers import LearnedGroupConv2D
+        >>> model = keras.Sequential([keras.Input((2, 2, 8)), LearnedGroupConv2D(8, 1)])
+        >>> model.compile("sgd", "mse")
+        >>> images = np.zeros((4, 2, 2, 8), "float32")
+        >>> history = model.fit(images, images, epochs=6, verbose=0, callbacks=[CondenseSchedule(epochs=6)])
+        >>> history.history["condense_stage"], history.history["connections_left"]
+        ([0, 1, 2, 3, 3, 3], [1.0, 0.75, 0.5, 0.25, 0.25, 0.25])
+    """
+
+    def __init__(self, epochs: int | None = None, steps_per_epoch: int | None = None, verbose: int = 0):
+        super().__init__()
+        mend = "Leave it out to take what `fit` says."
+        self.epochs = None if epochs is None else check_positive_integer("epochs", epochs, mend)
+        self.steps_per_epoch = (
+            None if steps_per_epoch is None else check_positive_integer("steps_per_epoch", steps_per_epoch, mend)
+        )
+        self.verbose = verbose
+        self._epochs_done = 0
+        self._condensed_model = None
+
+    def on_train_begin(self, logs=None):
+        self._layers = learned_layers(self.model)
+        if not self._layers:
+            raise ValueError(
+                f"`CondenseSchedule` got model {self.model.name!r}, which has no layer that learns its groups, and "
+                "expects one or more. Build it with `LearnedGroupConv2D`, or leave the callback out."
+            )
+        self._steps = self.steps_per_epoch or self.params.get("steps")
+        if self._steps is None:
+            raise ValueError(
+                "`CondenseSchedule` got a training whose steps an epoch are unknown (a generator or a dataset of "
+                "unknown length), and needs them to know the progress. "
+                "Give `steps_per_epoch` to `fit` or to `CondenseSchedule`."
+            )
+        self._total_epochs = self.epochs or self.params["epochs"]
+        if self._condensed_model is not self.model:
+            self._condensed_model, self._epochs_done = self.model, 0
+        self._first_epoch = self._offset = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self._first_epoch is None:
+            self._first_epoch = epoch
+            # a `fit` that counts from zero again goes on where the last one ended
+            self._offset = self._epochs_done if epoch == 0 else 0
+        self._epoch = epoch + self._offset
+        self._stages = {layer: layer.stage for layer in self._layers}  # read once an epoch: it waits for the device
+
+    def on_train_batch_begin(self, batch, logs=None):
+        done = self._epoch * self._steps + min(batch, self._steps)
+        self._condense_at(min(done / (self._total_epochs * self._steps), 1.0))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epochs_done = self._epoch + 1
+        if logs is not None:
+            logs["condense_stage"] = min(self._stages.values())
+            logs["connections_left"] = self._connections_left()
+
+    def on_train_end(self, logs=None):
+        ended = self.model.stop_training or self._epochs_done >= self._total_epochs
+        self._stages = {layer: layer.stage for layer in self._layers}  # a callback may have restored earlier weights
+        missing = max(layer.final_stage - stage for layer, stage in self._stages.items())
+        if not ended or not missing:
+            return
+        self._condense_at(1.0)
+        warnings.warn(
+            f"The training ended after {self._epochs_done} of {self._total_epochs} epochs, {missing} condensing stages "
+            "early. They were made up for at once, without training in between: accuracy may have dropped. Train "
+            "longer, or give `CondenseSchedule` the epochs that are really trained.",
+            stacklevel=2,
+        )
+
+    def _condense_at(self, progress: float) -> None:
+        """Bring every layer to the stage due at `progress`."""
+        due = {
+            layer: stage
+            for layer in self._layers
+            if (stage := condensing.stage_from_progress(progress, layer.condense_factor)) > self._stages[layer]
+        }
+        if not due:
+            return
+        _synchronize(self.model)
+        for layer, stage in due.items():
+            if layer.condense_to(stage):
+                _forget_dropped(self.model.optimizer, layer)
+        self._stages |= due
+        if self.verbose:
+            print(
+                f"\nprogress {progress:.3f}: stage {min(self._stages.values())}, "
+                f"{self._connections_left():.1%} of the connections left"
+            )
+
+    def _connections_left(self) -> float:
+        return condensing.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._layers])
+
+
+def _synchronize(model: keras.Model) -> None:
+    """Bring a model's variables up to date; between batches the JAX trainer keeps their values to itself."""
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
+
+
+def _forget_dropped(optimizer, layer: LearnedInputs) -> None:
+    """Set to zero what the optimizer remembers of dropped weights, so that momentum can't revive them.
+
+    An optimizer keeps each kind of memory in a list as long as that of the variables it trains. Adagrad's and Ftrl's
+    accumulators of squared gradients are left: they only divide, and zero would divide by zero.
+    """
+    if optimizer is None or not optimizer.built:
+        return
+    if hasattr(optimizer, "inner_optimizer"):  # a LossScaleOptimizer
+        _forget_dropped(optimizer.inner_optimizer, layer)
+    trained = optimizer._trainable_variables
+    position = next((i for i, variable in enumerate(trained) if variable is layer.kernel), None)
+    if position is None:  # a layer that is not trained
+        return
+    kept = condensing.mask_of_filters(ops.convert_to_numpy(layer.mask), layer.kernel.shape[-1])
+    for name, memory in vars(optimizer).items():
+        if name in ("_trainable_variables", "_accumulators") or not isinstance(memory, list):
+            continue
+        if len(memory) == len(trained) and getattr(memory[position], "shape", None) == layer.kernel.shape:
+            memory[position].assign(ops.convert_to_numpy(memory[position]) * kept)

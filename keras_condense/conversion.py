@@ -1,0 +1,169 @@
+"""From a trained, masked network to the small one that computes the same (CondenseNet, section 3.1, figure 3)."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_condense import condensing
+from keras_condense.callbacks import learned_layers
+from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedInputs
+
+__all__ = ["condense"]
+
+
+def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
+    """Turn a network with learned groups into one of index layers, group convolutions and standard layers.
+
+    Each `LearnedGroupConv2D` becomes `ChannelIndex`, `GroupConv2D` (which keeps the name) and `ChannelShuffle`; each
+    `CondenseDense` becomes `ChannelIndex` and `keras.layers.Dense`. The other layers are copied with their weights. The
+    new model computes the same, can be trained further, and loads from `.keras` once `keras_condense` is imported.
+
+    Args:
+        model: a functional or sequential model; nested models may hold learned layers too. It is left as it is.
+        finish: prune what is still due at once, by magnitude and without training. This changes the outputs: for
+            latency studies of untrained networks.
+
+    Returns:
+        The condensed model, compiled as `model` is.
+
+    Raises:
+        ValueError: a layer that has not reached its last stage (unless `finish`); a model that has no graph to
+            rewrite; a learned layer inside another layer, where the rewriting can't reach it; NaN weights.
+
+    Example:
+        >>> from keras_condense.layers import LearnedGroupConv2D
+        >>> model = keras.Sequential([keras.Input((8, 8, 16)), LearnedGroupConv2D(8, 1, name="conv")])
+        >>> condense(model)
+        Traceback (most recent call last):
+        ...
+        ValueError: Layer 'conv' is in condensing stage 0, and must be in stage 3 to be condensed. ...
+        >>> small = condense(model, finish=True)
+        >>> [layer.name for layer in small.layers], model.count_params(), small.layers[1].count_params()
+        (['conv_index', 'conv', 'conv_shuffle'], 192, 32)
+    """
+    _check(model, finish)
+    copies: list[tuple[list[np.ndarray], keras.layers.Layer]] = []  # set once the new layers are built
+    condensed = _rewrite(model, copies, {})
+    for weights, layer in copies:
+        layer.set_weights(weights)
+    return condensed
+
+
+def _check(model, finish: bool) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` (={model!r}) must be a Keras model. "
+            'Load one with `keras.models.load_model("model.keras")`, or build one from `keras_condense.applications`.'
+        )
+    if not _is_graph(model):
+        raise ValueError(
+            f"`model` (={model.name!r}, a {type(model).__name__}) must be a functional or a built sequential model, "
+            "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
+            "`keras.Input`."
+        )
+    reachable = list(_reachable(model))
+    for layer in learned_layers(model):
+        if not any(layer is other for other in reachable):
+            raise ValueError(
+                f"Layer {layer.name!r} lies inside a layer that is not a functional or sequential model, where it "
+                "can't be replaced. Put it into the model's graph directly."
+            )
+        if not np.isfinite(ops.convert_to_numpy(layer.kernel)).all():
+            raise ValueError(
+                f"The kernel of layer {layer.name!r} must be finite, and holds NaN or infinity: the training has "
+                "diverged. Load an earlier checkpoint."
+            )
+        if layer.stage < layer.final_stage and not finish:
+            raise ValueError(
+                f"Layer {layer.name!r} is in condensing stage {layer.stage}, and must be in stage {layer.final_stage} "
+                "to be condensed. Train on with `CondenseSchedule`, or call `condense(model, finish=True)` to prune "
+                "the rest at once by magnitude, which changes the outputs."
+            )
+
+
+def _is_graph(model) -> bool:
+    if isinstance(model, keras.Sequential):
+        return model.built and bool(model.layers) and hasattr(model, "inputs") and model.inputs is not None
+    # as Keras' own clone_model: functional is who was made from inputs and outputs
+    return isinstance(model, keras.Model) and hasattr(model, "_run_through_graph")
+
+
+def _reachable(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model) and _is_graph(layer):
+            yield from _reachable(layer)
+        else:
+            yield layer
+
+
+def _rewrite(model, copies, done):
+    """A copy of `model` with its learned layers replaced; weights and the layers they are for go to `copies`."""
+
+    def replace(layer) -> list[keras.layers.Layer]:
+        if id(layer) not in done:  # a layer that is called several times stays one layer
+            if isinstance(layer, LearnedInputs):
+                done[id(layer)] = _replacement(layer, copies)
+            elif isinstance(layer, keras.Model) and _is_graph(layer):
+                done[id(layer)] = [_rewrite(layer, copies, done)]
+            else:
+                copy = type(layer).from_config(layer.get_config())
+                copies.append((layer.get_weights(), copy))
+                done[id(layer)] = [copy]
+        return done[id(layer)]
+
+    def call(layers, *args, **kwargs):
+        outputs = layers[0](*args, **kwargs)
+        for layer in layers[1:]:
+            outputs = layer(outputs)
+        return outputs
+
+    if isinstance(model, keras.Sequential):
+        inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype, name=model.inputs[0].name)
+        layers = [new for layer in model.layers for new in replace(layer)]
+        condensed = keras.Sequential([inputs, *layers], name=model.name)
+        if model.compiled:
+            condensed.compile_from_config(model.get_compile_config())
+        return condensed
+    return keras.models.clone_model(model, clone_function=replace, call_function=call)
+
+
+def _replacement(layer: LearnedInputs, copies) -> list[keras.layers.Layer]:
+    """The layers that compute what a learned layer computes, in their order."""
+    kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
+    scores = condensing.importance(kernel, layer.groups)
+    mask = condensing.drop_due(mask, scores, layer.final_stage, layer.condense_factor)
+    bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else None
+    groups = layer.groups if layer.condense_factor > 1 else 1
+    if groups == 1:
+        mask = mask[:1]
+    shared = {"dtype": layer.dtype_policy, "trainable": layer.trainable, "name": layer.name}
+    config = {
+        name: value
+        for name, value in layer.get_config().items()
+        if name not in ("dtype", "trainable", "name", "condense_factor", "group_lasso", "groups")
+    }
+    if isinstance(layer, CondenseDense):
+        core, after = keras.layers.Dense(**config, **shared), []
+    else:
+        # the activation may mix channels (softmax), so it waits until they are in order
+        activation = config.pop("activation")
+        regularizer = config.pop("activity_regularizer")
+        core = GroupConv2D(**config, groups=groups, **shared)
+        after = [ChannelShuffle(groups, dtype=layer.dtype_policy, name=f"{layer.name}_shuffle")] if groups > 1 else []
+        if activation != "linear" or regularizer is not None:
+            after.append(
+                keras.layers.Activation(
+                    activation,
+                    activity_regularizer=regularizer,
+                    dtype=layer.dtype_policy,
+                    name=f"{layer.name}_activation",
+                )
+            )
+    weights = [condensing.condensed_kernel(kernel, mask)]
+    if bias is not None:
+        weights.append(np.concatenate([bias[g::groups] for g in range(groups)]))
+    copies.append((weights, core))
+    if layer.condense_factor == 1:
+        return [core, *after]
+    index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=f"{layer.name}_index")
+    return [index, core, *after]

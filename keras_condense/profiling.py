@@ -1,0 +1,207 @@
+"""What a network costs: parameters and multiply-adds, a row a layer."""
+
+import dataclasses
+import io
+import math
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_condense.layers import GroupConv2D, LearnedInputs
+
+__all__ = ["LayerProfile", "ModelProfile", "profile_model"]
+
+_POOLING = (
+    keras.layers.AveragePooling1D,
+    keras.layers.AveragePooling2D,
+    keras.layers.AveragePooling3D,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+)
+_GLOBAL_POOLING = (
+    keras.layers.GlobalAveragePooling1D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalAveragePooling3D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
+_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+_CONVOLUTION = (
+    GroupConv2D,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+)
+_RELU = ("relu", "relu6")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerProfile:
+    """The cost of one call of one layer, for one image.
+
+    Attributes:
+        name: the layer's name, with those of the models that hold it before it.
+        kind: the layer's class.
+        output_shape: without the batch.
+        parameters: trainable weights, dropped connections left out; 0 for further calls of a shared layer.
+        macs: multiply-adds of a convolution or dense layer.
+        flops: the same by the paper's counting rule (see `profile_model`).
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    macs: int
+    flops: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelProfile:
+    """The cost of a model for one image; `print` it for a table.
+
+    Attributes:
+        name: the model's name.
+        layers: a row for each call of a layer.
+    """
+
+    name: str
+    layers: tuple[LayerProfile, ...]
+
+    @property
+    def parameters(self) -> int:
+        """Trainable weights, dropped connections left out."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of convolutions and dense layers."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def flops(self) -> int:
+        """Operations by the paper's counting rule (see `profile_model`)."""
+        return sum(layer.flops for layer in self.layers)
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(title=self.name, title_justify="left", show_footer=True)
+        table.add_column("layer", footer="total", overflow="fold")
+        table.add_column("kind")
+        table.add_column("output")
+        for title in ("parameters", "macs", "flops"):
+            table.add_column(title, footer=f"{getattr(self, title):,}", justify="right")
+        for layer in self.layers:
+            shape = " x ".join(map(str, layer.output_shape))
+            table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.macs:,}", f"{layer.flops:,}")
+        text = io.StringIO()
+        Console(file=text, width=120).print(table)
+        return text.getvalue().rstrip()
+
+
+def profile_model(model: keras.Model) -> ModelProfile:
+    """Count a network's parameters and multiply-adds for one image.
+
+    `macs` are the multiply-adds of convolutions and dense layers. `flops` follows the rule of the CondenseNet paper's
+    published tables: the same, and one for each bias added by a dense layer, each ReLU output and each pooled input
+    element; batch norm costs nothing. A masked layer counts what its mask leaves, so a network that has reached its
+    last stage counts as its condensed form.
+
+    Args:
+        model: a functional or built sequential model whose inputs have known sizes.
+
+    Returns:
+        A `ModelProfile`, with a readable `str`.
+
+    Raises:
+        ValueError: a model that has no graph, or sizes that are not known.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")])
+        >>> profile = profile_model(model)
+        >>> profile.parameters, profile.macs, profile.layers[0].output_shape
+        (112, 3888, (6, 6, 4))
+    """
+    if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes"):
+        raise ValueError(
+            f"`model` (={getattr(model, 'name', model)!r}) must be a functional or built sequential Keras model, "
+            "whose graph can be counted. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its `keras.Input`."
+        )
+    return ModelProfile(model.name, tuple(_rows(model, prefix="", seen=set())))
+
+
+def _graph(model):
+    """The functional form of a sequential model, any other model itself."""
+    return getattr(model, "_functional", None) or model
+
+
+def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
+    for nodes in sorted(_graph(model)._nodes_by_depth.items(), reverse=True):
+        for node in nodes[1]:
+            layer = node.operation
+            if isinstance(layer, keras.layers.InputLayer):
+                continue
+            name = f"{prefix}{layer.name}"
+            if isinstance(layer, keras.Model) and hasattr(_graph(layer), "_nodes"):
+                yield from _rows(layer, f"{name}/", seen)
+                continue
+            inputs = [tuple(tensor.shape[1:]) for tensor in node.input_tensors]
+            outputs = [tuple(tensor.shape[1:]) for tensor in node.outputs]
+            if any(size is None for shape in inputs + outputs for size in shape):
+                raise ValueError(
+                    f"Layer {name!r} gives an output of shape {outputs[0]}, and counting needs every size. "
+                    "Build the model with a full `input_shape`, for instance (224, 224, 3)."
+                )
+            macs, flops = _operations(layer, inputs, outputs)
+            parameters = 0 if id(layer) in seen else _parameters(layer)
+            seen.add(id(layer))
+            yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, flops)
+
+
+def _connections(layer: LearnedInputs) -> int:
+    """Weights of a masked kernel that its mask leaves."""
+    filters = layer.kernel.shape[-1]
+    positions = math.prod(layer.kernel.shape[:-2])
+    return int(np.sum(ops.convert_to_numpy(layer.mask))) * (filters // layer.groups) * positions
+
+
+def _parameters(layer) -> int:
+    count = sum(math.prod(weight.shape) for weight in getattr(layer, "trainable_weights", ()))
+    if isinstance(layer, LearnedInputs) and layer.trainable:
+        count += _connections(layer) - math.prod(layer.kernel.shape)
+    return count
+
+
+def _operations(layer, inputs, outputs) -> tuple[int, int]:
+    """Multiply-adds, and operations by the paper's rule, of one call."""
+    output = math.prod(outputs[0])
+    macs = extra = 0
+    if isinstance(layer, LearnedInputs):
+        macs = _connections(layer) * (output // layer.kernel.shape[-1])
+    elif isinstance(layer, _CONVOLUTION):
+        kernels = [weight for weight in layer.weights if "kernel" in weight.name]
+        macs = sum(math.prod(kernel.shape) for kernel in kernels) * (output // outputs[0][-1])
+    elif isinstance(layer, _TRANSPOSED):
+        macs = math.prod(layer.kernel.shape) * math.prod(inputs[0][:-1])
+    elif isinstance(layer, keras.layers.Dense):
+        macs = layer.kernel.shape[0] * output
+    elif isinstance(layer, _GLOBAL_POOLING):
+        extra = math.prod(inputs[0])
+    elif isinstance(layer, _POOLING):
+        extra = output * math.prod(layer.pool_size)
+    if isinstance(layer, keras.layers.Dense) or (isinstance(layer, LearnedInputs) and layer.kernel.ndim == 2):
+        extra += output if layer.use_bias else 0
+    activation = getattr(getattr(layer, "activation", None), "__name__", None)
+    if isinstance(layer, keras.layers.ReLU) or activation in _RELU:
+        extra += output
+    return macs, macs + extra
