@@ -135,7 +135,8 @@ def profile_model(model: keras.Model) -> ModelProfile:
     if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes"):
         raise ValueError(
             f"`model` (={getattr(model, 'name', model)!r}) must be a functional or built sequential Keras model, "
-            "whose graph can be counted. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its `keras.Input`."
+            "whose graph can be counted. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
+            "`keras.Input`."
         )
     return ModelProfile(model.name, tuple(_rows(model, prefix="", seen=set())))
 
