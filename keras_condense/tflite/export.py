@@ -1,0 +1,284 @@
+"""Keras models as .tflite files: prepare the model, trace it into a static graph, convert the graph."""
+
+import dataclasses
+import logging
+import os
+import re
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_condense.conversion import condense
+from keras_condense.files import check_writable, write_bytes
+from keras_condense.layers import LearnedInputs
+from keras_condense.tflite.folding import fold_shuffled_batch_norms
+from keras_condense.tflite.quantization import QUANTIZATIONS, configure_quantization, representative_rows
+from keras_condense.tflite.runtime import native_output_logged
+from keras_condense.validation import check_choice
+
+__all__ = ["export_tflite"]
+
+SIGNATURE = "serving_default"
+
+
+# --- prepare the Keras model ---------------------------------------------------------------------------------------
+def _check_model(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` (={model!r}) must be a keras.Model. Load a saved one with `keras.saving.load_model(path)`."
+        )
+    if keras.config.backend() != "tensorflow":
+        raise ValueError(
+            f"`model` runs on the Keras backend {keras.config.backend()!r}, and export needs 'tensorflow'. Save it "
+            "with `model.save('model.keras')` and export it in a process started with KERAS_BACKEND=tensorflow."
+        )
+    if not model.built:
+        raise ValueError(
+            f"`model` (={model.name!r}) must be built, and has no weights yet. Begin it with a `keras.Input`, or call it "
+            "on a batch first."
+        )
+    for variable in model.variables:
+        values = ops.convert_to_numpy(variable)
+        if values.dtype.kind not in "iub" and not np.isfinite(values.astype("float32")).all():
+            raise ValueError(
+                f"Weight {variable.path!r} of `model` must be finite, and has NaN or infinity. Export a checkpoint from "
+                "before the training diverged."
+            )
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """`model` computing in float32, which is what .tflite kernels compute in; itself if it does so already."""
+    if all(layer.compute_dtype in (None, "float32") for layer in model._flatten_layers(include_self=False)):
+        return model
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            f"`model` (={model.name!r}) computes in {model.compute_dtype}, and a subclassed model must compute in float32 "
+            'to be exported. Build it with `dtype="float32"` and copy the weights with `set_weights`.'
+        )
+
+    def with_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    clone = keras.models.clone_model(model, clone_function=with_float32, recursive=True)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+def _prepare(model: keras.Model) -> keras.Model:
+    """The model to export: condensed if it is masked, and in float32."""
+    if any(isinstance(layer, LearnedInputs) for layer in model._flatten_layers()):
+        model = condense(model)
+    return _in_float32(model)
+
+
+# --- what goes in and out ------------------------------------------------------------------------------------------
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """The model's inputs: their nesting as `model` is called with them, and each one's name, shape and dtype."""
+
+    structure: Any
+    names: list[str]
+    shapes: list[tuple[int, ...]]  # without the batch
+    dtypes: list[str]
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Names with only letters, digits and underscores, numbered where they repeat."""
+    found: list[str] = []
+    for name in names:
+        base = re.sub(r"\W+", "_", name).strip("_") or "tensor"
+        candidates = (base if number == 0 else f"{base}_{number}" for number in range(len(names)))
+        found.append(next(candidate for candidate in candidates if candidate not in found))
+    return found
+
+
+def _input_name(name: str) -> str:
+    """`name`, or "input" if Keras made it up; such names count on through a process and tell nobody anything."""
+    return "input" if re.fullmatch(r"(keras_tensor|input_layer|input)(_\d+)?(CLONE)?", name) else name
+
+
+def _subclassed_inputs(model: keras.Model) -> Any:
+    """Symbolic inputs for a model without a graph, from the shape that it was built with."""
+    shape = (model.get_build_config() or {}).get("input_shape")
+    if not (
+        isinstance(shape, (tuple, list)) and len(shape) > 0 and all(s is None or isinstance(s, int) for s in shape)
+    ):
+        raise ValueError(
+            f"`model` (={model.name!r}) is a subclassed model whose inputs are not known. Wrap it: "
+            "`inputs = keras.Input(shape); keras.Model(inputs, model(inputs))`."
+        )
+    return keras.KerasTensor((None, *shape[1:]), dtype=model.input_dtype, name="input")
+
+
+def _inputs(model: keras.Model) -> _Inputs:
+    if isinstance(model, keras.Sequential):
+        structure = model.inputs[0]
+    elif getattr(model, "inputs", None):
+        structure = model.input
+    else:
+        structure = _subclassed_inputs(model)
+    tensors = keras.tree.flatten(structure)
+    for tensor in tensors:
+        if None in tensor.shape[1:]:
+            raise ValueError(
+                f"Input {tensor.name!r} of `model` has the shape {tuple(tensor.shape)}, and all of it but the batch must "
+                "be known. Build the model again with a full `input_shape` and copy the weights with `set_weights`."
+            )
+        if tensor.shape[0] not in (None, 1):
+            raise ValueError(
+                f"Input {tensor.name!r} of `model` has the fixed batch size {tensor.shape[0]}, and export is for batch 1. "
+                "Build the model again without `batch_shape` and copy the weights with `set_weights`."
+            )
+    return _Inputs(
+        structure,
+        _unique([_input_name(tensor.name) for tensor in tensors]),
+        [tuple(tensor.shape[1:]) for tensor in tensors],
+        [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors],
+    )
+
+
+def _output_names(model: keras.Model, outputs: Any) -> list[str]:
+    """A name for each output: its key in a dict, else the layer that makes it."""
+    if isinstance(outputs, dict) and not any(isinstance(value, (dict, list, tuple)) for value in outputs.values()):
+        return [str(key) for key in sorted(outputs)]
+    count = len(keras.tree.flatten(outputs))
+    graph = getattr(model, "_functional", model) if isinstance(model, keras.Sequential) else model
+    names = list(getattr(graph, "output_names", None) or [])
+    return names if len(names) == count else ["output"] * count
+
+
+# --- trace it into a static graph ----------------------------------------------------------------------------------
+def _trace(model: keras.Model, inputs: _Inputs, folded: dict[int, np.ndarray]):
+    """The model in inference at batch 1, as a tf.Module with one function, `serve`.
+
+    Weights are constants of the graph: there are no variables to track or to freeze, which takes most of the time of
+    a conversion otherwise, and none that the converter could leave out.
+    """
+    import tensorflow as tf
+
+    variables = [(v, folded.get(id(v), ops.convert_to_numpy(v))) for v in model.variables]
+    specs = [
+        tf.TensorSpec((1, *shape), dtype, name=name)
+        for name, shape, dtype in zip(inputs.names, inputs.shapes, inputs.dtypes, strict=True)
+    ]
+
+    def serve(*tensors):
+        constants = [(variable, tf.constant(value)) for variable, value in variables]
+        with keras.StatelessScope(state_mapping=constants):
+            outputs = model(keras.tree.pack_sequence_as(inputs.structure, list(tensors)), training=False)
+        flat = keras.tree.flatten(outputs)
+        return dict(zip(_unique(_output_names(model, outputs)), flat, strict=True))
+
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=specs, autograph=False, jit_compile=False)
+    return module
+
+
+# --- convert the graph ---------------------------------------------------------------------------------------------
+def _reworded(error: Exception, model: keras.Model) -> ValueError:
+    """The converter's error in terms of the model's layers."""
+    operators = {}
+    for data in getattr(error, "errors", []):
+        if data.operator.name:
+            scope = data.location.call[0].name if data.location.call else ""
+            operators.setdefault(data.operator.name, scope)
+    if not operators:
+        return ValueError(
+            f"`model` (={model.name!r}) must consist of operators that TensorFlow Lite has, and its converter refused: "
+            f"{str(error).strip().splitlines()[0]} Replace the layer concerned."
+        )
+    layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+    described = []
+    for operator, scope in operators.items():
+        # scopes repeat a layer's name with a number behind it when it is called a second time
+        parts = [re.sub(r"_\d+$", "", part) if part not in layers else part for part in scope.split("/")[:-1]]
+        owner = next((part for part in reversed(parts) if part in layers), scope or "an unknown layer")
+        described.append(f"{operator} in layer {owner!r}")
+    return ValueError(
+        f"`model` (={model.name!r}) must consist of operators that TensorFlow Lite has, and has not: "
+        f"{'; '.join(described)}. Replace the layer, or leave this step out of the model and do it outside."
+    )
+
+
+def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] | None) -> bytes:
+    import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    graph = module.serve.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
+    converter.exclude_conversion_metadata = True
+    configure_quantization(converter, quantize, rows)
+    python_log = logging.getLogger("absl")
+    level = python_log.level
+    python_log.setLevel(logging.ERROR)
+    try:
+        with native_output_logged():
+            return converter.convert()
+    except (ConverterError, RuntimeError) as error:
+        raise _reworded(error, model) from error
+    finally:
+        python_log.setLevel(level)
+
+
+def export_tflite(
+    model: keras.Model,
+    path: str | os.PathLike | None = None,
+    *,
+    quantize: str | None = None,
+    representative_data: Any = None,
+) -> bytes:
+    """Turn a model into a .tflite file of batch 1: static shapes, built-in operators only.
+
+    A model with learned group convolutions is condensed first; any other Keras model is exported as it is. The model
+    itself is not changed. Models in mixed precision are exported in float32. The same model gives the same bytes.
+
+    Args:
+        model: a built Keras model on the TensorFlow backend, with known input shapes.
+        path: the file to write, whole or not at all; None only returns the content.
+        quantize: None for float32; "float16" stores weights in half precision, half the size; "dynamic" stores the
+            larger weights as int8 and quantizes activations on the fly; "int8" computes in int8 throughout, with inputs
+            and outputs in float32.
+        representative_data: for "int8", some hundred inputs, preprocessed as for training: an array (rows, ...) or an
+            iterable of batches, as `model.predict` takes them. At most 1000 rows are used.
+
+    Returns:
+        The file's content. It has one signature, `serving_default`, whose inputs are called as the model's
+        `keras.Input`s ("input" where these have no name) and whose outputs as the layers that make them.
+
+    Raises:
+        ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
+            with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
+            written; an unknown `quantize`; missing or unfit `representative_data`. Nothing is written then.
+        OSError: writing failed, for instance on a full disk; what stood at `path` before is still there.
+
+    Example:
+        >>> import keras
+        >>> inputs = keras.Input((4,), name="features")
+        >>> model = keras.Model(inputs, keras.layers.Dense(2, name="scores")(inputs))
+        >>> content = export_tflite(model)
+        >>> content[4:8]
+        b'TFL3'
+    """
+    check_choice("quantize", quantize, QUANTIZATIONS, "Leave it out for float32.")
+    if path is not None:
+        check_writable(path)
+    if (quantize == "int8") != (representative_data is not None):
+        given = "is missing" if representative_data is None else "was given"
+        raise ValueError(
+            f"`representative_data` {given} with `quantize` (={quantize!r}), and is for 'int8' alone, which needs it. "
+            "Give some hundred inputs together with quantize='int8'."
+        )
+    _check_model(model)
+    inputs = _inputs(model)
+    rows = None
+    if quantize == "int8":
+        rows = representative_rows(representative_data, inputs.names, inputs.shapes, inputs.dtypes)
+
+    prepared = _prepare(model)
+    module = _trace(prepared, _inputs(prepared), fold_shuffled_batch_norms(prepared))
+    content = _convert(module, prepared, quantize, rows)
+    if path is not None:
+        write_bytes(path, content)
+    return content

@@ -1,0 +1,123 @@
+"""What the converter needs to know to quantize: the settings of each kind, and the inputs to calibrate with."""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+__all__ = ["MAXIMUM_ROWS", "QUANTIZATIONS", "configure_quantization", "representative_rows"]
+
+QUANTIZATIONS = (None, "float16", "dynamic", "int8")
+
+# Ranges of activations settle within some hundred inputs, and a data set that repeats itself never ends.
+MAXIMUM_ROWS = 1000
+
+
+def _arrays(element: Any, names: list[str]) -> list[np.ndarray]:
+    """One element of the data as an array for each input, as `keras.Model.predict` understands it."""
+    if isinstance(element, tuple):  # (x, y) or (x, y, sample_weight)
+        element = element[0]
+    if isinstance(element, Mapping):
+        if set(element) != set(names):
+            raise ValueError(
+                f"`representative_data` has the names {sorted(element)}, and the model's inputs are {names}. "
+                "Give an array for each of them."
+            )
+        element = [element[name] for name in names]
+    arrays = element if isinstance(element, list) else [element]
+    if len(arrays) != len(names):
+        raise ValueError(
+            f"`representative_data` has {len(arrays)} arrays an element, and the model has the inputs {names}. "
+            "Give a list or a dict with an array for each of them."
+        )
+    return [keras.ops.convert_to_numpy(array) for array in arrays]
+
+
+def _check_array(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    if array.ndim == 0 or array.shape[1:] != shape:
+        raise ValueError(
+            f"`representative_data` for input {name!r} has the shape {array.shape}, and expects batches of shape "
+            f"(rows, {', '.join(map(str, shape))}). Preprocess it as for training and keep the batch axis."
+        )
+    if array.dtype != dtype:
+        raise ValueError(
+            f"`representative_data` for input {name!r} has the dtype {array.dtype}, and expects {dtype}. "
+            "Preprocess it as for training."
+        )
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ValueError(
+            f"`representative_data` for input {name!r} must be finite, and has NaN or infinity. Remove those rows."
+        )
+
+
+def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> list[list]:
+    """Read and check the inputs to calibrate with.
+
+    Args:
+        data: an array (rows, ...), or an iterable of batches as `keras.Model.predict` takes them: arrays, lists or
+            dicts of arrays for several inputs, tuples whose first item is one of these. The first `MAXIMUM_ROWS` rows
+            are used.
+        names: the model's inputs.
+        shapes: their shapes without the batch.
+        dtypes: their dtypes.
+
+    Returns:
+        For each row a list with an array of batch 1 for each input.
+
+    Raises:
+        ValueError: nothing in it; a wrong number of arrays, name, shape or dtype; NaN or infinity.
+
+    Example:
+        >>> rows = representative_rows(np.zeros((3, 8, 8, 1), "float32"), ["image"], [(8, 8, 1)], ["float32"])
+        >>> len(rows), rows[0][0].shape
+        (3, (1, 8, 8, 1))
+    """
+    if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
+        raise ValueError(
+            f"`representative_data` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
+        )
+    batches = [data] if isinstance(data, (np.ndarray, Mapping)) else data
+    rows: list[list] = []
+    for element in batches:
+        arrays = _arrays(element, names)
+        for array, name, shape, dtype in zip(arrays, names, shapes, dtypes, strict=True):
+            _check_array(array, name, shape, dtype)
+        if len({len(array) for array in arrays}) > 1:
+            raise ValueError(
+                f"`representative_data` has {[len(array) for array in arrays]} rows for the inputs {names}, and "
+                "expects the same number for each. Cut them to the same length."
+            )
+        single = ([array[row : row + 1] for array in arrays] for row in range(len(arrays[0])))
+        rows += itertools.islice(single, MAXIMUM_ROWS - len(rows))
+        if len(rows) == MAXIMUM_ROWS:
+            break
+    if not rows:
+        raise ValueError("`representative_data` must have at least one row, and is empty. Give some hundred inputs.")
+    return rows
+
+
+def configure_quantization(converter: Any, quantize: str | None, rows: list[list] | None = None) -> None:
+    """Set a `tf.lite.TFLiteConverter` up for a kind of quantization.
+
+    Args:
+        converter: the converter, changed in place.
+        quantize: None leaves float32. "float16" stores weights in half precision. "dynamic" stores the larger weights
+            as int8 and computes with activations quantized on the fly. "int8" computes in int8 throughout; inputs and
+            outputs stay float32.
+        rows: for "int8", what `representative_rows` returned.
+    """
+    import tensorflow as tf
+
+    if quantize is None:
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    elif quantize == "dynamic":
+        # tflite-runtime 2.14 has no dense layer with a scale for each output
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    elif quantize == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: iter(rows)
