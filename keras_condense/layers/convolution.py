@@ -4,7 +4,7 @@ import keras
 from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_condense import condensing
-from keras_condense.layers.grouped_convolution import grouped_convolution
+from keras_condense.layers.grouped_convolution import grouped_convolution, pays_to_compile
 from keras_condense.layers.learned_inputs import LearnedInputs
 from keras_condense.validation import check_choice, check_divisible, check_positive_integer
 
@@ -45,6 +45,7 @@ class _Convolution2D(keras.layers.Layer):
         name=None,
     ):
         super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
+        self.supports_jit = pays_to_compile()  # what `model.compile(jit_compile="auto")` asks every layer
         self.filters = check_positive_integer("filters", filters, "Give the number of output channels.")
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.strides = _pair("strides", strides)

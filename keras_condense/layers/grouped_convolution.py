@@ -10,7 +10,20 @@ import functools
 import keras
 from keras import ops
 
-__all__ = ["grouped_convolution"]
+__all__ = ["grouped_convolution", "pays_to_compile"]
+
+
+@functools.cache
+def pays_to_compile() -> bool:
+    """Whether Keras should compile the whole training step of a network of many grouped convolutions with XLA.
+
+    On TensorFlow's CPU that takes minutes and makes the step slower; JAX compiles in any case.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return True
+    import tensorflow as tf
+
+    return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
 
 
 @functools.cache

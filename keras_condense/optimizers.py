@@ -1,0 +1,48 @@
+"""The optimizer of the paper's training."""
+
+import keras
+from keras import ops
+
+__all__ = ["SGDWithL2"]
+
+
+@keras.saving.register_keras_serializable("keras_condense")
+class SGDWithL2(keras.optimizers.SGD):
+    """Stochastic gradient descent whose weight decay is part of the gradient, as the paper's program has it.
+
+    The gradient of every weight w becomes g + `l2` w before momentum is applied. The `weight_decay` of
+    `keras.optimizers.SGD` shrinks the weights beside the momentum instead, and an L2 regularizer would change the
+    loss that is reported. A weight that is zero and has no gradient, as a dropped connection, stays zero.
+
+    Args:
+        learning_rate: a number or a schedule.
+        momentum: 0 for none.
+        nesterov: whether the momentum is Nesterov's.
+        l2: weight of the L2 term; 1e-4 in the paper.
+        name: the optimizer's name.
+        **kwargs: those of `keras.optimizers.Optimizer`.
+
+    Raises:
+        ValueError: `l2` not a finite number, or negative.
+
+    Example:
+        >>> weight = keras.Variable([2.0])
+        >>> SGDWithL2(learning_rate=0.1, momentum=0.0, nesterov=False, l2=0.5).apply([keras.ops.zeros((1,))], [weight])
+        >>> ops.convert_to_numpy(weight)
+        array([1.9], dtype=float32)
+    """
+
+    def __init__(self, learning_rate=0.1, momentum=0.9, nesterov=True, l2=1e-4, name="sgd_with_l2", **kwargs):
+        super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **kwargs)
+        if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < float("inf"):
+            raise ValueError(
+                f"`l2` (={l2!r}) must be a finite number, not negative. Use 1e-4 as the paper, or 0 for none."
+            )
+        self.l2 = float(l2)
+
+    def update_step(self, gradient, variable, learning_rate):
+        gradient = ops.add(gradient, ops.multiply(ops.cast(self.l2, variable.dtype), variable))
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return super().get_config() | {"l2": self.l2}
