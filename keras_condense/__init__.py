@@ -1,0 +1,25 @@
+"""Keras networks that prune themselves while they train, and run on phones as fast as their operation count promises.
+
+Data flows one way: build (`applications`, `layers`), train (`callbacks`, `datasets`), `condense`, `export_tflite`,
+measure (`profile_model`, `benchmark_tflite`). TensorFlow is imported where it is needed only: exporting and datasets.
+"""
+
+from keras_condense import applications, callbacks, condensing, datasets, layers
+from keras_condense.conversion import condense
+from keras_condense.profiling import profile_model
+from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "applications",
+    "benchmark_tflite",
+    "callbacks",
+    "condense",
+    "condensing",
+    "datasets",
+    "export_tflite",
+    "layers",
+    "profile_model",
+    "run_tflite",
+]
