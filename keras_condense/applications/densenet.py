@@ -62,7 +62,7 @@ def densenet_stages(depth: int, blocks: int = 3, bottleneck: bool = True) -> tup
     """
     check_positive_integer("depth", depth, "Use the paper's 40, 100, 190 or 250.")
     check_positive_integer("blocks", blocks, "The paper has 3 for CIFAR.")
-    check_choice("bottleneck", bottleneck, (True, False))
+    check_choice("bottleneck", bottleneck, (True, False), "Use True for DenseNet-B and DenseNet-BC.")
     unit = blocks * (2 if bottleneck else 1)
     layers, left = divmod(depth - blocks - 1, unit)
     if left or layers < 1:
@@ -130,7 +130,7 @@ def DenseNet(
     """
     stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (6, 12, 24, 16).")
     growth_rate = check_positive_integer("growth_rate", growth_rate, "The paper has 12 for CIFAR and 32 for ImageNet.")
-    check_choice("bottleneck", bottleneck, (True, False))
+    check_choice("bottleneck", bottleneck, (True, False), "Use True for DenseNet-B and DenseNet-BC.")
     compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.2.", below_one=True)
     check_choice("stem", stem, ("imagenet", "cifar"), "Use 'cifar' for images of 32x32 pixels.")
