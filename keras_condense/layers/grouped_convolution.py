@@ -1,8 +1,8 @@
 """A grouped 2-D convolution through the backend's own op.
 
 `keras.ops.conv` wraps grouped convolutions on TensorFlow's CPU in a jit-compiled function of their own, which makes a
-training step tens of times slower. TensorFlow's plain op takes grouped kernels and has the gradient where oneDNN
-provides it; elsewhere each group is convolved by itself.
+training step tens of times slower. TensorFlow's plain op takes grouped and dilated kernels and has their gradient where
+oneDNN provides it (on the CPU in float32 and bfloat16); elsewhere each group is convolved by itself.
 """
 
 import functools
@@ -27,16 +27,16 @@ def pays_to_compile() -> bool:
 
 
 @functools.cache
-def _has_grouped_gradient(dtype: str) -> bool:
-    """Whether TensorFlow can differentiate a grouped convolution on this machine, by trying it once."""
+def _has_gradient(dtype: str, grouped: bool, dilated: bool) -> bool:
+    """Whether TensorFlow can differentiate such a convolution on this machine, by trying a small one once."""
     import tensorflow as tf
 
     with tf.init_scope():
-        images, kernel = tf.ones((1, 2, 2, 2), dtype), tf.ones((1, 1, 1, 2), dtype)
+        images, kernel = tf.ones((1, 6, 6, 4), dtype), tf.ones((3, 3, 2 if grouped else 4, 4), dtype)
         try:
             with tf.GradientTape() as tape:
                 tape.watch([images, kernel])
-                outputs = tf.nn.conv2d(images, kernel, strides=1, padding="VALID")
+                outputs = tf.nn.conv2d(images, kernel, strides=1, padding="VALID", dilations=2 if dilated else 1)
             tape.gradient(outputs, [images, kernel])
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
             return False
@@ -48,8 +48,10 @@ def _tensorflow_convolution(inputs, kernel, strides, padding, dilation_rate, gro
 
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
     settings = {"strides": strides, "padding": padding.upper(), "dilations": dilation_rate}
-    if _has_grouped_gradient(inputs.dtype.name):
+    grouped, dilated = groups > 1, max(dilation_rate) > 1
+    if not (grouped or dilated) or _has_gradient(inputs.dtype.name, grouped, dilated):
         return tf.nn.conv2d(inputs, kernel, **settings)
+    # unlike `tf.nn.conv2d`, `tf.nn.convolution` moves what a dilation skips into the batch
     parts = zip(tf.split(inputs, groups, axis=-1), tf.split(kernel, groups, axis=-1), strict=True)
     return tf.concat([tf.nn.convolution(part, part_kernel, **settings) for part, part_kernel in parts], axis=-1)
 
