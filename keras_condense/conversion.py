@@ -1,5 +1,7 @@
 """From a trained, masked network to the small one that computes the same (CondenseNet, section 3.1, figure 3)."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -46,6 +48,9 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     condensed = _rewrite(model, copies, {})
     for weights, layer in copies:
         layer.set_weights(weights)
+        for part in layer._flatten_layers():
+            if isinstance(part, keras.layers.Normalization):
+                part.finalize_state()  # what it computes with is derived from its weights
     return condensed
 
 
@@ -117,14 +122,41 @@ def _rewrite(model, copies, done):
             outputs = layer(outputs)
         return outputs
 
-    if isinstance(model, keras.Sequential):
-        inputs = keras.Input(batch_shape=model.inputs[0].shape, dtype=model.inputs[0].dtype, name=model.inputs[0].name)
+    sequential = isinstance(model, keras.Sequential)
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
+        model.inputs[0] if sequential else model.input,
+    )
+    if sequential:
         layers = [new for layer in model.layers for new in replace(layer)]
         condensed = keras.Sequential([inputs, *layers], name=model.name)
-        if model.compiled:
-            condensed.compile_from_config(model.get_compile_config())
-        return condensed
-    return keras.models.clone_model(model, clone_function=replace, call_function=call)
+    else:
+        outputs = model._run_through_graph(inputs, operation_fn=replace, call_fn=call)
+        condensed = keras.Model(inputs, outputs, name=model.name)
+        kind = type(model)  # a subclass made from inputs and outputs, with a training step of its own, stays one
+        if _arguments(kind) == _arguments(type(condensed)):
+            condensed = kind(inputs, outputs, name=model.name)
+    if model.compiled:
+        _compile_like(condensed, model)
+    return condensed
+
+
+def _arguments(kind: type) -> list[str]:
+    return inspect.getfullargspec(kind.__init__).args
+
+
+def _compile_like(condensed, model) -> None:
+    """Compile as `model` is. `compile_from_config` would ask for Python functions (a loss) to be registered."""
+
+    def fresh(value):
+        has_state = isinstance(value, (keras.optimizers.Optimizer, keras.metrics.Metric))
+        return type(value).from_config(value.get_config()) if has_state else value
+
+    if type(model).compile is not keras.Model.compile:
+        condensed.compile_from_config(model.get_compile_config())  # says that it can't
+        return
+    condensed.compile(**keras.tree.map_structure(fresh, model._compile_config.config))
+    condensed.optimizer.build(condensed.trainable_variables)
 
 
 def _replacement(layer: LearnedInputs, copies) -> list[keras.layers.Layer]:
@@ -143,17 +175,18 @@ def _replacement(layer: LearnedInputs, copies) -> list[keras.layers.Layer]:
         if name not in ("dtype", "trainable", "name", "condense_factor", "group_lasso", "groups")
     }
     if isinstance(layer, CondenseDense):
+        config["activation"] = layer.activation
         core, after = keras.layers.Dense(**config, **shared), []
     else:
         # the activation may mix channels (softmax), so it waits until they are in order
-        activation = config.pop("activation")
+        del config["activation"]
         regularizer = config.pop("activity_regularizer")
         core = GroupConv2D(**config, groups=groups, **shared)
         after = [ChannelShuffle(groups, dtype=layer.dtype_policy, name=f"{layer.name}_shuffle")] if groups > 1 else []
-        if activation != "linear" or regularizer is not None:
+        if layer.activation is not keras.activations.linear or regularizer is not None:
             after.append(
                 keras.layers.Activation(
-                    activation,
+                    layer.activation,
                     activity_regularizer=regularizer,
                     dtype=layer.dtype_policy,
                     name=f"{layer.name}_activation",

@@ -1,5 +1,7 @@
 """Checks of arguments. Every message says what came, what was expected, and how to mend it."""
 
+import numbers
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,9 +30,13 @@ def check_positive_integer(name: str, value: Any, mend: str) -> int:
         ...
         ValueError: `groups` (=0) must be a positive integer. Use 4.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 1:
+    try:
+        number = operator.index(value)
+    except TypeError:  # also from an array of several numbers
+        number = 0
+    if isinstance(value, bool) or number < 1:
         raise ValueError(f"`{name}` (={value!r}) must be a positive integer. {mend}")
-    return value.__index__()
+    return number
 
 
 def check_divisible(name: str, value: int, divisor_name: str, divisor: int, mend: str) -> None:
@@ -55,7 +61,7 @@ def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False)
         ...
         ValueError: `dropout_rate` (=1.5) must be a number in [0, 1]. Use 0.1.
     """
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not (0 <= value <= 1) or (below_one and value == 1):
         raise ValueError(f"`{name}` (={value!r}) must be a number in [0, 1{')' if below_one else ']'}. {mend}")
     return float(value)

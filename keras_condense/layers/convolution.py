@@ -1,5 +1,7 @@
 """Grouped convolutions: with fixed, contiguous groups, and with groups that learn which inputs they need."""
 
+import numbers
+
 import keras
 from keras import activations, constraints, initializers, ops, regularizers
 
@@ -301,7 +303,7 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         self.condense_factor = check_positive_integer(
             "condense_factor", condense_factor, "One connection in `condense_factor` is left at the end; 1 keeps all."
         )
-        if isinstance(group_lasso, bool) or not isinstance(group_lasso, (int, float)) or not 0 <= group_lasso < 1e6:
+        if isinstance(group_lasso, bool) or not isinstance(group_lasso, numbers.Real) or not 0 <= group_lasso < 1e6:
             raise ValueError(
                 f"`group_lasso` (={group_lasso!r}) must be a finite number, not negative. "
                 "Use 0 for none; the paper uses 1e-5 on ImageNet."

@@ -31,13 +31,14 @@ def _has_gradient(dtype: str, grouped: bool, dilated: bool) -> bool:
     """Whether TensorFlow can differentiate such a convolution on this machine, by trying a small one once."""
     import tensorflow as tf
 
-    with tf.init_scope():
+    rate = 2 if dilated else 1
+    settings = {"strides": [1, 1, 1, 1], "padding": "VALID", "dilations": [1, rate, rate, 1]}
+    with tf.init_scope():  # outside a graph that is being traced; a tape records nothing in here
         images, kernel = tf.ones((1, 6, 6, 4), dtype), tf.ones((3, 3, 2 if grouped else 4, 4), dtype)
         try:
-            with tf.GradientTape() as tape:
-                tape.watch([images, kernel])
-                outputs = tf.nn.conv2d(images, kernel, strides=1, padding="VALID", dilations=2 if dilated else 1)
-            tape.gradient(outputs, [images, kernel])
+            outputs = tf.raw_ops.Conv2D(input=images, filter=kernel, **settings)
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=images.shape, filter=kernel, out_backprop=outputs, **settings)
+            tf.raw_ops.Conv2DBackpropFilter(input=images, filter_sizes=kernel.shape, out_backprop=outputs, **settings)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
             return False
     return True

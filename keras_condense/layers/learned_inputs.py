@@ -24,6 +24,13 @@ class LearnedInputs:
             name="mask", shape=(self.groups, inputs), initializer="ones", trainable=False, autocast=False
         )
 
+    def _check_built(self) -> None:
+        if not self.built:
+            raise ValueError(
+                f"Layer {self.name!r} must be built to have a mask, and is not. "
+                "Call the layer or its model on a batch of data first, or begin the model with `keras.Input`."
+            )
+
     def masked_kernel(self):
         """The kernel as the layer uses it, in the variables' dtype: dropped inputs get neither weight nor gradient."""
         kernel = ops.convert_to_tensor(self.kernel)
@@ -32,6 +39,7 @@ class LearnedInputs:
     @property
     def stage(self) -> int:
         """The condensing stage reached, 0 (dense) to `final_stage`."""
+        self._check_built()
         return condensing.stage_of_mask(ops.convert_to_numpy(self.mask), self.condense_factor)
 
     @property
@@ -49,15 +57,16 @@ class LearnedInputs:
             Whether the mask changed.
 
         Raises:
-            ValueError: a stage out of range, or NaN in the kernel.
+            ValueError: a stage out of range, a layer that is not built, or NaN in the kernel.
         """
-        if not 0 <= stage <= self.final_stage:
+        self._check_built()
+        if not hasattr(stage, "__index__") or not 0 <= stage <= self.final_stage:
             raise ValueError(
-                f"`stage` (={stage!r}) of layer {self.name!r} must lie in [0, {self.final_stage}]. "
+                f"`stage` (={stage!r}) of layer {self.name!r} must be an integer in [0, {self.final_stage}]. "
                 f"Its condense factor is {self.condense_factor}; the last stage is one less."
             )
-        mask, kernel = ops.convert_to_numpy(self.mask), ops.convert_to_numpy(ops.cast(self.kernel, "float32"))
-        scores = condensing.importance(kernel, self.groups)
+        mask = ops.convert_to_numpy(self.mask)
+        scores = condensing.importance(ops.convert_to_numpy(self.kernel), self.groups)
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"The kernel of layer {self.name!r} must be finite to order its inputs, and holds NaN or infinity: the "
@@ -67,7 +76,7 @@ class LearnedInputs:
         if np.array_equal(new, mask):
             return False
         self.mask.assign(new)
-        self.kernel.assign(kernel * condensing.mask_of_filters(new.astype(kernel.dtype), kernel.shape[-1]))
+        self.kernel.assign(self.masked_kernel())
         return True
 
     def save_own_variables(self, store) -> None:
@@ -79,6 +88,7 @@ class LearnedInputs:
 
     def load_own_variables(self, store) -> None:
         """Load what `save_own_variables` saved."""
+        self._check_built()
         expected = {"kernel", "mask"} | ({"bias"} if self.use_bias else set())
         if set(store.keys()) != expected:
             raise ValueError(

@@ -25,6 +25,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return (
             keras.backend.backend() == "tensorflow"
             and len(inputs.shape) == 4
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
             and self.axis in (-1, 3)
             and self.scale
             and self.center
