@@ -4,8 +4,19 @@ Data flows one way: build (`applications`, `layers`), train (`callbacks`, `datas
 measure (`profile_model`, `benchmark_tflite`). TensorFlow is imported where it is needed only: exporting and datasets.
 """
 
-from keras_condense import applications, callbacks, condensing, datasets, layers
+from keras_condense import (
+    applications,
+    callbacks,
+    condensing,
+    datasets,
+    deployment,
+    layers,
+    optimizers,
+    saving,
+    training,
+)
 from keras_condense.conversion import condense
+from keras_condense.deployment import compare_deployed
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
 
@@ -15,11 +26,16 @@ __all__ = [
     "applications",
     "benchmark_tflite",
     "callbacks",
+    "compare_deployed",
     "condense",
     "condensing",
     "datasets",
+    "deployment",
     "export_tflite",
     "layers",
+    "optimizers",
     "profile_model",
     "run_tflite",
+    "saving",
+    "training",
 ]
