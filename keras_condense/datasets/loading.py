@@ -1,0 +1,392 @@
+"""`load`: a name or a folder in, batched and prefetched `tf.data` out."""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_condense.datasets import sources
+from keras_condense.datasets.pipeline import examples_in_order, training_stream
+from keras_condense.datasets.recipes import RECIPES, Augmentation, recipe_for
+from keras_condense.validation import check_choice, check_fraction, check_positive_integer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["Dataset", "load"]
+
+_LARGEST_EPOCH = 2**62
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Images for training and testing, made by `load`.
+
+    Every `tf.data.Dataset` yields batches of (images, labels): float32 (batch, height, width, channels), normalised
+    as `(pixels / 255 - mean) / std`, and int32 (batch,) class numbers.
+
+    Attributes:
+        name: what was loaded.
+        train: one epoch; each time it is iterated the examples come in a new order, with new crops and flips.
+        test: the test images, always in the same order.
+        validation: images held out of the training set, or None.
+        class_names: one for each label.
+        image_shape: (height, width, channels).
+        train_size: number of training images.
+        test_size: number of test images.
+        validation_size: number of validation images.
+        batch_size: images in a batch; the last one of an epoch may be smaller.
+        steps_per_epoch: batches of an epoch.
+        mean: of each channel, pixels in [0, 1]; normalise new images with it.
+        std: standard deviation of the same.
+        augmentation: of the training images, or None.
+    """
+
+    name: str
+    train: "tf.data.Dataset"
+    test: "tf.data.Dataset"
+    validation: "tf.data.Dataset | None"
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    train_size: int
+    test_size: int
+    validation_size: int
+    batch_size: int
+    steps_per_epoch: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation | None
+    _stream: Callable[..., "tf.data.Dataset"] = dataclasses.field(repr=False)
+
+    def training(self, initial_epoch: int = 0, epochs: int | None = None) -> "tf.data.Dataset":
+        """Return the training batches from one epoch on, the same ones whether or not epochs came before.
+
+        Order, crops and flips are a function of the seed, the epoch's number and the example alone, so that a run
+        that was stopped goes on exactly as if it had not been: `model.fit(data.training(7), initial_epoch=7,
+        epochs=300, steps_per_epoch=data.steps_per_epoch, shuffle=False)`. (`shuffle=False` only tells Keras not to
+        warn that it leaves the order to `tf.data`.)
+
+        Args:
+            initial_epoch: the first epoch, counted from 0 as in `fit`.
+            epochs: the epoch to stop before, as in `fit`; None for no end.
+
+        Returns:
+            `steps_per_epoch` batches an epoch, epoch after epoch.
+
+        Raises:
+            ValueError: `initial_epoch` is no integer of at least 0, or `epochs` is not above it.
+
+        Example:
+            >>> from keras_condense import datasets
+            >>> data = datasets.load("digits")
+            >>> unbroken, resumed = data.training(0, epochs=3), data.training(2, epochs=3)
+            >>> all(
+            ...     bool((a[0] == b[0]).numpy().all())
+            ...     for a, b in zip(unbroken.skip(2 * data.steps_per_epoch), resumed, strict=True)
+            ... )
+            True
+        """
+        import tensorflow as tf
+
+        initial_epoch = _check_not_negative("initial_epoch", initial_epoch, "Use 0 for the first epoch.")
+        if epochs is None:
+            numbers, steps = tf.data.Dataset.range(initial_epoch, _LARGEST_EPOCH), tf.data.INFINITE_CARDINALITY
+        else:
+            if check_positive_integer("epochs", epochs, "Leave it out for an endless stream.") <= initial_epoch:
+                raise ValueError(
+                    f"`epochs` (={epochs}) must be above `initial_epoch` (={initial_epoch}): it is the epoch to stop "
+                    "before, as in `fit`. Leave it out for an endless stream."
+                )
+            numbers = tf.data.Dataset.range(initial_epoch, epochs)
+            steps = self.steps_per_epoch * (epochs - initial_epoch)
+        return self._stream(numbers).apply(tf.data.experimental.assert_cardinality(steps))
+
+    def representative_data(self, n: int = 100) -> list[np.ndarray]:
+        """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.
+
+        Args:
+            n: how many.
+
+        Returns:
+            A list of float32 arrays (1, height, width, channels), the same at every call.
+
+        Raises:
+            ValueError: `n` is no integer in [1, `train_size`].
+
+        Example:
+            >>> from keras_condense import datasets
+            >>> [batch.shape for batch in datasets.load("digits").representative_data(2)]
+            [(1, 16, 16, 1), (1, 16, 16, 1)]
+        """
+        if check_positive_integer("n", n, "100 are enough to calibrate with.") > self.train_size:
+            raise ValueError(
+                f"`n` (={n}) must be at most `train_size` (={self.train_size}). 100 are enough to calibrate with."
+            )
+        import tensorflow as tf
+
+        epoch = self._stream(tf.data.Dataset.range(1), augmentation=None, drop_remainder=False)
+        return [image[None] for image, _ in epoch.unbatch().take(n).as_numpy_iterator()]
+
+    def test_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the test set as NumPy arrays (images, labels).
+
+        Example:
+            >>> from keras_condense import datasets
+            >>> images, labels = datasets.load("digits").test_arrays()
+            >>> images.shape, images.dtype, labels.shape
+            ((360, 16, 16, 1), dtype('float32'), (360,))
+        """
+        images, labels = zip(*self.test.as_numpy_iterator(), strict=True)
+        return np.concatenate(images), np.concatenate(labels)
+
+
+def load(
+    name: str | os.PathLike = "digits",
+    *,
+    batch_size: int = 64,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    augment: bool | Augmentation = True,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    validation_fraction: float = 0.0,
+    test_fraction: float = 0.2,
+    drop_remainder: bool = False,
+    seed: int = 0,
+    split_seed: int = 0,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = True,
+    skip_broken: bool = False,
+) -> Dataset:
+    """Load a data set of images.
+
+    Data sets of at most 1 GiB as uint8 are held in memory; image files beyond that are decoded in every epoch, and
+    TFDS records are streamed through a shuffle buffer.
+
+    Args:
+        name: "digits" (scikit-learn's handwritten digits, part of its package: 1797 images, always the same 360 for
+            the test); a name of TensorFlow Datasets ("cifar10", "cifar100", "mnist", ...); or a folder, laid out as
+            `<folder>/train/<class>/*.png` and `<folder>/test/<class>/*.png` (or `val`), or as `<folder>/<class>/*.png`
+            of which `test_fraction` is held out. PNG, JPEG, WebP, BMP and GIF are read. A name goes before a folder:
+            write "./cifar10" for a folder of that name.
+        batch_size: images in a batch.
+        image_size: side length or (height, width) to resize to, bilinearly, whatever the sides' ratio was. None for
+            16x16 digits, else for the images' own size.
+        channels: 1 for gray, 3 for RGB. None for the data set's own; RGB for a folder, whatever its files are.
+        augment: True for the data set's row in `RECIPES` (the paper's padding by 4, random crops and mirror images,
+            for data sets without a row too; digits are cropped only), False for none, or an `Augmentation`.
+        mean: of each channel, pixels in [0, 1], subtracted from them. None for the row in `RECIPES`, else ImageNet's.
+        std: standard deviation of the same, by which they are then divided.
+        validation_fraction: the share of the training set to hold out as `validation`, of every class alike.
+        test_fraction: the share to hold out as the test set where none comes with the data.
+        drop_remainder: leave an epoch's last batch out if it is smaller than the others. Training only.
+        seed: of the training set's order, crops and flips.
+        split_seed: of what is held out; not `seed`, so that runs with different seeds have the same test set.
+        data_dir: the folder of TensorFlow Datasets; None for its default, `~/tensorflow_datasets`.
+        download: whether TensorFlow Datasets may download what is not prepared in `data_dir`.
+        skip_broken: leave broken image files of a folder out, with a warning that names them, instead of raising.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        ValueError: an argument is out of range; no such name; not prepared and `download=False`; a folder that is
+            empty, can't be read, lacks images or a class, or holds broken images.
+        ConnectionError: not prepared, and the download failed for lack of a network.
+        ImportError: TensorFlow or, for its names, tensorflow-datasets is not installed.
+
+    Example:
+        >>> from keras_condense import datasets
+        >>> data = datasets.load("digits", batch_size=32)
+        >>> data.class_names[:3]
+        ('0', '1', '2')
+        >>> images, labels = next(iter(data.train))
+        >>> images.shape, images.dtype.name, labels.dtype.name
+        (TensorShape([32, 16, 16, 1]), 'float32', 'int32')
+        >>> datasets.load("cifar11")
+        Traceback (most recent call last):
+        ...
+        ValueError: `name` (='cifar11') must be 'digits', a name of TensorFlow Datasets or an existing folder. Did...
+    """
+    check_positive_integer("batch_size", batch_size, "Use 64.")
+    image_size = _check_image_size(image_size)
+    check_choice("channels", channels, (None, 1, 3), "Leave it out for the data set's own.")
+    if not isinstance(augment, (bool, Augmentation)):
+        raise ValueError(
+            f"`augment` (={augment!r}) must be True, False or an Augmentation. Use Augmentation(pad=4, flip=True)."
+        )
+    check_fraction("validation_fraction", validation_fraction, "Use 0.1, or 0 for none.", below_one=True)
+    if check_fraction("test_fraction", test_fraction, "Use 0.2.", below_one=True) == 0:
+        raise ValueError(f"`test_fraction` (={test_fraction!r}) must be above 0. Use 0.2.")
+    seed = _check_not_negative("seed", seed, "Use 0.")
+    split_seed = _check_not_negative("split_seed", split_seed, "Use 0.")
+    sources.require("tensorflow", "tensorflow")
+
+    name, recipe_name, source = _read(
+        name,
+        image_size=image_size,
+        channels=channels,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        data_dir=data_dir,
+        download=download,
+        skip_broken=skip_broken,
+        need_labels=validation_fraction > 0,
+    )
+    recipe = recipe_for(recipe_name, source.image_shape[-1])
+    mean = _check_channels("mean", recipe.mean if mean is None else mean, source.image_shape[-1])
+    std = _check_channels("std", recipe.std if std is None else std, source.image_shape[-1])
+    if min(std) <= 0:
+        raise ValueError(f"`std` (={std!r}) must be above 0 in every channel. Leave it out for the usual values.")
+
+    train, validation = source.train, None
+    if validation_fraction:
+        held_out = round(validation_fraction * train.size)
+        kept, held = sources.stratified_split(source.train_labels, held_out, split_seed, "validation_fraction")
+        train, validation = train.subset(kept), train.subset(held)
+    steps_per_epoch = train.size // batch_size if drop_remainder else math.ceil(train.size / batch_size)
+    if not steps_per_epoch:
+        raise ValueError(
+            f"`batch_size` (={batch_size}) must be at most the {train.size} training images if drop_remainder=True. "
+            "Use a smaller one or keep the remainder."
+        )
+    return _assemble(
+        name,
+        source,
+        train,
+        validation,
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        drop_remainder=drop_remainder,
+        augmentation=recipe.augmentation if augment is True else augment or None,
+        mean=mean,
+        std=std,
+        seed=seed,
+    )
+
+
+def _read(
+    name: str | os.PathLike,
+    *,
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+    test_fraction: float,
+    split_seed: int,
+    data_dir: str | os.PathLike | None,
+    download: bool,
+    skip_broken: bool,
+    need_labels: bool,
+) -> tuple[str, str, sources.Source]:
+    """Return the name to show, the name in the table of recipes, and the examples."""
+    if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
+        raise ValueError(f"`name` (={name!r}) must be a name or a folder. Use 'digits'.")
+    if name == "digits":
+        return name, name, sources.read_digits(image_size or RECIPES[name].image_size, channels)
+    builder = sources.tfds_builder(name, data_dir) if isinstance(name, str) else None
+    if builder is not None:
+        source = sources.read_tfds(
+            builder,
+            image_size=image_size,
+            channels=channels,
+            download=download,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            need_labels=need_labels,
+        )
+        return name, builder.name, source
+    folder = pathlib.Path(name).expanduser()
+    if not folder.is_dir():
+        similar = sources.similar_names(os.fspath(name))
+        mend = f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "Check the spelling."
+        raise ValueError(
+            f"`name` (={os.fspath(name)!r}) must be 'digits', a name of TensorFlow Datasets or an existing folder. "
+            f"{mend}"
+        )
+    source = sources.read_folder(
+        folder,
+        image_size=image_size,
+        channels=channels,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        skip_broken=skip_broken,
+    )
+    return str(folder), "", source
+
+
+def _assemble(
+    name: str,
+    source: sources.Source,
+    train: Any,
+    validation: Any,
+    *,
+    batch_size: int,
+    steps_per_epoch: int,
+    drop_remainder: bool,
+    augmentation: Augmentation | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    seed: int,
+) -> Dataset:
+    import tensorflow as tf
+
+    def stream(epochs, augmentation=augmentation, drop_remainder=drop_remainder):
+        return training_stream(
+            train,
+            batch_size=batch_size,
+            drop_remainder=drop_remainder,
+            augmentation=augmentation,
+            mean=mean,
+            std=std,
+            seed=seed,
+            epochs=epochs,
+        )
+
+    # `fit` without steps_per_epoch iterates anew in every epoch: each iteration draws a number that stands for one
+    drawn = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
+    in_order = {"batch_size": batch_size, "mean": mean, "std": std}
+    return Dataset(
+        name=name,
+        train=stream(drawn).apply(tf.data.experimental.assert_cardinality(steps_per_epoch)),
+        test=examples_in_order(source.test, **in_order),
+        validation=examples_in_order(validation, **in_order) if validation else None,
+        class_names=source.class_names,
+        image_shape=source.image_shape,
+        train_size=train.size,
+        test_size=source.test.size,
+        validation_size=validation.size if validation else 0,
+        batch_size=batch_size,
+        steps_per_epoch=steps_per_epoch,
+        mean=mean,
+        std=std,
+        augmentation=augmentation,
+        _stream=stream,
+    )
+
+
+def _check_image_size(image_size: Any) -> tuple[int, int] | None:
+    if image_size is None:
+        return None
+    mend = "Use 32 or (32, 32)."
+    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    if len(sides) != 2:
+        raise ValueError(f"`image_size` (={image_size!r}) must be a side length or (height, width). {mend}")
+    return tuple(check_positive_integer("image_size", side, mend) for side in sides)
+
+
+def _check_not_negative(name: str, value: Any, mend: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**32:
+        raise ValueError(f"`{name}` (={value!r}) must be an integer in [0, 2**32). {mend}")
+    return value.__index__()
+
+
+def _check_channels(name: str, values: Any, channels: int) -> tuple[float, ...]:
+    if np.shape(values) != (channels,) or not np.isfinite(np.asarray(values, "float64")).all():
+        raise ValueError(
+            f"`{name}` (={values!r}) must be a number for each of the images' {channels} channels. "
+            "Leave it out for the usual values."
+        )
+    return tuple(float(value) for value in values)

@@ -1,0 +1,164 @@
+"""The input pipeline: examples in an order that depends on (seed, epoch) alone, cropped, flipped, normalised.
+
+Nothing here keeps state. What an epoch shows is a function of the seed, the epoch's number and an example's index, so
+that a run that was killed can go on with exactly the batches that an unbroken run would have seen.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_condense.datasets.recipes import Augmentation
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["augment", "crop", "examples_in_order", "flip", "normalize", "training_stream"]
+
+_ORDER, _CROP, _FLIP = range(3)  # independent random streams of an epoch
+
+
+def crop(images: Any, offsets: Any, pad: int) -> "tf.Tensor":
+    """Pad every image with `pad` zeros on each side and cut out a window of the image's size.
+
+    Args:
+        images: (batch, height, width, channels), raw pixels: the authors, too, pad before they normalise.
+        offsets: (batch, 2) integers in [0, 2 * pad]; the window's upper left corner in the padded image.
+        pad: width of the border.
+
+    Returns:
+        Windows of the shape and type of `images`.
+
+    Example:
+        >>> image = np.array([[1, 2], [3, 4]]).reshape(1, 2, 2, 1)
+        >>> crop(image, [[0, 1]], pad=1).numpy()[0, :, :, 0]  # moved down by a row
+        array([[0, 0],
+               [1, 2]])
+    """
+    import tensorflow as tf
+
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    offsets = tf.cast(offsets, tf.int32)
+    rows = offsets[:, :1] + tf.range(height)
+    columns = offsets[:, 1:] + tf.range(width)
+    windows = tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
+    return tf.ensure_shape(windows, images.shape)
+
+
+def flip(images: Any, flips: Any) -> "tf.Tensor":
+    """Mirror those images left to right whose entry in `flips` (batch, bool) is True.
+
+    Example:
+        >>> flip(np.array([[1, 2], [3, 4]]).reshape(2, 1, 2, 1), [True, False]).numpy().reshape(2, 2)
+        array([[2, 1],
+               [3, 4]])
+    """
+    import tensorflow as tf
+
+    return tf.where(tf.convert_to_tensor(flips)[:, None, None, None], tf.reverse(images, [2]), images)
+
+
+def augment(images: Any, indices: Any, key: Any, size: int, augmentation: Augmentation) -> "tf.Tensor":
+    """Crop and flip a batch; what happens to an example depends on `key` and its index alone, not on its batch.
+
+    Args:
+        images: (batch, height, width, channels), raw pixels.
+        indices: (batch,) the examples' places in the data set.
+        key: two integers, the seed and the epoch.
+        size: number of examples in the data set.
+        augmentation: what to do.
+
+    Returns:
+        Images of the same shape and type.
+    """
+    import tensorflow as tf
+
+    if augmentation.pad:
+        # offsets of the whole data set, then this batch's: cheaper than a generator an example
+        offsets = tf.random.stateless_uniform(
+            [size, 2], _key(key, _CROP), 0, 2 * augmentation.pad + 1, tf.int32, alg="philox"
+        )
+        images = crop(images, tf.gather(offsets, indices), augmentation.pad)
+    if augmentation.flip:
+        flips = tf.random.stateless_uniform([size], _key(key, _FLIP), 0, 2, tf.int32, alg="philox")
+        images = flip(images, tf.gather(flips, indices) == 1)
+    return images
+
+
+def normalize(images: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> "tf.Tensor":
+    """Return `(images / 255 - mean) / std` as float32, a mean and a standard deviation for each channel.
+
+    Example:
+        >>> float(normalize(np.full((1, 1, 1, 1), 255, "uint8"), mean=(0.5,), std=(0.25,))[0, 0, 0, 0])
+        2.0
+    """
+    import tensorflow as tf
+
+    images = tf.cast(images, tf.float32) / 255.0
+    return (images - np.asarray(mean, "float32")) / np.asarray(std, "float32")
+
+
+def shuffled(size: int, key: Any) -> "tf.Tensor":
+    """Return a permutation of `range(size)` (int64) that depends on `key`, the seed and the epoch, alone."""
+    import tensorflow as tf
+
+    order = tf.range(size, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(order, _key(key, _ORDER), alg="philox")
+
+
+def shuffle_seed(key: Any) -> "tf.Tensor":
+    """Return the one integer (int64) that seeds a `tf.data` shuffle buffer for `key`, the seed and the epoch."""
+    import tensorflow as tf
+
+    return tf.cast(_key(key, _ORDER)[0], tf.int64)
+
+
+def training_stream(
+    examples: Any,
+    *,
+    batch_size: int,
+    drop_remainder: bool,
+    augmentation: Augmentation | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    seed: int,
+    epochs: "tf.data.Dataset",
+) -> "tf.data.Dataset":
+    """Return the batches of `epochs`, a stream of epoch numbers, one epoch after the other."""
+    import tensorflow as tf
+
+    def one_epoch(epoch):
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+
+        def prepare(indices, images, labels):
+            if augmentation is not None:
+                images = augment(images, indices, key, examples.size, augmentation)
+            return normalize(images, mean, std), labels
+
+        return examples.batches(batch_size, drop_remainder, key).map(
+            prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+    return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+
+
+def examples_in_order(
+    examples: Any, *, batch_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> "tf.data.Dataset":
+    """Return the normalised batches of one pass over `examples` in their stored order."""
+    import tensorflow as tf
+
+    steps = -(-examples.size // batch_size)
+    return (
+        examples.batches(batch_size)
+        .map(lambda _, images, labels: (normalize(images, mean, std), labels), tf.data.AUTOTUNE, deterministic=True)
+        .apply(tf.data.experimental.assert_cardinality(steps))
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def _key(key: Any, purpose: int) -> "tf.Tensor":
+    import tensorflow as tf
+
+    return tf.random.experimental.stateless_fold_in(tf.cast(key, tf.int64), purpose, alg="philox")
