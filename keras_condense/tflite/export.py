@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import re
+import tempfile
 from typing import Any
 
 import keras
@@ -20,8 +21,6 @@ from keras_condense.validation import check_choice
 
 __all__ = ["export_tflite"]
 
-SIGNATURE = "serving_default"
-
 
 # --- prepare the Keras model ---------------------------------------------------------------------------------------
 def _check_model(model: Any) -> None:
@@ -36,15 +35,15 @@ def _check_model(model: Any) -> None:
         )
     if not model.built:
         raise ValueError(
-            f"`model` (={model.name!r}) must be built, and has no weights yet. Begin it with a `keras.Input`, or call it "
-            "on a batch first."
+            f"`model` (={model.name!r}) must be built, and has no weights yet. Begin it with a `keras.Input`, or "
+            "call it on a batch first."
         )
     for variable in model.variables:
         values = ops.convert_to_numpy(variable)
         if values.dtype.kind not in "iub" and not np.isfinite(values.astype("float32")).all():
             raise ValueError(
-                f"Weight {variable.path!r} of `model` must be finite, and has NaN or infinity. Export a checkpoint from "
-                "before the training diverged."
+                f"Weight {variable.path!r} of `model` must be finite, and has NaN or infinity. Export a checkpoint "
+                "from before the training diverged."
             )
 
 
@@ -54,8 +53,8 @@ def _in_float32(model: keras.Model) -> keras.Model:
         return model
     if not getattr(model, "inputs", None):
         raise ValueError(
-            f"`model` (={model.name!r}) computes in {model.compute_dtype}, and a subclassed model must compute in float32 "
-            'to be exported. Build it with `dtype="float32"` and copy the weights with `set_weights`.'
+            f"`model` (={model.name!r}) computes in {model.compute_dtype}, and a subclassed model must compute in "
+            'float32 to be exported. Build it with `dtype="float32"` and copy the weights with `set_weights`.'
         )
 
     def with_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -94,9 +93,15 @@ def _unique(names: list[str]) -> list[str]:
     return found
 
 
-def _input_name(name: str) -> str:
-    """`name`, or "input" if Keras made it up; such names count on through a process and tell nobody anything."""
-    return "input" if re.fullmatch(r"(keras_tensor|input_layer|input)(_\d+)?(CLONE)?", name) else name
+def _layer_name(tensor: keras.KerasTensor) -> str:
+    """The name of the `keras.Input` that made `tensor`."""
+    return tensor._keras_history.operation.name if hasattr(tensor, "_keras_history") else tensor.name
+
+
+def _signature_name(tensor: keras.KerasTensor) -> str:
+    """The input's name, or "input" if Keras made it up; such names count on through a process and mean nothing."""
+    name = _layer_name(tensor)
+    return "input" if re.fullmatch(r"input_layer(_\d+)?", name) else name
 
 
 def _subclassed_inputs(model: keras.Model) -> Any:
@@ -121,19 +126,20 @@ def _inputs(model: keras.Model) -> _Inputs:
         structure = _subclassed_inputs(model)
     tensors = keras.tree.flatten(structure)
     for tensor in tensors:
+        described = f"Input {_layer_name(tensor)!r} of `model` has the shape {tuple(tensor.shape)}"
         if None in tensor.shape[1:]:
             raise ValueError(
-                f"Input {tensor.name!r} of `model` has the shape {tuple(tensor.shape)}, and all of it but the batch must "
-                "be known. Build the model again with a full `input_shape` and copy the weights with `set_weights`."
+                f"{described}, and all of it but the batch must be known. Build the model again with a full "
+                "`input_shape` and copy the weights with `set_weights`."
             )
         if tensor.shape[0] not in (None, 1):
             raise ValueError(
-                f"Input {tensor.name!r} of `model` has the fixed batch size {tensor.shape[0]}, and export is for batch 1. "
-                "Build the model again without `batch_shape` and copy the weights with `set_weights`."
+                f"{described}, a fixed batch, and export is for batch 1. Build the model again without `batch_shape` "
+                "and copy the weights with `set_weights`."
             )
     return _Inputs(
         structure,
-        _unique([_input_name(tensor.name) for tensor in tensors]),
+        _unique([_signature_name(tensor) for tensor in tensors]),
         [tuple(tensor.shape[1:]) for tensor in tensors],
         [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors],
     )
@@ -204,6 +210,7 @@ def _reworded(error: Exception, model: keras.Model) -> ValueError:
 
 def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] | None) -> bytes:
     import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.python.convert_phase import ConverterError
 
     graph = module.serve.get_concrete_function()
@@ -215,11 +222,18 @@ def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] 
     python_log.setLevel(logging.ERROR)
     try:
         with native_output_logged():
-            return converter.convert()
+            content = converter.convert()
     except (ConverterError, RuntimeError) as error:
         raise _reworded(error, model) from error
     finally:
         python_log.setLevel(level)
+    if schema.Model.GetRootAs(content).SignatureDefsLength() != 1:
+        # the converter writes the graph to a temporary folder, and where it can't, it silently goes on without names
+        raise OSError(
+            f"The temporary folder {tempfile.gettempdir()!r} must have room for the model, and TensorFlow could not "
+            "write there. Free some space or set TMPDIR."
+        )
+    return content
 
 
 def export_tflite(
@@ -251,7 +265,8 @@ def export_tflite(
         ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
             with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
             written; an unknown `quantize`; missing or unfit `representative_data`. Nothing is written then.
-        OSError: writing failed, for instance on a full disk; what stood at `path` before is still there.
+        OSError: writing failed, there or in the temporary folder, for instance on a full disk; what stood at `path`
+            before is still there.
 
     Example:
         >>> import keras

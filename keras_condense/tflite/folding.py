@@ -12,8 +12,8 @@ __all__ = ["fold_shuffled_batch_norms"]
 def _consumers(model: keras.Model) -> dict[int, list]:
     """The graph's nodes that read each tensor, by the tensor's id; an output of the model counts as a reader."""
     readers = {id(tensor): [None] for tensor in model.outputs}
-    for layer in model.layers:
-        for node in layer._inbound_nodes:
+    for operation in model.operations:
+        for node in operation._inbound_nodes:
             for tensor in node.input_tensors:
                 readers.setdefault(id(tensor), []).append(node)
     return readers
@@ -46,7 +46,7 @@ def fold_shuffled_batch_norms(model: keras.Model) -> dict[int, np.ndarray]:
     drops, and the shift.
 
     Args:
-        model: a functional or sequential model; it is only read. Others are returned as they are.
+        model: a functional or sequential model, nested ones included; it is only read. Others have no graph to look at.
 
     Returns:
         New values by `id(variable)`; what is not in it stays. Layers that are used more than once, or whose output is
@@ -57,14 +57,18 @@ def fold_shuffled_batch_norms(model: keras.Model) -> dict[int, np.ndarray]:
         >>> inputs = keras.Input((4, 4, 2))
         >>> convolution, norm = GroupConv2D(4, 1, groups=2), keras.layers.BatchNormalization(gamma_initializer="zeros")
         >>> model = keras.Model(inputs, norm(ChannelShuffle(2)(convolution(inputs))))
-        >>> fold_shuffled_batch_norms(model)[id(convolution.kernel)].ravel()
-        array([0., 0., 0., 0.], dtype=float32)
+        >>> bool(np.any(fold_shuffled_batch_norms(model)[id(convolution.kernel)]))
+        False
     """
     values: dict[int, np.ndarray] = {}
-    if not getattr(model, "inputs", None):
+    if isinstance(model, keras.Sequential):
+        model = model._functional
+    if not hasattr(model, "operations"):
         return values
     readers = _consumers(model)
     for convolution in model.layers:
+        if isinstance(convolution, keras.Model):
+            values |= fold_shuffled_batch_norms(convolution)
         if not isinstance(convolution, (GroupConv2D, keras.layers.Conv2D)):
             continue
         if convolution.activation is not keras.activations.linear:

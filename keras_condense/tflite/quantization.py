@@ -35,7 +35,9 @@ def _arrays(element: Any, names: list[str]) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(array) for array in arrays]
 
 
-def _check_array(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> None:
+def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    if array.dtype == "float64":  # what NumPy makes by itself
+        array = array.astype("float32")
     if array.ndim == 0 or array.shape[1:] != shape:
         raise ValueError(
             f"`representative_data` for input {name!r} has the shape {array.shape}, and expects batches of shape "
@@ -50,6 +52,7 @@ def _check_array(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: st
         raise ValueError(
             f"`representative_data` for input {name!r} must be finite, and has NaN or infinity. Remove those rows."
         )
+    return array
 
 
 def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> list[list]:
@@ -82,8 +85,7 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
     rows: list[list] = []
     for element in batches:
         arrays = _arrays(element, names)
-        for array, name, shape, dtype in zip(arrays, names, shapes, dtypes, strict=True):
-            _check_array(array, name, shape, dtype)
+        arrays = [_checked(*each) for each in zip(arrays, names, shapes, dtypes, strict=True)]
         if len({len(array) for array in arrays}) > 1:
             raise ValueError(
                 f"`representative_data` has {[len(array) for array in arrays]} rows for the inputs {names}, and "

@@ -194,7 +194,7 @@ def check_tflite(data: bytes, name: str = "model") -> None:
         >>> check_tflite(b"PK and so on", "weights.zip")
         Traceback (most recent call last):
         ...
-        ValueError: 'weights.zip' (12 bytes) must be a TensorFlow Lite model, and has not the mark "TFL3" at bytes 4 to 8...
+        ValueError: 'weights.zip' (12 bytes) must be a TensorFlow Lite model, and has not the mark "TFL3" ...
     """
     if data[4:8] != b"TFL3":
         raise ValueError(
@@ -248,9 +248,9 @@ def _choose_runtime(runtime: str | None) -> str:
 
 
 def _interpreter(data: bytes, name: str, runtime: str, threads: int):
-    interpreter_class = RUNTIMES[runtime].interpreter_class()
     with warnings.catch_warnings(), native_output_logged():
         warnings.simplefilter("ignore")  # TensorFlow recommends LiteRT, which was looked for first
+        interpreter_class = RUNTIMES[runtime].interpreter_class()
         try:
             interpreter = interpreter_class(model_content=data, num_threads=int(threads))
             interpreter.allocate_tensors()
@@ -354,7 +354,13 @@ def run_tflite(
     for row in range(rows):
         for key, detail in input_details.items():
             interpreter.set_tensor(detail["index"], _to_tensor(inputs[key][row : row + 1], detail))
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except RuntimeError as error:
+            raise ValueError(
+                f"`inputs` must hold what {name!r} can compute with, and row {row} is refused: {str(error).strip()} "
+                "Look at its values, for instance for an index that is out of range."
+            ) from error
         for key, detail in output_details.items():
             outputs[key][row] = _from_tensor(interpreter.get_tensor(detail["index"]), detail)[0]
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs

@@ -1,0 +1,381 @@
+"""export_tflite against the Keras model, through an interpreter that shares no code with it."""
+
+import errno
+import hashlib
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import keras
+import numpy as np
+import pytest
+import tflite_networks as networks
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_condense.layers import ChannelShuffle, GroupConv2D
+from keras_condense.tflite import export_tflite, run_tflite
+from keras_condense.tflite.folding import fold_shuffled_batch_norms
+
+tf = pytest.importorskip("tensorflow")
+
+# Float32 sums of some hundred terms, in another order than Keras' own: 1e-6 is seen, and 1e-4 is the promise.
+PARITY = 1e-5
+
+
+def interpreter_of(content):
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    interpreter = interpreter_module.Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def operators_of(content):
+    details = interpreter_of(content)._get_ops_details()
+    return [detail["op_name"] for detail in details if detail["op_name"] != "DELEGATE"]
+
+
+def assert_parity(model, inputs, tolerance=PARITY):
+    outputs = run_tflite(export_tflite(model), inputs)
+    assert networks.relative_difference(outputs, networks.reference(model, inputs)) < tolerance
+
+
+# --- parity --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("use_bias", [False, True])
+@pytest.mark.parametrize(("groups", "factor"), [(4, 4), (2, 8), (8, 2)])
+def test_condensed_network(groups, factor, use_bias):
+    model = networks.condensed(groups=groups, factor=factor, use_bias=use_bias)
+    assert_parity(model, networks.images(3, 16, 16, 3))
+
+
+def test_masked_model_is_condensed_first():
+    model = networks.masked()
+    before = [weight.copy() for weight in model.get_weights()]
+    assert_parity(model, networks.images(3, 8, 8, 16))
+    assert "GATHER" in operators_of(export_tflite(model))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_unfinished_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Layer 'squeeze' is in condensing stage 0"):
+        export_tflite(networks.masked(finished=False), tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_model_of_keras_applications():
+    model = keras.applications.MobileNet(
+        alpha=0.25, input_shape=(64, 64, 3), weights=None, classes=7, classifier_activation=None
+    )
+    assert_parity(networks.randomize(model), networks.images(2, 64, 64, 3))
+
+
+def sequential():
+    return keras.Sequential([keras.Input((8, 8, 4)), keras.layers.Conv2D(8, 3, groups=4), keras.layers.Flatten()])
+
+
+def nested():
+    inputs = keras.Input((8, 8, 4))
+    return keras.Model(inputs, keras.layers.Dense(3)(sequential()(inputs)))
+
+
+def shared_layer():
+    inputs = keras.Input((8, 8, 4))
+    convolution, norm = GroupConv2D(4, 1, groups=2), keras.layers.BatchNormalization()
+    outputs = norm(ChannelShuffle(2)(convolution(convolution(inputs))))
+    return networks.randomize(keras.Model(inputs, outputs))
+
+
+def recurrent():
+    inputs = keras.Input((8, 8, 4))
+    return keras.Model(inputs, keras.layers.LSTM(5)(keras.layers.Reshape((8, 32))(inputs)))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.convolution = keras.layers.Conv2D(4, 3)
+        self.dropout = keras.layers.Dropout(0.5)
+
+    def call(self, inputs, training=None):
+        return self.dropout(self.convolution(inputs), training=training)
+
+
+def subclassed():
+    model = Subclassed()
+    model(networks.images(2, 8, 8, 4))
+    return model
+
+
+@pytest.mark.parametrize("make", [sequential, nested, shared_layer, recurrent, subclassed])
+def test_other_models(make):
+    keras.utils.set_random_seed(0)
+    assert_parity(make(), networks.images(3, 8, 8, 4))
+
+
+@pytest.mark.parametrize(
+    # Keras rounds activations to 11 or 8 bits on the way, the export does not
+    ("policy", "tolerance"),
+    [("mixed_float16", 5e-3), ("mixed_bfloat16", 5e-2), ("float64", PARITY)],
+)
+def test_other_precisions_are_exported_in_float32(policy, tolerance):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = networks.condensed(blocks=((1, 8),))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert_parity(model, networks.images(2, 16, 16, 3), tolerance)
+
+
+@settings(derandomize=True, deadline=None, max_examples=6)
+@given(
+    groups=st.sampled_from([1, 2, 4]),
+    multiple=st.integers(1, 3),
+    kernel=st.integers(1, 3),
+    strides=st.integers(1, 2),
+    padding=st.sampled_from(["same", "valid"]),
+    use_bias=st.booleans(),
+    epsilon=st.sampled_from([1e-5, 1e-3, 0.3]),
+    seed=st.integers(0, 9),
+)
+def test_fold_behind_a_shuffle_is_exact(groups, multiple, kernel, strides, padding, use_bias, epsilon, seed):
+    inputs = keras.Input((5, 5, 4))
+    x = GroupConv2D(
+        4 * multiple,
+        kernel,
+        strides=strides,
+        padding=padding,
+        groups=groups,
+        use_bias=use_bias,
+        bias_initializer="ones",
+    )(inputs)
+    x = keras.layers.BatchNormalization(epsilon=epsilon)(ChannelShuffle(groups)(x))
+    model = networks.randomize(keras.Model(inputs, x), seed)
+    assert fold_shuffled_batch_norms(model)
+    content = export_tflite(model)
+    assert "MUL" not in operators_of(content)
+    rows = networks.images(2, 5, 5, 4, seed=seed)
+    assert networks.relative_difference(run_tflite(content, rows), networks.reference(model, rows)) < PARITY
+
+
+@pytest.mark.parametrize("also_read_by", [lambda x: x, lambda x: x + 1.0, keras.layers.ReLU()])
+def test_fold_leaves_alone_what_is_read_elsewhere(also_read_by):
+    inputs = keras.Input((5, 5, 4))
+    shuffled = ChannelShuffle(2)(GroupConv2D(4, 1, groups=2)(inputs))
+    model = keras.Model(inputs, [keras.layers.BatchNormalization()(shuffled), also_read_by(shuffled)])
+    assert fold_shuffled_batch_norms(model) == {}
+
+
+def test_fold_reaches_nested_models():
+    inner = keras.Sequential(
+        [keras.Input((5, 5, 4)), GroupConv2D(4, 1, groups=2), ChannelShuffle(2), keras.layers.BatchNormalization()]
+    )
+    networks.randomize(inner)
+    inputs = keras.Input((5, 5, 4))
+    model = keras.Model(inputs, inner(inner(inputs)))
+    assert len(fold_shuffled_batch_norms(model)) == 5
+    assert_parity(model, networks.images(2, 5, 5, 4))
+
+
+# --- the file ------------------------------------------------------------------------------------------------------
+def test_every_shape_is_static():
+    content = export_tflite(networks.condensed())
+    details = interpreter_of(content).get_tensor_details()
+    assert all((detail["shape_signature"] > 0).all() for detail in details)
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    graph = model.subgraphs[0]
+    computed = {int(tensor) for operator in graph.operators for tensor in operator.outputs}
+    codes = [code.builtinCode for code in model.operatorCodes]
+    reshapes = [op for op in graph.operators if codes[op.opcodeIndex] == schema.BuiltinOperator.RESHAPE]
+    assert reshapes
+    assert not any(int(operator.inputs[1]) in computed for operator in reshapes)
+
+
+def test_signature_has_the_models_names():
+    content = export_tflite(networks.condensed())
+    assert interpreter_of(content).get_signature_list() == {
+        "serving_default": {"inputs": ["image"], "outputs": ["logits"]}
+    }
+
+
+def test_names_that_keras_made_up_are_replaced():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, name="my.scores")])
+    signature = interpreter_of(export_tflite(model)).get_signature_list()["serving_default"]
+    assert signature == {"inputs": ["input"], "outputs": ["my_scores"]}
+
+
+def test_several_inputs_and_outputs_keep_their_names():
+    left, right = keras.Input((4, 4, 2), name="left"), keras.Input((3,), name="right side")
+    joined = keras.layers.Concatenate()([keras.layers.Flatten()(left), right])
+    # the names are in another order than the outputs
+    model = keras.Model(
+        [left, right], [keras.layers.Dense(2, name="z")(joined), keras.layers.Dense(3, name="a")(joined)]
+    )
+    inputs = {"left": networks.images(3, 4, 4, 2), "right_side": networks.images(3, 3)}
+    outputs = run_tflite(export_tflite(model), inputs)
+    z, a = model(list(inputs.values()), training=False)
+    np.testing.assert_allclose(outputs["z"], z, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["a"], a, rtol=0, atol=1e-5)
+
+
+def test_dicts_of_inputs_and_outputs():
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    model = keras.Model(
+        {"right": right, "left": left}, {"sum": keras.layers.Dense(3)(left) + right, "copy": keras.layers.ReLU()(right)}
+    )
+    inputs = {"left": networks.images(2, 4), "right": networks.images(2, 3)}
+    outputs = run_tflite(export_tflite(model), inputs)
+    for key, expected in model(inputs, training=False).items():
+        np.testing.assert_allclose(outputs[key], expected, rtol=0, atol=1e-5)
+
+
+def test_same_model_gives_same_bytes():
+    model = networks.condensed()
+    assert export_tflite(model) == export_tflite(model)
+
+
+@pytest.mark.slow
+def test_same_model_gives_same_bytes_in_another_process(tmp_path):
+    networks.condensed().save(tmp_path / "model.keras")
+    program = (
+        "import sys, hashlib, keras, keras_condense.layers\n"
+        "from keras_condense.tflite import export_tflite\n"
+        "model = keras.saving.load_model(sys.argv[1])\n"
+        "print(hashlib.sha256(export_tflite(model)).hexdigest())\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    here = export_tflite(keras.saving.load_model(tmp_path / "model.keras"))
+    assert result.stdout.strip() == hashlib.sha256(here).hexdigest()
+
+
+def test_file_is_no_larger_than_the_parameters():
+    model = networks.condensed(blocks=((2, 16), (3, 32)), classes=2000)
+    bytes_of_parameters = 4 * model.count_params()
+    assert bytes_of_parameters > 500_000
+    assert len(export_tflite(model)) < 1.1 * bytes_of_parameters
+
+
+def test_file_holds_what_is_returned(tmp_path):
+    path = tmp_path / "model.tflite"
+    content = export_tflite(networks.masked(), path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_printed(capfd):
+    export_tflite(networks.masked())
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_temporary_files_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    export_tflite(networks.masked())
+    with pytest.raises(ValueError, match=r"tf\.Svd"):
+        export_tflite(with_missing_operator())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_imagenet_network_takes_less_than_fifteen_seconds():
+    model = networks.condensed(
+        blocks=((4, 8), (6, 16), (8, 32), (10, 64), (8, 128)), groups=8, factor=8, size=64, classes=1000
+    )
+    start = time.perf_counter()
+    content = export_tflite(model)
+    assert time.perf_counter() - start < 15  # 5 s on two cores; nothing in it depends on the images' size
+    assert len(content) < 1.1 * 4 * model.count_params()
+
+
+# --- errors: raised before the file is touched ---------------------------------------------------------------------
+class Decompose(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.linalg.svd(inputs, compute_uv=False)
+
+
+def with_missing_operator():
+    inputs = keras.Input((4, 4, 2))
+    return keras.Model(inputs, Decompose(name="decompose_3")(keras.layers.Conv2D(3, 1)(inputs)))
+
+
+def with_nan():
+    model = networks.condensed(blocks=((1, 8),))
+    weights = model.get_layer("logits").get_weights()
+    weights[0][2, 1] = np.nan
+    model.get_layer("logits").set_weights(weights)
+    return model
+
+
+def of_any_size():
+    inputs = keras.Input((None, None, 3), name="photo")
+    return keras.Model(inputs, keras.layers.Conv2D(2, 3)(inputs))
+
+
+def of_fixed_batch():
+    inputs = keras.Input(batch_shape=(4, 8), name="rows")
+    return keras.Model(inputs, keras.layers.Dense(2)(inputs))
+
+
+REFUSED = [
+    (lambda: "model.keras", r"`model` \(='model.keras'\) must be a keras.Model. Load a saved one"),
+    (lambda: keras.Sequential([keras.layers.Dense(2)], name="late"), r"`model` \(='late'\) must be built"),
+    (Subclassed, "must be built"),
+    (of_any_size, r"Input 'photo' of `model` has the shape \(None, None, None, 3\)"),
+    (of_fixed_batch, r"Input 'rows' of `model` has the shape \(4, 8\), a fixed batch"),
+    (with_nan, "Weight 'logits/kernel' of `model` must be finite"),
+    (with_missing_operator, "tf.Svd in layer 'decompose_3'. Replace the layer"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED)
+def test_unfit_model_is_refused_and_the_file_stays(make, message, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match=message):
+        export_tflite(make(), path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_other_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="runs on the Keras backend 'jax', and export needs 'tensorflow'"):
+        export_tflite(networks.masked())
+
+
+def test_path_is_checked_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match="must lie in an existing folder"):
+        export_tflite(networks.masked(), tmp_path / "missing" / "model.tflite")
+
+
+def test_full_temporary_folder_is_an_error_and_not_a_file_without_names(tmp_path, monkeypatch):
+    from tensorflow.python.saved_model import save
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(save, "save", full)
+    with pytest.raises(OSError, match=r"The temporary folder .* must have room"):
+        export_tflite(networks.masked(), tmp_path / "model.tflite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"before")
+
+    def full(self, data):
+        with open(self, "wb") as file:
+            file.write(data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            export_tflite(networks.masked(), path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]

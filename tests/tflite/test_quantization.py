@@ -1,0 +1,104 @@
+"""The kinds of quantization: what they weigh, how near they come, and what they refuse."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tflite_networks as networks
+
+from keras_condense.tflite import export_tflite, run_tflite
+from keras_condense.tflite.quantization import MAXIMUM_ROWS, representative_rows
+
+tf = pytest.importorskip("tensorflow")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return networks.condensed(blocks=((2, 16), (2, 32)), classes=1000)
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    return networks.images(32, 16, 16, 3, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "size", "tolerance"),
+    [
+        ("float16", 0.55, 2e-3),  # 11 bits of weights
+        ("dynamic", 0.40, 5e-2),  # 8 bits of larger weights and their activations
+        ("int8", 0.40, 1e-1),  # 8 bits of every activation, layer behind layer
+    ],
+)
+def test_smaller_file_of_nearly_the_same_outputs(model, calibration, quantize, size, tolerance):
+    rows = networks.images(4, 16, 16, 3)
+    content = export_tflite(model, quantize=quantize, representative_data=calibration if quantize == "int8" else None)
+    assert len(content) < size * len(export_tflite(model))
+    outputs = run_tflite(content, rows)
+    assert outputs.dtype == np.float32
+    assert networks.relative_difference(outputs, networks.reference(model, rows)) < tolerance
+
+
+def test_int8_computes_in_int8_between_float_inputs_and_outputs(model, calibration):
+    interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
+    content = export_tflite(model, quantize="int8", representative_data=calibration)
+    interpreter = interpreter_module.Interpreter(model_content=content)
+    assert interpreter.get_input_details()[0]["dtype"] == np.float32
+    assert interpreter.get_output_details()[0]["dtype"] == np.float32
+    operators = interpreter._get_ops_details()
+    inner = [op for op in operators if op["op_name"] not in ("QUANTIZE", "DEQUANTIZE", "DELEGATE")]
+    assert inner
+    types = {detail["index"]: detail["dtype"] for detail in interpreter.get_tensor_details()}
+    assert {types[int(tensor)] for op in inner for tensor in op["outputs"]} == {np.int8}
+
+
+def test_int8_calibrates_on_what_predict_takes(calibration):
+    model = networks.condensed(blocks=((1, 8),))
+    labels = np.zeros(len(calibration))
+    data = tf.data.Dataset.from_tensor_slices((calibration, labels)).batch(8)
+    from_data = export_tflite(model, quantize="int8", representative_data=data)
+    assert from_data == export_tflite(model, quantize="int8", representative_data=calibration)
+    batches = (batch for batch in np.split(calibration, 4))
+    assert from_data == export_tflite(model, quantize="int8", representative_data=batches)
+
+
+def test_int8_of_several_inputs():
+    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    model = keras.Model([left, right], keras.layers.Dense(2)(keras.layers.Concatenate()([left, right])))
+    inputs = {"left": networks.images(32, 4), "right": 5 * networks.images(32, 3)}
+    content = export_tflite(model, quantize="int8", representative_data=inputs)
+    expected = networks.reference(model, list(inputs.values()))
+    assert networks.relative_difference(run_tflite(content, inputs), expected) < 5e-2
+
+
+def test_calibration_ends_on_endless_data():
+    endless = (np.zeros((64, 2), "float32") for _ in itertools.count())
+    assert len(representative_rows(endless, ["x"], [(2,)], ["float32"])) == MAXIMUM_ROWS
+
+
+ARRAY = np.zeros((2, 16, 16, 3), "float32")
+
+REFUSED = [
+    ({"quantize": "int4"}, r"`quantize` \(='int4'\) must be one of None, 'float16', 'dynamic', 'int8'"),
+    ({"quantize": "int8"}, "`representative_data` is missing"),
+    ({"representative_data": ARRAY}, "`representative_data` was given"),
+    ({"quantize": "int8", "representative_data": 3}, r"`representative_data` \(=3\) must be an array or an iterable"),
+    ({"quantize": "int8", "representative_data": []}, "must have at least one row, and is empty"),
+    ({"quantize": "int8", "representative_data": ARRAY[0]}, r"has the shape \(16, 16, 3\), and expects batches"),
+    ({"quantize": "int8", "representative_data": ARRAY[..., :1]}, r"has the shape \(2, 16, 16, 1\)"),
+    ({"quantize": "int8", "representative_data": ARRAY.astype("uint8")}, "has the dtype uint8, and expects float32"),
+    ({"quantize": "int8", "representative_data": ARRAY * np.nan}, "must be finite, and has NaN or infinity"),
+    ({"quantize": "int8", "representative_data": [[ARRAY, ARRAY]]}, "has 2 arrays an element"),
+    ({"quantize": "int8", "representative_data": {"photo": ARRAY}}, r"has the names \['photo'\]"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED)
+def test_unfit_arguments_are_refused_and_the_file_stays(model, tmp_path, arguments, message):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"before")
+    with pytest.raises(ValueError, match=message):
+        export_tflite(model, path, **arguments)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
