@@ -1,0 +1,41 @@
+# Two commands do all: `make quickstart` trains, condenses, exports and measures; `make test` passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+EPOCHS ?= 20
+TESTS ?= tests
+REPOSITORY := $(CURDIR)
+
+.PHONY: quickstart test lint readme install benchmarks
+
+# a wheel, not the source folder: what is tested is what users get
+install: $(VENV)/requirements
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps .
+
+$(VENV)/requirements: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade pip wheel
+	$(VENV)/bin/pip install --quiet ".[test]"
+	touch $@
+
+quickstart: install
+	rm -rf runs/quickstart
+	$(VENV)/bin/python applications/digits/main.py --epochs $(EPOCHS) --output runs/quickstart
+
+# from another folder, so that the installed package is imported and not the source beside it
+test: install
+	cd $(VENV) && bin/python -m pytest -c $(REPOSITORY)/pyproject.toml --rootdir $(REPOSITORY) \
+		$(addprefix $(REPOSITORY)/,$(TESTS)) --pyargs keras_condense
+
+lint: $(VENV)/requirements
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+readme: install
+	$(VENV)/bin/python tests/readme_blocks.py
+	$(VENV)/bin/python benchmarks/readme_tables.py --check
+
+benchmarks: install
+	$(VENV)/bin/python benchmarks/import_time.py
+	$(VENV)/bin/python benchmarks/export_time.py
+	$(VENV)/bin/python benchmarks/training_step.py $(if $(AUTHORS),--authors $(AUTHORS))
+	$(VENV)/bin/python benchmarks/readme_tables.py
