@@ -97,6 +97,9 @@ class CondenseSchedule(keras.callbacks.Callback):
         if self._condensed_model is not self.model:
             self._condensed_model, self._epochs_done = self.model, 0
         self._first_epoch = self._offset = None
+        if self.model.optimizer is not None and not self.model.optimizer.built:
+            # made inside the first step, its variables would have TensorFlow trace the whole step twice
+            self.model.optimizer.build(self.model.trainable_variables)
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._first_epoch is None:
