@@ -285,9 +285,9 @@ def test_imagenet_network_takes_less_than_fifteen_seconds():
     model = networks.condensed(
         blocks=((4, 8), (6, 16), (8, 32), (10, 64), (8, 128)), groups=8, factor=8, size=64, classes=1000
     )
-    start = time.perf_counter()
+    start = time.process_time()  # other programs may run beside the tests
     content = export_tflite(model)
-    assert time.perf_counter() - start < 15  # 5 s on two cores; nothing in it depends on the images' size
+    assert time.process_time() - start < 15  # 5 s is usual; nothing in it depends on the images' size
     assert len(content) < 1.1 * 4 * model.count_params()
 
 
