@@ -71,8 +71,8 @@ def CondenseNet(
         stem_strides: strides of the first convolution: 1 for images of about 32x32 pixels, 2 for ImageNet.
         dropout_rate: share of activations dropped before each learned convolution.
         group_lasso: weight of the group lasso in the loss (1e-5 in the paper's ImageNet training).
-        classifier_condense_factor: F; `condense` lets the classifier keep 1/F of its inputs, those of the largest
-            weights. It doesn't change this network's outputs.
+        classifier_condense_factor: F; above 1 the classifier is a `keras_condense.layers.CondenseDense`, of whose
+            inputs 1/F are left once it is condensed, those of the largest weights. Until then it is a dense layer.
         include_top: whether the classifier is part of the model.
         weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors
             published no weights that are at hand.
@@ -283,7 +283,7 @@ def _named_network(
     constructor.__name__ = constructor.__qualname__ = network
     constructor.__doc__ = (
         f"Build {network}: `CondenseNet({stages}, {growth_rates})`, {default_groups} groups, condense factor "
-        f"{default_groups}, stem strides {stem_strides}; `condense` halves the classifier's inputs. "
+        f"{default_groups}, stem strides {stem_strides}; condensing halves the classifier's inputs. "
         "The arguments are those of `CondenseNet`."
     )
     return constructor
