@@ -56,7 +56,7 @@ def paint(path, size=(6, 5), mode="RGB", seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     bands = {"L": (), "RGB": (3,), "RGBA": (4,)}[mode]
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], *bands), dtype="uint8")
-    Image.fromarray(pixels, mode).save(path)
+    Image.fromarray(pixels).save(path)
     return path
 
 
@@ -237,13 +237,13 @@ def test_the_border_is_black_before_normalisation():
     assert float(arrays(data.train)[0].min()) == pytest.approx(-data.mean[0] / data.std[0])
 
 
-def test_train_is_shuffled_anew_each_time_it_is_iterated(digits):
-    first, second = arrays(digits.train)[1], arrays(digits.train)[1]
+def test_train_is_shuffled_anew_each_time_it_is_iterated():
+    train, again = datasets.load("digits").train, datasets.load("digits").train
+    first, second = arrays(train)[1], arrays(train)[1]
     assert not np.array_equal(first, second)
     assert np.array_equal(np.sort(first), np.sort(second))
-    again = datasets.load("digits")
-    np.testing.assert_array_equal(arrays(again.train)[1], first)
-    np.testing.assert_array_equal(arrays(again.train)[1], second)
+    np.testing.assert_array_equal(arrays(again)[1], first)
+    np.testing.assert_array_equal(arrays(again)[1], second)
 
 
 class Recorder(keras.layers.Layer):
@@ -535,6 +535,21 @@ def test_a_streams_epoch_is_a_permutation_in_another_order(prepared, monkeypatch
     assert not np.array_equal(*epochs)
     assert sorted(i.tobytes() for i in epochs[0]) == sorted(i.tobytes() for i in epochs[1])
     assert len({i.tobytes() for i in epochs[0]}) == 50
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_global_seeds_make_no_difference(prepared, in_memory, monkeypatch):
+    if not in_memory:
+        monkeypatch.setattr(examples, "IN_MEMORY_BYTES", 0)
+    found = []
+    try:
+        for seed in (0, 7):
+            keras.utils.set_random_seed(seed)
+            data = datasets.load("cifar10", data_dir=prepared, download=False)
+            found.append(arrays(data.training(3, epochs=4))[0])
+    finally:
+        keras.utils.set_random_seed(0)
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_tfds_name_without_test_split_and_with_many_sizes(prepared):

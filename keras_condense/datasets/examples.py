@@ -94,7 +94,7 @@ class Stream:
         examples = examples.enumerate()
         if key is not None:
             # before decoding: what the buffer holds is small
-            examples = examples.shuffle(_SHUFFLE_BUFFER, seed=shuffle_seed(key), reshuffle_each_iteration=False)
+            examples = _shuffled_through_buffer(examples, shuffle_seed(key))
         examples = examples.map(
             lambda index, pair: (index, to_pixels(self.decode(pair[0]), self.image_shape), tf.cast(pair[1], tf.int32)),
             num_parallel_calls=tf.data.AUTOTUNE,
@@ -142,6 +142,23 @@ def to_pixels(images: Any, image_shape: tuple[int, int, int]) -> "tf.Tensor":
         resized = tf.image.resize(images, image_shape[:2], antialias=True)
         images = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
     return tf.ensure_shape(images, (*images.shape[:-3], *image_shape))
+
+
+def _shuffled_through_buffer(examples: "tf.data.Dataset", seed: Any) -> "tf.data.Dataset":
+    """Shuffle as `Dataset.shuffle` does, which mixes TensorFlow's global seed in and fails when that is 0."""
+    import tensorflow as tf
+
+    specs = tf.nest.flatten(examples.element_spec)
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(examples),
+        buffer_size=tf.constant(_SHUFFLE_BUFFER, tf.int64),
+        seed=seed,
+        seed2=tf.constant(1, tf.int64),  # both 0 would mean a seed from the clock
+        output_types=[spec.dtype for spec in specs],
+        output_shapes=[spec.shape for spec in specs],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, examples.element_spec)
 
 
 def _order(size: int, key: Any) -> "tf.Tensor":

@@ -31,7 +31,8 @@ class Dataset:
 
     Attributes:
         name: what was loaded.
-        train: one epoch; each time it is iterated the examples come in a new order, with new crops and flips.
+        train: one epoch; each time it is iterated the examples come in a new order, with new crops and flips. Which
+            ones, depends on TensorFlow's global seed too; `training` depends on nothing but the data set's own.
         test: the test images, always in the same order.
         validation: images held out of the training set, or None.
         class_names: one for each label.

@@ -13,7 +13,7 @@ from keras_condense.datasets.recipes import Augmentation
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["augment", "crop", "examples_in_order", "flip", "normalize", "training_stream"]
+__all__ = ["crop", "draw", "examples_in_order", "flip", "normalize", "training_stream"]
 
 _ORDER, _CROP, _FLIP = range(3)  # independent random streams of an epoch
 
@@ -59,31 +59,22 @@ def flip(images: Any, flips: Any) -> "tf.Tensor":
     return tf.where(tf.convert_to_tensor(flips)[:, None, None, None], tf.reverse(images, [2]), images)
 
 
-def augment(images: Any, indices: Any, key: Any, size: int, augmentation: Augmentation) -> "tf.Tensor":
-    """Crop and flip a batch; what happens to an example depends on `key` and its index alone, not on its batch.
+def draw(size: int, key: Any, pad: int) -> tuple["tf.Tensor", "tf.Tensor"]:
+    """Draw what happens to every example in an epoch: by its index, so that batch sizes make no difference.
 
     Args:
-        images: (batch, height, width, channels), raw pixels.
-        indices: (batch,) the examples' places in the data set.
-        key: two integers, the seed and the epoch.
         size: number of examples in the data set.
-        augmentation: what to do.
+        key: two integers, the seed and the epoch.
+        pad: as in `crop`.
 
     Returns:
-        Images of the same shape and type.
+        The offsets for `crop`, (size, 2) int32, and the choices for `flip`, (size,) bool.
     """
     import tensorflow as tf
 
-    if augmentation.pad:
-        # offsets of the whole data set, then this batch's: cheaper than a generator an example
-        offsets = tf.random.stateless_uniform(
-            [size, 2], _key(key, _CROP), 0, 2 * augmentation.pad + 1, tf.int32, alg="philox"
-        )
-        images = crop(images, tf.gather(offsets, indices), augmentation.pad)
-    if augmentation.flip:
-        flips = tf.random.stateless_uniform([size], _key(key, _FLIP), 0, 2, tf.int32, alg="philox")
-        images = flip(images, tf.gather(flips, indices) == 1)
-    return images
+    offsets = tf.random.stateless_uniform([size, 2], _key(key, _CROP), 0, 2 * pad + 1, tf.int32, alg="philox")
+    flips = tf.random.stateless_uniform([size], _key(key, _FLIP), 0, 2, tf.int32, alg="philox")
+    return offsets, flips == 1
 
 
 def normalize(images: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> "tf.Tensor":
@@ -128,12 +119,17 @@ def training_stream(
     """Return the batches of `epochs`, a stream of epoch numbers, one epoch after the other."""
     import tensorflow as tf
 
+    augmentation = augmentation or Augmentation(pad=0, flip=False)
+
     def one_epoch(epoch):
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        offsets, flips = draw(examples.size, key, augmentation.pad)  # once an epoch: a batch only looks them up
 
         def prepare(indices, images, labels):
-            if augmentation is not None:
-                images = augment(images, indices, key, examples.size, augmentation)
+            if augmentation.pad:
+                images = crop(images, tf.gather(offsets, indices), augmentation.pad)
+            if augmentation.flip:
+                images = flip(images, tf.gather(flips, indices))
             return normalize(images, mean, std), labels
 
         return examples.batches(batch_size, drop_remainder, key).map(
