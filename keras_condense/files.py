@@ -1,12 +1,18 @@
 """Files that are either whole or untouched: a write goes to a neighbour first and is then renamed."""
 
 import contextlib
+import glob
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
 
-__all__ = ["check_writable", "replacing", "write_bytes", "write_text"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+__all__ = ["check_writable", "locked", "remove_leftovers", "replacing", "write_bytes", "write_text"]
 
 
 def check_writable(path: str | os.PathLike) -> pathlib.Path:
@@ -99,3 +105,65 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` as UTF-8 to `path`, whole or not at all (see `replacing`)."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(path: str | os.PathLike) -> None:
+    """Remove the temporary neighbours that writes of `path` left behind because their process was killed.
+
+    Args:
+        path: the file they were for, which is not touched. No other process may be writing it (see `locked`).
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = pathlib.Path(folder, ".model.x1y2z3_4.keras").write_text("half")
+        ...     remove_leftovers(pathlib.Path(folder, "model.keras"))
+        ...     list(pathlib.Path(folder).iterdir())
+        []
+    """
+    path = pathlib.Path(path)
+    random = "[a-z0-9_]" * 8  # what mkstemp puts into a name
+    stem, name, suffix = map(glob.escape, (path.stem, path.name, path.suffix))
+    for pattern in (f".{stem}.{random}{suffix}", f".{name}.{random}"):  # of `replacing` and of `check_writable`
+        for leftover in path.parent.glob(pattern):
+            leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Keep a folder to this process while the block runs, among those that ask; a killed process lets go of it.
+
+    Nothing is written. Where there are no such locks (Windows, some network file systems) nothing is locked.
+
+    Args:
+        folder: an existing folder.
+
+    Raises:
+        ValueError: another process has it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, locked(folder):
+        ...     with locked(folder):
+        ...         pass
+        Traceback (most recent call last):
+        ...
+        ValueError: `folder` (='...') must be used by one process at a time, and another one ...
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"`folder` (={os.fspath(folder)!r}) must be used by one process at a time, and another one is using "
+                "it. Wait until it ends, or choose another folder."
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import zipfile
+import zlib
 
 import keras
 
@@ -61,6 +62,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         raise ValueError(
             f"`path` (={str(path)!r}) must be an existing file. Check the name, or make it with `save_model`."
         )
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"`path` (={str(path)!r}) must be a file that can be read. Change its permissions.")
     broken = (
         f"`path` (={str(path)!r}) must be a whole Keras model file, and is {{}}. "
         "Copy or save it again, or go back to an earlier checkpoint."
@@ -68,7 +71,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged, members = archive.testzip(), set(archive.namelist())
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         raise ValueError(broken.format(f"truncated or of another kind ({error})")) from error
     if damaged is not None:
         raise ValueError(broken.format(f"damaged (its part {damaged!r} does not match its checksum)"))

@@ -3,22 +3,24 @@
 import csv
 import io
 import json
+import math
 import os
 import pathlib
 import time
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from keras_condense.callbacks import CondenseSchedule, learned_layers
-from keras_condense.files import write_text
+from keras_condense.files import locked, remove_leftovers, write_text
 from keras_condense.optimizers import SGDWithL2
 from keras_condense.saving import load_model, save_model
-from keras_condense.validation import check_positive_integer
+from keras_condense.validation import check_fraction, check_positive_integer
 
 __all__ = ["compile_model", "train"]
 
-CHECKPOINT, LOG, SETTINGS, MODEL = "checkpoint.keras", "log.csv", "settings.json", "model.keras"
+FILES = CHECKPOINT, LOG, MODEL, SETTINGS = "checkpoint.keras", "log.csv", "model.keras", "settings.json"
 
 
 def compile_model(
@@ -40,18 +42,31 @@ def compile_model(
         momentum: of the gradient.
         weight_decay: weight of the L2 term.
 
+    Raises:
+        ValueError: `steps` no positive integer, `learning_rate` not above 0, `momentum` not in [0, 1), or
+            `weight_decay` negative; infinity and NaN.
+
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, activation="softmax")])
         >>> compile_model(model, steps=100)
         >>> round(float(model.optimizer.learning_rate), 3)
         0.1
     """
+    check_positive_integer("steps", steps, "Give epochs * batches an epoch.")
+    check_fraction("momentum", momentum, "Use 0.9.", below_one=True)
+    _check_number("learning_rate", learning_rate, "above 0", learning_rate > 0, "Use 0.1.")
+    _check_number("weight_decay", weight_decay, "of at least 0", weight_decay >= 0, "Use 1e-4, or 0 for none.")
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
         SGDWithL2(schedule, momentum=momentum, nesterov=True, l2=weight_decay),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
+
+
+def _check_number(name: str, value: float, expected: str, in_range: bool, mend: str) -> None:
+    if not (math.isfinite(value) and in_range):
+        raise ValueError(f"`{name}` (={value!r}) must be a finite number {expected}. {mend}")
 
 
 def train(
@@ -63,6 +78,7 @@ def train(
     learning_rate: float = 0.1,
     momentum: float = 0.9,
     weight_decay: float = 1e-4,
+    seed: int = 0,
     resume: bool = False,
     settings: dict | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -72,19 +88,24 @@ def train(
 
     After every epoch the folder holds `checkpoint.keras` (weights, masks, optimizer) and `log.csv` (loss, accuracy,
     stage, share of connections, seconds), each replaced atomically; at the end `model.keras`. A run that is killed,
-    at whatever moment, and called again with `resume=True` repeats the epoch it was in on the same batches, so it
-    ends with the same masks and weights as an unbroken run.
+    at whatever moment, and called again with `resume=True` repeats the epoch it was in on the same batches and with
+    the same dropout, so it ends with the same masks and weights as an unbroken run: to the last bit on one CPU; a GPU
+    needs `tf.config.experimental.enable_op_determinism()` for that.
 
     Args:
-        model: a classifier with a softmax; compiled here. A resumed run takes the checkpoint's model instead.
+        model: a classifier with a softmax, one output a class of `data`; compiled here. A resumed run takes the
+            checkpoint's model instead.
         data: a `keras_condense.datasets.Dataset`.
         folder: made if it does not exist.
         epochs: of the whole training.
         learning_rate: see `compile_model`, as the two that follow.
         momentum: of the gradient.
         weight_decay: weight of the L2 term.
+        seed: of the dropout. Those of the first weights and of the data are `keras.utils.set_random_seed`'s and
+            `keras_condense.datasets.load`'s.
         resume: go on with the run in `folder`; where there is none, begin one.
-        settings: what else a resumed run must have in common with the first, for instance the seed; JSON values.
+        settings: what else a resumed run must have in common with the first, for instance the network's options;
+            JSON values.
         callbacks: more Keras callbacks.
         verbose: as in `keras.Model.fit`.
 
@@ -92,14 +113,17 @@ def train(
         The trained model, every layer in its last stage.
 
     Raises:
-        ValueError: a folder that holds a run and no `resume`, or a run of other settings; a folder that takes no
-            files; a broken checkpoint.
+        ValueError: an argument out of range; a model that does not fit `data`; a folder that holds a run and no
+            `resume`, a run of other settings or one that another process is training; a folder that takes no files;
+            a broken checkpoint; a loss that is not finite, in which case the last checkpoint stays as it is.
+        OSError: writing failed, for instance on a full disk; the last checkpoint is still there.
 
     Example:
         `applications/digits/` is a whole program around this function.
     """
     check_positive_integer("epochs", epochs, "The paper trains 300 on CIFAR and 120 on ImageNet.")
-    folder = pathlib.Path(folder)
+    _check_fit(model, data)
+    compile_model(model, epochs * data.steps_per_epoch, learning_rate, momentum, weight_decay)
     settings = (settings or {}) | {
         "network": model.name,
         "parameters": model.count_params(),
@@ -109,57 +133,92 @@ def train(
         "learning_rate": learning_rate,
         "momentum": momentum,
         "weight_decay": weight_decay,
+        "seed": seed,
     }
-    _prepare(folder, settings, resume)
-    first_epoch, rows = 0, []
-    if (folder / CHECKPOINT).exists():
-        model = load_model(folder / CHECKPOINT)
-        first_epoch = int(model.optimizer.iterations) // data.steps_per_epoch
-        rows = _read_log(folder / LOG)[:first_epoch]
-    else:
-        compile_model(model, epochs * data.steps_per_epoch, learning_rate, momentum, weight_decay)
-    if first_epoch < epochs:
-        condensing = [CondenseSchedule(epochs=epochs)] if learned_layers(model) else []
-        model.fit(
-            data.training(first_epoch),
-            initial_epoch=first_epoch,
-            epochs=epochs,
-            steps_per_epoch=data.steps_per_epoch,
-            validation_data=data.validation or data.test,
-            callbacks=[*condensing, *callbacks, _Checkpoint(folder, rows)],
-            verbose=verbose,
-        )
-    for layer in learned_layers(model):
-        layer.condense_to(layer.final_stage)  # due still if the run was killed after its last epoch
-    save_model(model, folder / MODEL)
+    folder = _make_folder(folder)
+    with locked(folder):
+        _prepare(folder, settings, resume)
+        first_epoch, rows = 0, []
+        if (folder / CHECKPOINT).exists():
+            model = load_model(folder / CHECKPOINT)
+            first_epoch = int(model.optimizer.iterations) // data.steps_per_epoch
+            rows = _read_log(folder / LOG)[:first_epoch]
+        if first_epoch < epochs:
+            condensing = [CondenseSchedule(epochs=epochs)] if learned_layers(model) else []
+            model.fit(
+                data.training(first_epoch),
+                initial_epoch=first_epoch,
+                epochs=epochs,
+                steps_per_epoch=data.steps_per_epoch,
+                validation_data=data.validation or data.test,
+                callbacks=[_ReseedDropout(seed), *condensing, *callbacks, _Checkpoint(folder, rows)],
+                shuffle=False,  # `data` is
+                verbose=verbose,
+            )
+        for layer in learned_layers(model):
+            layer.condense_to(layer.final_stage)  # due still if the run was killed after its last epoch
+        save_model(model, folder / MODEL)
     return model
 
 
+def _check_fit(model: keras.Model, data) -> None:
+    given = (*model.input_shape[1:], *model.output_shape[1:])
+    expected = (*data.image_shape, len(data.class_names))
+    if len(given) != len(expected) or any(size not in (None, need) for size, need in zip(given, expected, strict=True)):
+        raise ValueError(
+            f"`model` (={model.name!r}) must map images of {tuple(data.image_shape)} to {expected[-1]} classes, as "
+            f"`data` (={data.name!r}) has them, and maps {model.input_shape[1:]} to {model.output_shape[1:]}. "
+            "Build it with the data set's `image_shape` and `len(class_names)`."
+        )
+
+
+def _make_folder(folder: str | os.PathLike) -> pathlib.Path:
+    folder = pathlib.Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must be a folder or a place where one can be made ({error.strerror}). "
+            "Choose another one."
+        ) from error
+    return folder
+
+
 def _prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
-    """Make the folder and its settings file, or check that they belong to the same run."""
-    path = folder / SETTINGS
-    if not path.exists():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"`folder` (={str(folder)!r}) must be a folder or a place where one can be made ({error.strerror}). "
-                "Choose another one."
-            ) from error
-        write_text(path, json.dumps(settings, indent=2) + "\n")
-        return
-    if not resume:
+    """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind."""
+    path, present = folder / SETTINGS, [name for name in FILES if (folder / name).exists()]
+    if present and not resume:
         raise ValueError(
             f"`folder` (={str(folder)!r}) must be empty to begin a run, and holds one already. "
             "Resume it (`resume=True`, `--resume`), or choose another folder."
         )
-    # through JSON, as the first run's went: tuples come back as lists
-    settings, former = json.loads(json.dumps(settings)), json.loads(path.read_text(encoding="utf-8"))
+    if present and not path.exists():
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must hold a whole run to be resumed, and has {', '.join(present)} but no "
+            f"{SETTINGS}. Choose another folder."
+        )
+    if present:
+        _check_settings(path, settings)
+    for name in FILES:
+        remove_leftovers(folder / name)
+    if not present:
+        write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _check_settings(path: pathlib.Path, settings: dict) -> None:
+    try:
+        former = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"`folder` (={str(path.parent)!r}) must hold a run to be resumed, and its {path.name} can't be read "
+            f"({error}). Choose another folder."
+        ) from error
+    settings = json.loads(json.dumps(settings))  # as the first run's went: tuples come back as lists
     different = sorted(key for key in settings | former if settings.get(key) != former.get(key))
     if different:
         listing = ", ".join(f"{key} (={settings.get(key)!r}, first {former.get(key)!r})" for key in different)
         raise ValueError(
-            f"`folder` (={str(folder)!r}) must hold a run of the same settings to be resumed, and these differ: "
+            f"`folder` (={str(path.parent)!r}) must hold a run of the same settings to be resumed, and these differ: "
             f"{listing}. Resume with the first run's settings, or choose another folder."
         )
 
@@ -169,6 +228,22 @@ def _read_log(path: pathlib.Path) -> list[dict]:
         return []
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+class _ReseedDropout(keras.callbacks.Callback):
+    """Gives every random generator of the model a state that follows from the seed and the epoch alone.
+
+    A `.keras` file does not hold the states, and a resumed run must draw what an unbroken one draws.
+    """
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        for number, state in enumerate(states):
+            state.assign(np.random.SeedSequence((self._seed, epoch, number)).generate_state(2).astype(state.dtype))
 
 
 class _Checkpoint(keras.callbacks.Callback):
@@ -182,6 +257,12 @@ class _Checkpoint(keras.callbacks.Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        losses = [float(logs[name]) for name in ("loss", "val_loss") if name in (logs or {})]
+        if not all(map(math.isfinite, losses)):  # the validation's shows what the last step did
+            raise ValueError(
+                f"The loss must be finite, and after epoch {epoch + 1} it is not ({losses}): the training has "
+                "diverged. Begin again in another folder with a smaller `learning_rate`."
+            )
         row = {"epoch": epoch + 1} | {name: f"{float(value):.6g}" for name, value in (logs or {}).items()}
         self._rows.append(row | {"seconds": f"{time.perf_counter() - self._start:.3f}"})
         text = io.StringIO()

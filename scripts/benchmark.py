@@ -1,0 +1,126 @@
+"""Time .tflite files on this machine, in turn, so that a busy moment falls on all of them."""
+
+import argparse
+import datetime
+import pathlib
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+
+import command_line
+
+EXAMPLES = """\
+  python scripts/benchmark.py runs/digits/condensed.tflite
+  python scripts/benchmark.py condensenet.tflite mobilenet.tflite --threads 2 --rounds 10 --csv results.csv
+"""
+RUNTIMES = ("auto", "ai-edge-litert", "tflite-runtime", "tensorflow")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.new_parser(__doc__, EXAMPLES)
+    parser.add_argument("models", nargs="+", metavar="MODEL.tflite", help="files to time")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
+    parser.add_argument("--runs", type=int, default=50, metavar="N", help="inferences a round (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="how often each file gets its turn (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        default="auto",
+        help="default: %(default)s, the first of the others that is installed",
+    )
+    parser.add_argument(
+        "--csv", metavar="FILE", help="write the results, with versions, device and date; replaces the file"
+    )
+    return parser
+
+
+def benchmark(arguments: argparse.Namespace) -> None:
+    import keras_condense as kc
+    from keras_condense.files import check_writable
+    from keras_condense.validation import check_positive_integer
+
+    check_positive_integer("rounds", arguments.rounds, "Use 5.")
+    if arguments.csv is not None:
+        check_writable(arguments.csv)
+    runtime = None if arguments.runtime == "auto" else arguments.runtime
+    rounds = [[] for _ in arguments.models]
+    from rich.progress import Progress
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("timing", total=arguments.rounds * len(arguments.models))
+        for _ in range(arguments.rounds):
+            for results, model in zip(rounds, arguments.models, strict=True):
+                results.append(
+                    kc.benchmark_tflite(model, runs=arguments.runs, threads=arguments.threads, runtime=runtime)
+                )
+                progress.advance(task)
+    rows = [_row(results) for results in rounds]
+    _print(rows, rounds[0][0])
+    if arguments.csv is not None:
+        command_line.write_csv(arguments.csv, [row | _circumstances() for row in rows])
+
+
+def _row(results: list) -> dict:
+    """One file's rounds as a row."""
+    first = results[0]
+    return {
+        "model": first.model,
+        "bytes": first.model_bytes,
+        "median_ms": round(statistics.median(result.median_ms for result in results), 4),
+        "minimum_ms": round(min(result.minimum_ms for result in results), 4),
+        "spread_ms": round(statistics.median(result.spread_ms for result in results), 4),
+        "operators": first.operators,
+        "outside_xnnpack": "not known" if first.undelegated is None else len(first.undelegated),
+        "runtime": first.runtime,
+        "runtime_version": first.runtime_version,
+        "threads": first.threads,
+        "rounds": len(results),
+        "runs": first.runs,
+    }
+
+
+def _circumstances() -> dict:
+    import keras_condense as kc
+
+    return {
+        "keras_condense": kc.__version__,
+        "python": platform.python_version(),
+        "device": _device(),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _device() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")  # platform.processor() is empty on most Linuxes
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _print(rows: list[dict], first) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{first.runtime} {first.runtime_version}, {first.threads} thread{'s' * (first.threads > 1)}, "
+        f"{rows[0]['rounds']} rounds of {first.runs} runs; spread is between the quartiles",
+        title_justify="left",
+    )
+    table.add_column("model", overflow="fold")
+    for title in ("bytes", "median ms", "minimum ms", "spread ms", "outside XNNPACK"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        times = [f"{row[name]:.3f}" for name in ("median_ms", "minimum_ms", "spread_ms")]
+        table.add_row(row["model"], f"{row['bytes']:,}", *times, f"{row['outside_xnnpack']} of {row['operators']}")
+    Console().print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command_line.run(parser(), benchmark, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

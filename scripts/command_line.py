@@ -1,0 +1,199 @@
+"""What the scripts share: a quiet start, errors in one line, and the arguments that name data sets and networks.
+
+Keras and TensorFlow take seconds to import: scripts import them once their arguments are read, so that `--help` and
+mistyped options are answered at once.
+"""
+
+import argparse
+import contextlib
+import csv
+import inspect
+import io
+import os
+import pathlib
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+
+def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """Return a parser whose help ends with examples."""
+    return argparse.ArgumentParser(
+        description=description,
+        epilog=f"examples:\n{examples.rstrip()}\n\nexit codes: 0 done, 1 an error that you can mend, 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def run(
+    parser: argparse.ArgumentParser, action: Callable[[argparse.Namespace], None], argv: Sequence[str] | None
+) -> int:
+    """Parse `argv`, call `action` on the result and return the exit code; an error becomes one line on stderr."""
+    arguments = parser.parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_args, **_kwargs: print(f"warning: {message}", file=sys.stderr)
+        try:
+            _import_quietly()
+            action(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:  # `script | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (ValueError, OSError, ImportError) as error:
+            print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("error: interrupted", file=sys.stderr)
+            return 130
+    return 0
+
+
+def _import_quietly() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _no_native_stderr():  # what TensorFlow's libraries write while they load heeds no setting
+        import keras_condense  # noqa: F401
+
+
+@contextlib.contextmanager
+def _no_native_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Return the integers of "4-4-4"; an argparse type."""
+    try:
+        return tuple(int(part) for part in text.replace("x", "-").split("-"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be integers joined by dashes, such as 4-4-4") from None
+
+
+def add_dataset_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add what says which images to read."""
+    parser.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="NAME",
+        help='"digits", a name of TensorFlow Datasets, or a folder with a folder of images for each class '
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="FOLDER",
+        help="where TensorFlow Datasets keeps its data (default: ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=numbers,
+        metavar="HEIGHT-WIDTH",
+        help="resize the images, to 32-48 or (both sides) 32 (default: as they are, 16 for digits)",
+    )
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: %(default)s)")
+
+
+def load_dataset(arguments: argparse.Namespace, image_shape: Sequence[int] | None = None, **options):
+    """Load the data set that the arguments name, by default with images of `image_shape`."""
+    import keras_condense as kc
+
+    image_size = arguments.image_size
+    if image_size is not None and len(image_size) == 1:
+        image_size = image_size[0]
+    if image_size is None and image_shape is not None:
+        image_size = tuple(image_shape[:2])
+    return kc.datasets.load(
+        arguments.dataset,
+        data_dir=arguments.data_dir,
+        image_size=image_size,
+        channels=None if image_shape is None else image_shape[2],
+        batch_size=arguments.batch_size,
+        **options,
+    )
+
+
+# the options of a network that have a flag: its type, how to write it, and what it is
+_NETWORK_OPTIONS = {
+    "stages": (numbers, "4-4-4", "layers of each dense block"),
+    "growth_rates": (numbers, "8-16-32", "channels that each layer of a block adds"),
+    "groups": (int, "N", "groups of the convolutions"),
+    "condense_factor": (int, "N", "keep one of so many connections"),
+    "group_lasso": (float, "WEIGHT", "weight of the group lasso in the loss"),
+    "dropout_rate": (float, "SHARE", "share of activations to drop"),
+}
+
+
+def add_network_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the options that a network's constructor may take; where they are left out, its own defaults hold."""
+    for name, (kind, metavar, help_text) in _NETWORK_OPTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=help_text)
+
+
+def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequence[int], classes: int | None):
+    """Build the network called `name` in `keras_condense.applications` with the options that were given.
+
+    Where `stages` and `growth_rates` must be given and are not, they are 4-4-4 and 8-16-32, doubling block by block.
+    """
+    import keras_condense as kc
+
+    constructors = {key.lower(): getattr(kc.applications, key) for key in kc.applications.__all__ if key[0].isupper()}
+    if name.lower() not in constructors:
+        listing = ", ".join(constructor.__name__ for constructor in constructors.values())
+        raise ValueError(f"`network` (={name!r}) must be a name in keras_condense.applications. Choose of {listing}.")
+    constructor = constructors[name.lower()]
+    accepted = inspect.signature(constructor).parameters
+    options = {key: getattr(arguments, key) for key in _NETWORK_OPTIONS if getattr(arguments, key) is not None}
+    if unknown := sorted(options.keys() - accepted.keys()):
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in unknown)
+        raise ValueError(f"`network` (={constructor.__name__!r}) has no option {flags}. Leave it out.")
+    if "stages" in accepted:
+        options.setdefault("stages", (4, 4, 4))
+    if "growth_rates" in accepted:
+        options.setdefault("growth_rates", tuple(8 * 2**block for block in range(len(options["stages"]))))
+    is_small = min(input_shape[:2]) <= 64  # as the papers' networks for CIFAR
+    if "stem_strides" in accepted:
+        options["stem_strides"] = 1 if is_small else 2
+    if "stem" in accepted:
+        options["stem"] = "cifar" if is_small else "imagenet"
+    if classes is not None:
+        options["classes"] = classes
+    return constructor(weights=None, input_shape=tuple(input_shape), **options)
+
+
+def check_file(path: str, suffix: str, *, to_write: bool = False) -> pathlib.Path:
+    """Raise ValueError unless `path` ends in `suffix` and is a file, or could be written, before any work is done."""
+    from keras_condense.files import check_writable
+
+    if not path.endswith(suffix):
+        raise ValueError(f"`path` (={path!r}) must end in {suffix!r}. Name it so.")
+    if to_write:
+        return check_writable(path)
+    if not os.path.isfile(path):
+        raise ValueError(f"`path` (={path!r}) must be an existing file. Check the name.")
+    return pathlib.Path(path)
+
+
+def need_tensorflow() -> None:
+    """Raise ValueError or ImportError unless Keras runs on TensorFlow, which alone can export."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"`KERAS_BACKEND` (={keras.backend.backend()!r}) must be 'tensorflow' to export; a model trained with "
+            "another backend will do. Run this command again with KERAS_BACKEND=tensorflow."
+        )
+
+
+def write_csv(path: str, rows: Sequence[dict]) -> None:
+    """Write rows of equal keys to a CSV file, whole or not at all."""
+    from keras_condense.files import write_text
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,58 @@
+"""Export a Keras model to a .tflite file of batch 1. Needs TensorFlow."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import command_line
+
+EXAMPLES = """\
+  python scripts/export_tflite.py runs/digits/condensed.keras runs/digits/condensed.tflite
+  python scripts/export_tflite.py runs/digits/condensed.keras int8.tflite --quantize int8 --dataset digits
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.new_parser(__doc__, EXAMPLES)
+    parser.add_argument("model", metavar="MODEL.keras", help="any Keras model; a masked one is condensed first")
+    parser.add_argument("output", metavar="OUT.tflite", help="where to write it")
+    parser.add_argument(
+        "--quantize",
+        choices=("none", "float16", "dynamic", "int8"),
+        default="none",
+        help="float16 and dynamic store smaller weights, int8 computes in int8 (default: %(default)s, float32)",
+    )
+    calibration = parser.add_argument_group("calibration, for int8")
+    command_line.add_dataset_arguments(calibration)
+    calibration.add_argument(
+        "--calibration-images",
+        type=int,
+        default=100,
+        metavar="N",
+        help="training images to calibrate with (default: %(default)s)",
+    )
+    return parser
+
+
+def export(arguments: argparse.Namespace) -> None:
+    import keras_condense as kc
+    from keras_condense.saving import load_model
+
+    command_line.need_tensorflow()
+    output = command_line.check_file(arguments.output, ".tflite", to_write=True)
+    model = load_model(arguments.model)
+    quantize = None if arguments.quantize == "none" else arguments.quantize
+    representative_data = None
+    if quantize == "int8":
+        data = command_line.load_dataset(arguments, model.input_shape[1:])
+        representative_data = data.representative_data(arguments.calibration_images)
+    content = kc.export_tflite(model, output, quantize=quantize, representative_data=representative_data)
+    print(f"{len(content):,} bytes: {output}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command_line.run(parser(), export, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Train a network that condenses itself, in a folder that survives a kill."""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import command_line
+
+EXAMPLES = """\
+  python scripts/train.py                                     # CondenseNet on digits, about a minute
+  python scripts/train.py --resume                            # go on after a kill
+  python scripts/train.py --dataset cifar10 --network CondenseNet86 --data-dir data
+  python scripts/train.py --dataset photographs/ --image-size 64 --stages 4-6-8 --growth-rates 8-16-32 --epochs 120
+"""
+# no part of what a resumed run must have in common with the first
+INCIDENTAL = ("data_dir", "output", "resume", "verbose")
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.new_parser(__doc__, EXAMPLES)
+    data = parser.add_argument_group("data")
+    command_line.add_dataset_arguments(data)
+    data.add_argument(
+        "--validation-fraction",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="hold this share of the training images out and validate on it, not on the test set "
+        "(default: %(default)s)",
+    )
+    data.add_argument("--no-augment", action="store_true", help="no random crops and mirror images")
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--network",
+        default="condensenet",
+        metavar="NAME",
+        help="a name in keras_condense.applications, such as CondenseNet86 "
+        "(default: %(default)s, of stages 4-4-4 and growth rates 8-16-32)",
+    )
+    command_line.add_network_arguments(network)
+    training = parser.add_argument_group("training")
+    training.add_argument("--epochs", type=int, metavar="N", help="default: 20 for digits, else the paper's 300")
+    training.add_argument(
+        "--learning-rate",
+        type=float,
+        default=0.1,
+        metavar="RATE",
+        help="at the first step; falls to 0 along half a cosine (default: %(default)s)",
+    )
+    training.add_argument(
+        "--momentum", type=float, default=0.9, metavar="SHARE", help="Nesterov's (default: %(default)s)"
+    )
+    training.add_argument(
+        "--weight-decay",
+        type=float,
+        default=1e-4,
+        metavar="WEIGHT",
+        help="of the L2 term in the gradient (default: %(default)s)",
+    )
+    training.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of weights, order, crops, dropout (default: 0)"
+    )
+    training.add_argument("--output", metavar="FOLDER", help="default: runs/<dataset>")
+    training.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in the output folder, or begin one where there is none",
+    )
+    training.add_argument(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        help="0 nothing, 1 a progress bar, 2 a line an epoch (default: 1 in a terminal, else 2)",
+    )
+    return parser
+
+
+def train(arguments: argparse.Namespace) -> None:
+    import keras
+
+    from keras_condense import training
+
+    if arguments.seed < 0:
+        raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
+    if arguments.epochs is None:
+        arguments.epochs = 20 if arguments.dataset == "digits" else 300
+    output = pathlib.Path(arguments.output or pathlib.Path("runs", pathlib.Path(arguments.dataset).name))
+    if arguments.verbose is None:
+        arguments.verbose = 1 if sys.stdout.isatty() else 2
+
+    keras.utils.set_random_seed(arguments.seed)
+    data = command_line.load_dataset(
+        arguments,
+        augment=not arguments.no_augment,
+        validation_fraction=arguments.validation_fraction,
+        seed=arguments.seed,
+    )
+    model = command_line.build_network(arguments, arguments.network, data.image_shape, len(data.class_names))
+    if arguments.verbose:
+        print(
+            f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
+            f"{' x '.join(map(str, data.image_shape))}, {len(data.class_names)} classes; run in {output}"
+        )
+    settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
+    model = training.train(
+        model,
+        data,
+        output,
+        epochs=arguments.epochs,
+        learning_rate=arguments.learning_rate,
+        momentum=arguments.momentum,
+        weight_decay=arguments.weight_decay,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        settings=settings,
+        verbose=arguments.verbose,
+    )
+    accuracy = model.evaluate(data.test, verbose=0, return_dict=True)["accuracy"]
+    model_path, condensed = output / "model.keras", output / "condensed.keras"
+    print(f"test accuracy {accuracy:.4f}: {model_path}")
+    print(
+        "next:\n"
+        f"  python scripts/condense.py {model_path} {condensed}\n"
+        f"  python scripts/export_tflite.py {condensed} {condensed.with_suffix('.tflite')}\n"
+        f"  python scripts/evaluate.py {condensed.with_suffix('.tflite')} --dataset {arguments.dataset}\n"
+        f"  python scripts/benchmark.py {condensed.with_suffix('.tflite')}"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command_line.run(parser(), train, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The scripts that turn one file into another, or read one."""
+
+import csv
+import errno
+import os
+import pathlib
+
+import benchmark
+import condense
+import describe
+import evaluate
+import export_tflite
+import keras
+import numpy as np
+import pytest
+
+import keras_condense as kc
+
+MAINS = [module.main for module in (benchmark, condense, describe, evaluate, export_tflite)]
+
+
+@pytest.mark.parametrize("main", MAINS)
+def test_help_has_examples(main, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["--help"])
+    assert exit_info.value.code == 0
+    assert "examples:\n  python scripts/" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("main", MAINS)
+def test_missing_arguments_are_wrong_usage(main):
+    with pytest.raises(SystemExit) as exit_info:
+        main([])
+    assert exit_info.value.code == 2
+
+
+def accuracy(capsys, *argv):
+    capsys.readouterr()
+    assert evaluate.main([str(argument) for argument in argv]) == 0
+    output = capsys.readouterr().out
+    assert "of 360 test images of digits" in output
+    return float(output.split("accuracy ")[1].split()[0])
+
+
+def test_masked_condensed_and_exported_are_equally_accurate(finished, small, capsys):
+    masked = accuracy(capsys, finished / "model.keras")
+    # counted here with NumPy
+    images, labels = kc.datasets.load("digits").test_arrays()
+    outputs = keras.models.load_model(finished / "model.keras").predict(images, verbose=0)
+    assert masked == pytest.approx(np.mean(outputs.argmax(1) == labels), abs=1e-4)
+    assert accuracy(capsys, small / "condensed.keras") == masked
+    assert accuracy(capsys, small / "condensed.tflite") == masked
+
+
+def test_int8_is_calibrated_on_the_data_set(small, tmp_path, capsys):
+    path = tmp_path / "int8.tflite"
+    arguments = [str(small / "condensed.keras"), str(path), "--quantize", "int8", "--calibration-images", "20"]
+    assert export_tflite.main(arguments) == 0
+    assert abs(accuracy(capsys, path) - accuracy(capsys, small / "condensed.tflite")) < 0.1
+
+
+def test_benchmark_times_files_in_turn(small, tmp_path, capsys, monkeypatch):
+    order = []
+    original = kc.benchmark_tflite
+    monkeypatch.setattr(kc, "benchmark_tflite", lambda path, **options: order.append(path) or original(path, **options))
+    one, other = str(small / "condensed.tflite"), str(tmp_path / "other.tflite")
+    pathlib.Path(other).write_bytes((small / "condensed.tflite").read_bytes())
+    results = tmp_path / "results.csv"
+    assert benchmark.main([one, other, "--runs", "3", "--rounds", "2", "--csv", str(results)]) == 0
+    assert order == [one, other, one, other]
+    assert "median ms" in capsys.readouterr().out
+    with open(results, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == [one, other]
+    for row in rows:
+        assert int(row["bytes"]) == os.path.getsize(one)
+        assert 0 < float(row["minimum_ms"]) <= float(row["median_ms"])
+        assert row["runtime"] in ("ai-edge-litert", "tflite-runtime", "tensorflow")
+        assert row["threads"] == "1"
+        assert all(row[name] for name in ("runtime_version", "keras_condense", "python", "device", "date"))
+
+
+def test_describe_counts_the_published_network(tmp_path, capsys):
+    table = tmp_path / "layers.csv"
+    assert describe.main(["condensenet50", "--condensed", "--csv", str(table)]) == 0
+    output = capsys.readouterr().out
+    assert "214,186" in output  # the authors' program on CondenseNet-50
+    assert "27,182,592" in output or "27,183" in output
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["parameters"]) for row in rows) == 214_186
+    assert rows[0]["output_shape"] == "32x32x16"
+
+
+def test_describe_reads_a_file(small, capsys):
+    assert describe.main([str(small / "condensed.keras")]) == 0
+    parameters = kc.profile_model(keras.models.load_model(small / "condensed.keras")).parameters
+    assert f"{parameters:,}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def broken(finished, small, tmp_path):
+    """A folder of files that can't be read, and of ones that must not be touched."""
+    model, network = (finished / "model.keras").read_bytes(), (small / "condensed.tflite").read_bytes()
+    (tmp_path / "truncated.keras").write_bytes(model[: len(model) // 2])
+    (tmp_path / "foreign.keras").write_bytes(b"%PDF-1.7 and so on")
+    (tmp_path / "truncated.tflite").write_bytes(network[: len(network) // 2])
+    (tmp_path / "foreign.tflite").write_bytes(model)
+    (tmp_path / "out.keras").write_bytes(b"before")
+    (tmp_path / "out.tflite").write_bytes(b"before")
+    (tmp_path / "out.csv").write_bytes(b"before")
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("main", "argv", "message"),
+    [
+        (condense.main, ["missing.keras", "out.keras"], "must be an existing file"),
+        (condense.main, ["truncated.keras", "out.keras"], "truncated"),
+        (condense.main, ["foreign.keras", "out.keras"], "of another kind"),
+        (condense.main, ["truncated.keras", "no/such/out.keras"], "must lie in an existing folder"),
+        (condense.main, ["truncated.keras", "out.h5"], "must end in '.keras'"),
+        (export_tflite.main, ["missing.keras", "out.tflite"], "must be an existing file"),
+        (export_tflite.main, ["truncated.keras", "out.tflite"], "truncated"),
+        (export_tflite.main, ["foreign.keras", "out.tflite"], "of another kind"),
+        (export_tflite.main, ["foreign.keras", "no/such/out.tflite"], "must lie in an existing folder"),
+        (export_tflite.main, ["foreign.keras", "out.keras"], "must end in '.tflite'"),
+        (benchmark.main, ["missing.tflite", "--csv", "out.csv"], "cannot (No such file"),
+        (benchmark.main, ["truncated.tflite", "--csv", "out.csv"], "cut short"),
+        (benchmark.main, ["foreign.tflite", "--csv", "out.csv"], "must be a TensorFlow Lite model"),
+        (benchmark.main, ["foreign.tflite", "--rounds", "0"], "`rounds` (=0) must be a positive integer"),
+        (evaluate.main, ["missing.tflite"], "must be an existing file"),
+        (evaluate.main, ["truncated.tflite"], "cut short"),
+        (evaluate.main, ["truncated.keras"], "truncated"),
+        (evaluate.main, ["out.csv"], "must end in '.keras'"),
+        (describe.main, ["truncated.keras", "--csv", "out.csv"], "truncated"),
+        (describe.main, ["CondenseNet87"], "must be a name in keras_condense.applications"),
+        (describe.main, ["CondenseNet86", "--input-shape", "32x32"], "must be height, width and channels"),
+    ],
+)
+def test_broken_files_are_one_line_and_nothing_is_touched(main, argv, message, broken, fails, monkeypatch):
+    monkeypatch.chdir(broken)
+    before = contents(broken)
+    assert message in fails(main, *argv)
+    assert contents(broken) == before
+
+
+def test_unfinished_condensing_names_the_layer(tmp_path, fails):
+    model = kc.applications.CondenseNet((1,), (4,), stem_strides=1, input_shape=(8, 8, 1), classes=2)
+    model.save(tmp_path / "model.keras")
+    for main, output in ((condense.main, "out.keras"), (export_tflite.main, "out.tflite")):
+        message = fails(main, tmp_path / "model.keras", tmp_path / output)
+        assert "Layer 'block1_layer1_1_conv' is in condensing stage 0" in message
+    assert os.listdir(tmp_path) == ["model.keras"]
+    assert condense.main([str(tmp_path / "model.keras"), str(tmp_path / "out.keras"), "--finish"]) == 0
+
+
+def test_another_data_set_than_the_models(finished, fails, tmp_path):
+    model = kc.applications.CondenseNet((1,), (4,), stem_strides=1, input_shape=(8, 8, 1), classes=2)
+    model.save(tmp_path / "model.keras")
+    assert "10 classes" in fails(evaluate.main, tmp_path / "model.keras")
+    assert "`name` (='digitz')" in fails(evaluate.main, tmp_path / "model.keras", "--dataset", "digitz")
+
+
+@pytest.mark.parametrize("failing", ["write", "rename"])
+def test_a_full_disk_keeps_what_was_there(small, finished, failing, broken, fails, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def save_half(_model, path, **_kwargs):
+        path.write_text("half")
+        full()
+
+    if failing == "rename":
+        monkeypatch.setattr(os, "replace", full)
+    else:
+        monkeypatch.setattr(keras.Model, "save", save_half)
+        monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    before = contents(broken)
+    assert "No space left" in fails(condense.main, finished / "model.keras", broken / "out.keras")
+    assert "No space left" in fails(export_tflite.main, small / "condensed.keras", broken / "out.tflite")
+    assert contents(broken) == before
+
+
+def test_exporting_needs_tensorflow(small, fails, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    message = fails(export_tflite.main, small / "condensed.keras", tmp_path / "out.tflite")
+    assert "`KERAS_BACKEND` (='jax') must be 'tensorflow'" in message
