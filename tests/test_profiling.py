@@ -1,0 +1,147 @@
+"""Counts against hand counts, Keras' own parameter counts, and MobileNet's published ones."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_condense.conversion import condense
+from keras_condense.layers import BatchNormalization, ChannelIndex, CondenseDense, GroupConv2D, LearnedGroupConv2D
+from keras_condense.profiling import profile_model
+
+L = keras.layers
+
+
+def count(layer, shape):
+    (row,) = profile_model(keras.Sequential([keras.Input(shape), layer])).layers
+    return row.parameters, row.macs, row.flops
+
+
+# parameters, macs, flops, all counted by hand
+HAND = [
+    (L.Conv2D(4, 3, padding="same"), (8, 8, 3), 4 * 27 + 4, 64 * 4 * 27, 64 * 4 * 27),
+    (L.Conv2D(4, 3, strides=2, use_bias=False, activation="relu"), (9, 9, 3), 108, 16 * 108, 16 * 108 + 16 * 4),
+    (L.Conv2D(4, 1, groups=2, use_bias=False), (3, 3, 6), 12, 9 * 12, 9 * 12),
+    (L.Conv1D(4, 3), (8, 2), 28, 6 * 24, 6 * 24),
+    (L.DepthwiseConv2D(3, padding="same", depth_multiplier=2), (5, 5, 4), 80, 25 * 72, 25 * 72),
+    (L.SeparableConv2D(6, 3, padding="same", use_bias=False), (5, 5, 4), 36 + 24, 25 * 60, 25 * 60),
+    (L.Conv2DTranspose(3, 2, strides=2, use_bias=False), (4, 4, 5), 60, 16 * 60, 16 * 60),
+    (L.Dense(10), (7,), 80, 70, 80),
+    (L.Dense(10, use_bias=False), (3, 7), 70, 210, 210),
+    (GroupConv2D(8, 3, padding="same", groups=4), (5, 5, 8), 9 * 2 * 8, 25 * 144, 25 * 144),
+    (LearnedGroupConv2D(8, 1, use_bias=True), (5, 5, 8), 72, 25 * 64, 25 * 64),
+    (CondenseDense(10), (8,), 90, 80, 90),
+    (BatchNormalization(), (4, 4, 3), 6, 0, 0),
+    (L.ReLU(), (4, 4, 3), 0, 0, 48),
+    (L.Activation("relu6"), (4, 4, 3), 0, 0, 48),
+    (L.Activation("softmax"), (3,), 0, 0, 0),
+    (L.AveragePooling2D(2), (4, 6, 3), 0, 0, 72),
+    (L.MaxPooling2D(3, 2), (5, 5, 2), 0, 0, 2 * 2 * 2 * 9),
+    (L.GlobalAveragePooling2D(), (4, 6, 3), 0, 0, 72),
+    (ChannelIndex([0, 1]), (4,), 0, 0, 0),
+    (L.Flatten(), (4, 4, 3), 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "parameters", "macs", "flops"), HAND, ids=[type(row[0]).__name__ for row in HAND]
+)
+def test_by_hand(layer, shape, parameters, macs, flops):
+    assert count(layer, shape) == (parameters, macs, flops)
+
+
+def test_masked_layers_count_what_is_left_and_so_what_they_become():
+    model = keras.Sequential([
+        keras.Input((6, 6, 8)),
+        LearnedGroupConv2D(12, 3, padding="same", use_bias=True, name="conv"),
+        keras.layers.GlobalAveragePooling2D(),
+        CondenseDense(3, name="top"),
+    ])  # fmt: skip
+    expected = {0: 9 * 8 * 12, 1: 9 * 6 * 12, 2: 9 * 4 * 12, 3: 9 * 2 * 12}
+    for stage, connections in expected.items():
+        model.get_layer("conv").condense_to(stage)
+        row = profile_model(model).layers[0]
+        assert (row.parameters, row.macs, row.output_shape) == (connections + 12, 36 * connections, (6, 6, 12))
+    model.get_layer("top").condense_to(1)
+    masked, small = profile_model(model), profile_model(condense(model))
+    assert (masked.parameters, masked.macs, masked.flops) == (small.parameters, small.macs, small.flops)
+    assert masked.parameters == (9 * 2 * 12 + 12) + (6 * 3 + 3)
+
+
+def test_frozen_layers_have_no_trainable_parameters():
+    assert count(LearnedGroupConv2D(8, 1, trainable=False), (2, 2, 8)) == (0, 256, 256)
+
+
+def test_shared_and_nested_layers_count_parameters_once_and_work_each_time():
+    shared = L.Conv2D(3, 1, use_bias=False, name="shared")
+    inner = keras.Sequential([keras.Input((4, 4, 3)), shared, L.Conv2D(3, 3, padding="same", name="own")], name="in")
+    x = keras.Input((4, 4, 3))
+    y = L.Add(name="add")([shared(inner(inner(x))), x])
+    profile = profile_model(keras.Model(x, y, name="net"))
+    assert [row.name for row in profile.layers] == ["in/shared", "in/own", "in/shared", "in/own", "shared", "add"]
+    assert profile.parameters == 9 + 84
+    assert profile.macs == 16 * (3 * 9 + 2 * 81)
+
+
+def test_parameters_equal_keras_count():
+    for model in (
+        keras.applications.MobileNetV2(input_shape=(32, 32, 3), weights=None, classes=5),
+        keras.applications.DenseNet121(input_shape=(32, 32, 3), weights=None, classes=5),
+    ):
+        trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+        assert profile_model(model).parameters == trainable
+
+
+def test_mobilenet_as_published():
+    profile = profile_model(keras.applications.MobileNet(weights=None))
+    assert round(profile.macs / 1e6) == 569
+    assert round(profile.parameters / 1e6, 1) == 4.2
+
+
+def test_a_table_that_reads():
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), L.Conv2D(400, 3, name="conv"), L.Flatten(), L.Dense(10)], name="tiny"
+    )
+    profile = profile_model(model)
+    text = str(profile)
+    assert text.startswith("tiny")
+    total = next(line for line in text.splitlines() if "total" in line)
+    for number in (profile.parameters, profile.macs, profile.flops):
+        assert f"{number:,}" in total
+    conv = next(line for line in text.splitlines() if " conv " in line)
+    assert "Conv2D" in conv
+    assert "6 x 6 x 400" in conv
+    assert "11,200" in conv
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_a_long_name_is_folded_and_not_cut():
+    name = "block_" * 20 + "end"
+    text = str(profile_model(keras.Sequential([keras.Input((8,)), L.Dense(3, name=name)])))
+    assert "".join(line.split("│")[1].strip() for line in text.splitlines() if "│" in line).startswith(name)
+
+
+def test_operations_that_are_no_layers():
+    x = keras.Input((4, 4, 3))
+    profile = profile_model(keras.Model(x, keras.ops.relu(x + 1.0)))
+    assert profile.parameters == profile.macs == 0
+
+
+def test_unknown_sizes_are_refused():
+    model = keras.Sequential([keras.Input((None, None, 3)), L.Conv2D(4, 3, name="conv")])
+    with pytest.raises(ValueError, match=r"Layer 'conv' gives an output of shape .* Build the model with a full"):
+        profile_model(model)
+
+
+@pytest.mark.parametrize("bad", [keras.Sequential([L.Dense(3)]), L.Dense(3), None, "model.keras"], ids=repr)
+def test_what_has_no_graph_is_refused(bad):
+    with pytest.raises(ValueError, match=r"`model` \(=.*\) must be a functional or built sequential .* Build it"):
+        profile_model(bad)
+
+
+def test_a_subclassed_model_is_refused():
+    class Mine(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="whose graph can be counted"):
+        profile_model(Mine())

@@ -1,0 +1,66 @@
+"""Every check: what passes and how, and the three parts of every message."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_condense.validation import check_choice, check_divisible, check_fraction, check_positive_integer
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(3), np.array(5)])
+def test_positive_integers(value):
+    checked = check_positive_integer("filters", value, "Mend it.")
+    assert checked == value
+    assert type(checked) is int
+
+
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, 1.0, True, False, "4", None, np.float32(4), np.bool_(True), np.array([1, 2]), [4], float("nan"), 4 + 0j],
+    ids=repr,
+)
+def test_what_is_no_positive_integer(value):
+    with pytest.raises(ValueError, match=r"^`filters` \(=.*\) must be a positive integer\. Mend it\.$"):
+        check_positive_integer("filters", value, "Mend it.")
+
+
+@given(st.integers(0, 1000), st.integers(1, 50))
+def test_divisible(value, divisor):
+    if value % divisor == 0:
+        assert check_divisible("a", value, "b", divisor, "Mend it.") is None
+    else:
+        with pytest.raises(
+            ValueError, match=rf"^`a` \(={value}\) must be divisible by `b` \(={divisor}\)\. Mend it\.$"
+        ):
+            check_divisible("a", value, "b", divisor, "Mend it.")
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.25, np.float32(0.5), np.float64(0.5), np.int32(1)])
+def test_fractions(value):
+    checked = check_fraction("rate", value, "Mend it.")
+    assert checked == value
+    assert type(checked) is float
+
+
+@pytest.mark.parametrize(
+    "value", [-0.1, 1.1, float("nan"), float("inf"), True, "0.5", None, np.array([0.5]), 1j], ids=repr
+)
+def test_what_is_no_fraction(value):
+    with pytest.raises(ValueError, match=r"^`rate` \(=.*\) must be a number in \[0, 1\]\. Mend it\.$"):
+        check_fraction("rate", value, "Mend it.")
+
+
+def test_fraction_below_one():
+    assert check_fraction("rate", 0.999, "Mend it.", below_one=True) == 0.999
+    with pytest.raises(ValueError, match=r"^`rate` \(=1\) must be a number in \[0, 1\)\. Mend it\.$"):
+        check_fraction("rate", 1, "Mend it.", below_one=True)
+
+
+def test_choices():
+    assert check_choice("mode", None, (None, "a")) is None
+    assert check_choice("mode", "a", iter(["a", "b"]), "Mend it.") == "a"
+    with pytest.raises(ValueError, match=r"^`mode` \(='c'\) must be one of 'a', 'b'\. Mend it\.$"):
+        check_choice("mode", "c", iter(["a", "b"]), "Mend it.")
+    with pytest.raises(ValueError, match=r"^`mode` \(=\[\]\) must be one of 'a'\.$"):
+        check_choice("mode", [], ("a",))
