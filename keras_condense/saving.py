@@ -88,7 +88,9 @@ def load_model(path: str | os.PathLike) -> keras.Model:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+    # Keras wraps what went wrong in remarks on the layers around it
+    lines = str(error).rsplit("Exception encountered: ", 1)[-1].strip().splitlines()
+    return (lines or [type(error).__name__])[0].rstrip(".") + "."
 
 
 def _check_suffix(path: str | os.PathLike) -> pathlib.Path:

@@ -1,0 +1,188 @@
+import dataclasses
+import json
+import math
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_condense import datasets
+from keras_condense.applications import CondenseNet
+from keras_condense.callbacks import learned_layers
+from keras_condense.files import locked
+from keras_condense.saving import load_model
+from keras_condense.training import compile_model, train
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def data():
+    return datasets.load("digits", batch_size=256)
+
+
+def build(**options):
+    keras.utils.set_random_seed(5)
+    options = {"dropout_rate": 0.3, "classes": 10, "condense_factor": 2, "input_shape": (16, 16, 1)} | options
+    return CondenseNet((1, 1), (4, 4), stem_strides=1, groups=2, **options)
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(build(), data, folder, epochs=EPOCHS, seed=1, verbose=0)
+    return folder
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends the training like a lost machine: with nothing written after it."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self._at, self._epoch = (epoch, batch), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self._epoch, batch) == self._at:
+            raise InterruptedError
+
+
+def weights_and_state(path):
+    model = load_model(path)
+    return [np.asarray(variable) for variable in [*model.weights, *model.optimizer.variables]]
+
+
+def assert_same(folder, unbroken):
+    for ours, theirs in zip(
+        weights_and_state(folder / "model.keras"), weights_and_state(unbroken / "model.keras"), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert sorted(os.listdir(folder)) == ["checkpoint.keras", "log.csv", "model.keras", "settings.json"]
+
+
+@pytest.mark.parametrize("stops", [[(0, 2)], [(1, 0), (3, 5)]])
+def test_a_resumed_run_ends_like_an_unbroken_one(data, unbroken, tmp_path, stops):
+    for stop in stops:
+        with pytest.raises(InterruptedError):
+            train(build(), data, tmp_path, epochs=EPOCHS, seed=1, resume=True, callbacks=[Stop(*stop)], verbose=0)
+        assert not (tmp_path / "model.keras").exists()
+    train(build(), data, tmp_path, epochs=EPOCHS, seed=1, resume=True, verbose=0)
+    assert_same(tmp_path, unbroken)
+
+
+def test_a_log_ahead_of_its_checkpoint_is_cut(data, unbroken, tmp_path, monkeypatch):
+    """A kill between the two leaves a row of an epoch that is repeated."""
+    import keras_condense.training as module
+
+    save_model, saved = module.save_model, []
+
+    def save_once(model, path):
+        if saved:
+            raise InterruptedError
+        saved.append(path)
+        save_model(model, path)
+
+    monkeypatch.setattr(module, "save_model", save_once)
+    with pytest.raises(InterruptedError):
+        train(build(), data, tmp_path, epochs=EPOCHS, seed=1, verbose=0)
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+    monkeypatch.undo()
+    train(build(), data, tmp_path, epochs=EPOCHS, seed=1, resume=True, verbose=0)
+    assert_same(tmp_path, unbroken)
+    rows = [line.split(",")[0] for line in (tmp_path / "log.csv").read_text().splitlines()]
+    assert rows == ["epoch", "1", "2", "3", "4"]
+
+
+def test_the_end_is_condensed(unbroken):
+    layers = learned_layers(load_model(unbroken / "model.keras"))
+    assert len(layers) == 2
+    for layer in layers:
+        assert layer.stage == layer.final_stage
+        mask = np.repeat(np.asarray(layer.mask), layer.kernel.shape[-1] // layer.groups, 0)
+        kept = np.asarray(layer.kernel)[0, 0].T.reshape(-1, layer.groups, layer.kernel.shape[-2]) != 0
+        assert mask.mean() == kept.mean() == 1 / layer.condense_factor
+
+
+def test_dropout_differs_between_epochs_and_seeds(data, unbroken, tmp_path):
+    train(build(), data, tmp_path, epochs=EPOCHS, seed=2, verbose=0)
+    pairs = zip(weights_and_state(tmp_path / "model.keras"), weights_and_state(unbroken / "model.keras"), strict=True)
+    assert not all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    compile_model(model, steps=10, learning_rate=0.2)
+    rates = [float(model.optimizer._learning_rate(step)) for step in range(11)]
+    np.testing.assert_allclose(rates, [0.1 * (1 + math.cos(math.pi * step / 10)) for step in range(11)], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, r"`steps` \(=0\) must be a positive integer"),
+        ({"learning_rate": 0.0}, r"`learning_rate` \(=0.0\) must be a finite number above 0\. Use 0\.1"),
+        ({"learning_rate": float("inf")}, r"`learning_rate` \(=inf\) must be"),
+        ({"momentum": 1.0}, r"`momentum` \(=1.0\) must be a number in \[0, 1\)"),
+        ({"weight_decay": -1e-4}, r"`weight_decay` \(=-0.0001\) must be a finite number of at least 0"),
+        ({"weight_decay": float("nan")}, r"`weight_decay` \(=nan\) must be"),
+    ],
+)
+def test_arguments_out_of_range(options, message):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    with pytest.raises(ValueError, match=message):
+        compile_model(model, **{"steps": 10, **options})
+
+
+@pytest.mark.parametrize("options", [{"classes": 9}, {"input_shape": (16, 16, 3)}, {"input_shape": (32, 32, 1)}])
+def test_a_model_that_does_not_fit_the_data(data, tmp_path, options):
+    with pytest.raises(ValueError, match="must map images of"):
+        train(build(**options), data, tmp_path / "run", epochs=1, verbose=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use(data, tmp_path):
+    with locked(tmp_path), pytest.raises(ValueError, match="one process at a time"):
+        train(build(), data, tmp_path, epochs=1, verbose=0)
+    assert not os.listdir(tmp_path)
+
+
+def test_an_existing_run(data, unbroken):
+    with pytest.raises(ValueError, match="must be empty to begin a run, and holds one already"):
+        train(build(), data, unbroken, epochs=EPOCHS, seed=1, verbose=0)
+    with pytest.raises(ValueError, match=r"these differ: seed \(=2, first 1\)\. Resume with"):
+        train(build(), data, unbroken, epochs=EPOCHS, seed=2, resume=True, verbose=0)
+    with pytest.raises(ValueError, match=r"these differ: batch_size \(=9, first 256\)"):
+        train(build(), dataclasses.replace(data, batch_size=9), unbroken, epochs=EPOCHS, seed=1, resume=True, verbose=0)
+
+
+def test_settings_that_cannot_be_read(data, tmp_path):
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(ValueError, match=r"its settings\.json can't be read"):
+        train(build(), data, tmp_path, epochs=1, resume=True, verbose=0)
+
+
+def test_settings_may_be_tuples(data, unbroken, tmp_path):
+    with pytest.raises(InterruptedError):
+        train(build(), data, tmp_path, epochs=1, settings={"stages": (1, 1)}, callbacks=[Stop(0, 0)], verbose=0)
+    with pytest.raises(InterruptedError):
+        train(build(), data, tmp_path, epochs=1, settings={"stages": (1, 1)}, callbacks=[Stop(0, 0)], verbose=0,
+              resume=True)  # fmt: skip
+    assert json.loads((tmp_path / "settings.json").read_text())["stages"] == [1, 1]
+
+
+def test_a_diverged_training_keeps_the_last_checkpoint(data, tmp_path):
+    class Diverge(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if int(self.model.optimizer.iterations) == data.steps_per_epoch + 1:
+                kernel = self.model.get_layer("stem_conv").kernel
+                kernel.assign(np.full(kernel.shape, np.nan, "float32"))
+
+    with pytest.raises(ValueError, match="The loss must be finite, and after epoch 2 it is not"):
+        train(build(), data, tmp_path, epochs=2, callbacks=[Diverge()], verbose=0)
+    model = load_model(tmp_path / "checkpoint.keras")
+    assert int(model.optimizer.iterations) == data.steps_per_epoch
+    assert all(np.isfinite(np.asarray(weight)).all() for weight in model.weights)
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint.keras", "log.csv", "settings.json"]
