@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def benchmark(arguments: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
     import keras_condense as kc
     from keras_condense.files import check_writable
     from keras_condense.validation import check_positive_integer
@@ -47,9 +49,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
         check_writable(arguments.csv)
     runtime = None if arguments.runtime == "auto" else arguments.runtime
     rounds = [[] for _ in arguments.models]
-    from rich.progress import Progress
-
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task("timing", total=arguments.rounds * len(arguments.models))
         for _ in range(arguments.rounds):
             for results, model in zip(rounds, arguments.models, strict=True):

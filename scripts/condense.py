@@ -1,6 +1,7 @@
 """Turn a trained, masked network into the small one that computes the same."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -32,8 +33,8 @@ def condense(arguments: argparse.Namespace) -> None:
     model = load_model(arguments.model)
     condensed = kc.condense(model, finish=arguments.finish)
     save_model(condensed, output)
-    weights, before = condensed.count_params(), model.count_params()
-    print(f"{before:,} weights, {weights:,} after condensing ({weights / before:.0%}): {output}")
+    before, after = (sum(math.prod(weight.shape) for weight in net.trainable_weights) for net in (model, condensed))
+    print(f"{before:,} trainable weights, {after:,} after condensing ({after / before:.0%}): {output}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

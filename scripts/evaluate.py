@@ -46,7 +46,7 @@ def _correct(predict, images, labels, classes: int) -> int:
     from rich.progress import track
 
     correct = 0
-    for start in track(range(0, len(images), ROWS), "evaluating", transient=True):
+    for start in track(range(0, len(images), ROWS), "evaluating", transient=True, disable=not sys.stdout.isatty()):
         outputs = predict(images[start : start + ROWS])
         if outputs.shape[1:] != (classes,):
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -117,15 +118,25 @@ def train(arguments: argparse.Namespace) -> None:
         verbose=arguments.verbose,
     )
     accuracy = model.evaluate(data.test, verbose=0, return_dict=True)["accuracy"]
-    model_path, condensed = output / "model.keras", output / "condensed.keras"
-    print(f"test accuracy {accuracy:.4f}: {model_path}")
-    print(
-        "next:\n"
-        f"  python scripts/condense.py {model_path} {condensed}\n"
-        f"  python scripts/export_tflite.py {condensed} {condensed.with_suffix('.tflite')}\n"
-        f"  python scripts/evaluate.py {condensed.with_suffix('.tflite')} --dataset {arguments.dataset}\n"
-        f"  python scripts/benchmark.py {condensed.with_suffix('.tflite')}"
-    )
+    print(f"test accuracy {accuracy:.4f}: {output / 'model.keras'}")
+    _print_next(output, arguments)
+
+
+def _print_next(output: pathlib.Path, arguments: argparse.Namespace) -> None:
+    model, condensed, exported = (str(output / name) for name in ("model.keras", "condensed.keras", "condensed.tflite"))
+    data = ["--dataset", arguments.dataset]
+    if arguments.data_dir is not None:
+        data += ["--data-dir", arguments.data_dir]
+    if arguments.image_size is not None:
+        data += ["--image-size", "-".join(map(str, arguments.image_size))]
+    print("next:")
+    for script, *options in (
+        ["condense", model, condensed],
+        ["export_tflite", condensed, exported],
+        ["evaluate", exported, *data],
+        ["benchmark", exported],
+    ):
+        print(" ", shlex.join(["python", f"scripts/{script}.py", *options]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
