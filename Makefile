@@ -9,6 +9,7 @@ REPOSITORY := $(CURDIR)
 
 # a wheel, not the source folder: what is tested is what users get
 install: $(VENV)/requirements
+	rm -rf build  # or what was removed from the source would still be packed
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps .
 
 $(VENV)/requirements: setup.py

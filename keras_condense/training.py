@@ -62,6 +62,8 @@ def compile_model(
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
+    # made inside the first step, its variables would have TensorFlow trace the whole step twice
+    model.optimizer.build(model.trainable_variables)
 
 
 def _check_number(name: str, value: float, expected: str, in_range: bool, mend: str) -> None:
