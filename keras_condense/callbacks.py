@@ -97,7 +97,10 @@ class CondenseSchedule(keras.callbacks.Callback):
         if self._condensed_model is not self.model:
             self._condensed_model, self._epochs_done = self.model, 0
         self._first_epoch = self._offset = None
-        if self.model.optimizer is not None and not self.model.optimizer.built:
+        all_built = all(
+            layer.built for layer in self.model._flatten_layers()
+        )  # else `fit` builds them at its first step
+        if all_built and self.model.optimizer is not None and not self.model.optimizer.built:
             # made inside the first step, its variables would have TensorFlow trace the whole step twice
             self.model.optimizer.build(self.model.trainable_variables)
 
@@ -107,7 +110,8 @@ class CondenseSchedule(keras.callbacks.Callback):
             # a `fit` that counts from zero again goes on where the last one ended
             self._offset = self._epochs_done if epoch == 0 else 0
         self._epoch = epoch + self._offset
-        self._stages = {layer: layer.stage for layer in self._layers}  # read once an epoch: it waits for the device
+        # read once an epoch: it waits for the device; a model that `fit` builds is dense before its first batch
+        self._stages = {layer: layer.stage if layer.built else 0 for layer in self._layers}
 
     def on_train_batch_begin(self, batch, logs=None):
         done = self._epoch * self._steps + min(batch, self._steps)

@@ -112,7 +112,8 @@ def _rewrite(model, copies, done):
                 done[id(layer)] = [_rewrite(layer, copies, done)]
             else:
                 copy = type(layer).from_config(layer.get_config())
-                copies.append((layer.get_weights(), copy))
+                if isinstance(layer, keras.layers.Layer):  # not an operation such as `x + y`
+                    copies.append((layer.get_weights(), copy))
                 done[id(layer)] = [copy]
         return done[id(layer)]
 

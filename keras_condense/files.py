@@ -59,7 +59,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yield a temporary neighbour of `path` to write to; rename it onto `path` when the block succeeds.
 
     When the block raises, the neighbour is removed and what stood at `path` stays. The neighbour keeps `path`'s
-    suffix, since Keras chooses a file format by it.
+    suffixes, since Keras chooses a file format by them (`.weights.h5`).
 
     Args:
         path: the file to make or replace.
@@ -80,7 +80,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         ['a.txt']
     """
     path = check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix="".join(path.suffixes), dir=path.parent)
     os.close(handle)
     temporary = pathlib.Path(name)
     try:
@@ -123,7 +123,7 @@ def remove_leftovers(path: str | os.PathLike) -> None:
     """
     path = pathlib.Path(path)
     random = "[a-z0-9_]" * 8  # what mkstemp puts into a name
-    stem, name, suffix = map(glob.escape, (path.stem, path.name, path.suffix))
+    stem, name, suffix = map(glob.escape, (path.stem, path.name, "".join(path.suffixes)))
     for pattern in (f".{stem}.{random}{suffix}", f".{name}.{random}"):  # of `replacing` and of `check_writable`
         for leftover in path.parent.glob(pattern):
             leftover.unlink(missing_ok=True)

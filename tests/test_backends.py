@@ -1,0 +1,77 @@
+"""The same training on TensorFlow, JAX and PyTorch; the latter two with TensorFlow out of reach."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+PACKAGE = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+OTHERS = pytest.mark.parametrize("backend", ["jax", "torch"])
+
+
+def run(backend, folder, *arguments):
+    if importlib.util.find_spec(PACKAGE[backend]) is None:
+        pytest.skip(f"{PACKAGE[backend]} is not installed")
+    environment = os.environ | {
+        "KERAS_BACKEND": backend,
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "JAX_PLATFORMS": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, str(HERE / "backend_run.py"), str(folder), *arguments],
+        capture_output=True, text=True, env=environment, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said == {"backend": backend, "tensorflow": backend == "tensorflow"}
+    return dict(np.load(folder / f"{backend}.npz"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("backends")
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    return run("tensorflow", folder, "reference")
+
+
+@pytest.mark.slow
+@OTHERS
+def test_training_condensing_and_files_agree(backend, folder, reference):
+    results = run(backend, folder)
+    np.testing.assert_allclose(results["start"], reference["start"], atol=1e-5)
+    np.testing.assert_allclose(results["losses"], reference["losses"], atol=1e-4)
+    for name in ("stages", "connections", *(name for name in reference if name.startswith("mask/"))):
+        np.testing.assert_array_equal(results[name], reference[name])
+    # twelve steps of float32 sums in another order
+    np.testing.assert_allclose(results["trained"], reference["trained"], atol=1e-3)
+    for name in ("masked", "condensed"):  # saved by TensorFlow, loaded here
+        np.testing.assert_allclose(results[f"foreign/{name}"], reference["trained"], atol=1e-4)
+
+
+@pytest.mark.slow
+@OTHERS
+def test_tensorflow_loads_what_others_saved(backend, folder, reference):
+    if not (folder / f"{backend}.npz").exists():
+        pytest.skip(f"nothing was saved by {backend}")
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        pytest.skip("these tests run on another backend")
+    import keras
+
+    import keras_condense  # noqa: F401
+
+    expected = np.load(folder / f"{backend}.npz")["trained"]
+    x = np.random.default_rng(0).normal(size=(24, 6, 6, 8)).astype("float32")
+    for name in ("masked", "condensed"):
+        model = keras.models.load_model(folder / f"{backend}-{name}.keras", compile=False)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(model(x, training=False)), expected, atol=1e-4)
