@@ -41,8 +41,8 @@ class CondenseSchedule(keras.callbacks.Callback):
     On a drop the dropped weights become zero and so does what the optimizer remembers of them (momentum), so they
     stay exactly zero.
 
-    Every epoch's logs get `condense_stage` (the stage of the layer that is least far) and `connections_left` (the
-    share of the learned layers' connections, 1 to 1 / C).
+    Every epoch's logs get `condense_stage` (the stage of the layers with the largest condense factor; the lowest, if
+    they differ) and `connections_left` (the share of the learned layers' connections, 1 to 1 / C).
 
     Epochs count on over several calls of `fit`: with their `initial_epoch`, or, where each starts at 0, from where
     the last one ended. When the training ends, by its last epoch or by `model.stop_training`, the last stage is
@@ -120,7 +120,7 @@ class CondenseSchedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._epochs_done = self._epoch + 1
         if logs is not None:
-            logs["condense_stage"] = min(self._stages.values())
+            logs["condense_stage"] = self._stage()
             logs["connections_left"] = self._connections_left()
 
     def on_train_end(self, logs=None):
@@ -153,9 +153,14 @@ class CondenseSchedule(keras.callbacks.Callback):
         self._stages |= due
         if self.verbose:
             print(
-                f"\nprogress {progress:.3f}: stage {min(self._stages.values())}, "
+                f"\nprogress {progress:.3f}: stage {self._stage()}, "
                 f"{self._connections_left():.1%} of the connections left"
             )
+
+    def _stage(self) -> int:
+        """The stage to report; layers with a smaller condense factor have fewer and would hide it."""
+        final_stage = max(layer.final_stage for layer in self._layers)
+        return min(stage for layer, stage in self._stages.items() if layer.final_stage == final_stage)
 
     def _connections_left(self) -> float:
         return condensing.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._layers])
