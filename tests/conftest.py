@@ -15,3 +15,7 @@ settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
+
+
+# programs that tests and `make readme` start, no modules with doctests
+collect_ignore = ["backend_run.py", "readme_blocks.py"]
