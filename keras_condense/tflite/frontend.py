@@ -1,0 +1,278 @@
+"""Keras models read into the intermediate form; layers that it has no operator for are passed through as they are."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.tflite.graph import Graph, Node
+
+__all__ = ["explicit_padding", "is_readable", "read_model"]
+
+# in inference they return what they get
+_IDENTITIES = (
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.AlphaDropout,
+    keras.layers.ActivityRegularization,
+    keras.layers.Identity,
+)
+_LINEAR = keras.activations.linear
+_RELU = keras.activations.relu
+
+# what a reader of a layer gives: operator, attributes, weights; and an activation that is still to come
+_Operator = tuple[str, dict[str, Any], dict[str, np.ndarray]]
+
+
+def is_readable(model: keras.Model) -> bool:
+    """Whether a model has a graph: functional, or sequential and built."""
+    return hasattr(_functional(model), "_nodes_by_depth")
+
+
+def _functional(model: keras.Model) -> keras.Model:
+    """The functional form of a sequential model, any other model itself."""
+    return getattr(model, "_functional", None) or model
+
+
+def _array(weight: Any) -> np.ndarray:
+    return ops.convert_to_numpy(weight).astype("float32")
+
+
+def _with_bias(layer: keras.layers.Layer, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return weights | {"bias": _array(layer.bias)} if layer.use_bias else weights
+
+
+def explicit_padding(size: int, kernel: int, stride: int, dilation: int, padding: str) -> tuple[int, int]:
+    """Pixels before and after, as TensorFlow pads for "same"."""
+    if padding == "valid":
+        return (0, 0)
+    total = max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+    return (total // 2, total - total // 2)
+
+
+def _window(layer: Any, shape: tuple[int, ...], kernel_size: tuple[int, int], dilation: tuple[int, int]) -> dict:
+    padding = tuple(
+        explicit_padding(*sizes, layer.padding)
+        for sizes in zip(shape[:2], kernel_size, layer.strides, dilation, strict=True)
+    )
+    return {"strides": tuple(layer.strides), "padding": padding}
+
+
+def _read_convolution(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    if layer.data_format != "channels_last" or layer.padding not in ("valid", "same"):
+        return None
+    attributes = _window(layer, shape, layer.kernel_size, layer.dilation_rate)
+    attributes |= {"dilation": tuple(layer.dilation_rate), "groups": layer.groups, "relu": False}
+    return "convolution", attributes, _with_bias(layer, {"kernel": _array(layer.kernel)})
+
+
+def _read_depthwise(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    plain = layer.depth_multiplier == 1 and tuple(layer.dilation_rate) == (1, 1)
+    if layer.data_format != "channels_last" or not plain or layer.padding not in ("valid", "same"):
+        return None
+    attributes = _window(layer, shape, layer.kernel_size, (1, 1)) | {"relu": False}
+    return "depthwise", attributes, _with_bias(layer, {"kernel": _array(layer.kernel)[..., 0]})
+
+
+def _read_batch_norm(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    if len(shape) != 3 or layer.axis not in (-1, 3):
+        return None
+    # in float64, since the quotient meets large and small variances
+    scale = 1.0 / np.sqrt(_array(layer.moving_variance).astype("float64") + layer.epsilon)
+    if layer.scale:
+        scale *= _array(layer.gamma)
+    shift = -_array(layer.moving_mean) * scale
+    if layer.center:
+        shift = shift + _array(layer.beta)
+    return "affine", {"relu": False}, {"scale": scale.astype("float32"), "shift": shift.astype("float32")}
+
+
+def _read_index(layer: ChannelIndex, shape: tuple[int, ...]) -> _Operator | None:
+    return "index", {}, {"indices": ops.convert_to_numpy(layer.indices).astype("int64")}
+
+
+def _read_shuffle(layer: ChannelShuffle, shape: tuple[int, ...]) -> _Operator | None:
+    # output channel d G + g is input channel g (channels / G) + d
+    return "index", {}, {"indices": np.arange(shape[-1]).reshape(layer.groups, -1).T.ravel()}
+
+
+def _read_pool(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    size = tuple(layer.pool_size)
+    if layer.data_format != "channels_last" or layer.padding != "valid" or tuple(layer.strides) != size:
+        return None
+    return "average_pool", {"size": size}, {}
+
+
+def _read_mean(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    return None if layer.keepdims or layer.data_format != "channels_last" else ("mean", {}, {})
+
+
+def _read_dense(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    return ("dense", {}, _with_bias(layer, {"kernel": _array(layer.kernel)})) if len(shape) == 1 else None
+
+
+def _read_relu(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    plain = layer.max_value is None and not np.any(layer.negative_slope) and not np.any(layer.threshold)
+    return ("relu", {}, {}) if plain else None
+
+
+def _read_activation(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    return ("relu", {}, {}) if layer.activation is _RELU else None
+
+
+def _read_concatenation(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    return ("concatenate", {}, {}) if layer.axis in (-1, len(shape)) else None
+
+
+def _read_addition(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    return "add", {}, {}
+
+
+def _read_padding(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    if layer.data_format != "channels_last":
+        return None
+    return "pad", {"padding": tuple(map(tuple, layer.padding))}, {}
+
+
+_READERS: dict[type, Callable[[Any, tuple[int, ...]], _Operator | None]] = {
+    keras.layers.Conv2D: _read_convolution,
+    GroupConv2D: _read_convolution,
+    keras.layers.DepthwiseConv2D: _read_depthwise,
+    keras.layers.BatchNormalization: _read_batch_norm,
+    ChannelIndex: _read_index,
+    ChannelShuffle: _read_shuffle,
+    keras.layers.AveragePooling2D: _read_pool,
+    keras.layers.GlobalAveragePooling2D: _read_mean,
+    keras.layers.Dense: _read_dense,
+    keras.layers.ReLU: _read_relu,
+    keras.layers.Activation: _read_activation,
+    keras.layers.Concatenate: _read_concatenation,
+    keras.layers.Add: _read_addition,
+    keras.layers.ZeroPadding2D: _read_padding,
+}
+
+
+def _read_layer(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+    """The operator of a layer, or None if it has to be passed through."""
+    # a subclass may compute anything: only the layers themselves, and our batch norm, which computes what Keras' does
+    kind = type(layer)
+    if kind.__module__.startswith("keras_condense.") and isinstance(layer, keras.layers.BatchNormalization):
+        kind = keras.layers.BatchNormalization
+    reader = _READERS.get(kind)
+    return reader(layer, shape) if reader is not None else None
+
+
+class _Reader:
+    """Collects nodes while it walks a model, and knows which node made each Keras tensor."""
+
+    def __init__(self):
+        self.nodes: list[Node] = []
+        self._names: set[str] = set()
+        self._made_by: dict[int, str] = {}
+
+    def add(self, name: str, op: str, inputs: tuple[str, ...], shape: tuple[int, ...], attributes, weights) -> str:
+        number, unique = 1, name
+        while unique in self._names:
+            number, unique = number + 1, f"{name}_{number}"
+        self._names.add(unique)
+        self.nodes.append(Node(unique, op, inputs, tuple(shape), attributes, weights))
+        return unique
+
+    def bind(self, tensor: Any, name: str) -> None:
+        self._made_by[id(tensor)] = name
+
+    def name_of(self, tensor: Any) -> str:
+        return self._made_by[id(tensor)]
+
+    def walk(self, model: keras.Model) -> None:
+        """Read a model whose inputs are bound."""
+        for node in _nodes_in_order(_functional(model)):
+            operation = node.operation
+            inputs = tuple(self.name_of(tensor) for tensor in node.input_tensors)
+            if isinstance(operation, keras.Model) and is_readable(operation):
+                inner = _functional(operation)
+                for tensor, name in zip(keras.tree.flatten(inner._inputs), inputs, strict=True):
+                    self.bind(tensor, name)
+                self.walk(operation)
+                for tensor, output in zip(node.outputs, keras.tree.flatten(inner._outputs), strict=True):
+                    self.bind(tensor, self.name_of(output))
+            elif isinstance(operation, _IDENTITIES):
+                self.bind(node.outputs[0], inputs[0])
+            else:
+                self._read(node, operation, inputs)
+
+    def _read(self, node: Any, operation: Any, inputs: tuple[str, ...]) -> None:
+        shape = tuple(node.input_tensors[0].shape[1:]) if node.input_tensors else ()
+        shapes = [tuple(tensor.shape[1:]) for tensor in node.outputs]
+        read = _read_layer(operation, shape) if isinstance(operation, keras.layers.Layer) else None
+        if read is None:
+            for position, (tensor, output_shape) in enumerate(zip(node.outputs, shapes, strict=True)):
+                attributes = {"call": _caller(node), "position": position}
+                self.bind(tensor, self.add(operation.name, "layer", inputs, output_shape, attributes, {}))
+            return
+        op, attributes, weights = read
+        name = self.add(operation.name, op, inputs, shapes[0], attributes, weights)
+        activation = getattr(operation, "activation", _LINEAR)
+        if op in ("convolution", "depthwise", "dense") and activation is not _LINEAR:
+            following = (
+                ("relu", {}) if activation is _RELU else ("layer", {"call": _activate(activation), "position": 0})
+            )
+            name = self.add(f"{operation.name}_activation", following[0], (name,), shapes[0], following[1], {})
+        self.bind(node.outputs[0], name)
+
+
+def _nodes_in_order(model: keras.Model) -> Iterator[Any]:
+    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            if not isinstance(node.operation, keras.layers.InputLayer):
+                yield node
+
+
+def _activate(activation: Callable) -> Callable[[list], list]:
+    return lambda tensors: [activation(tensors[0])]
+
+
+def _caller(node: Any) -> Callable[[list], list]:
+    """A function of tensors that calls a node's layer with the arguments it was called with in the model."""
+    positions = {id(tensor): i for i, tensor in enumerate(node.input_tensors)}
+
+    def call(tensors: list) -> list:
+        def actual(argument: Any) -> Any:
+            return tensors[positions[id(argument)]] if id(argument) in positions else argument
+
+        args, kwargs = keras.tree.map_structure(actual, (node.arguments.args, node.arguments.kwargs))
+        return keras.tree.flatten(node.operation(*args, **kwargs))
+
+    return call
+
+
+def read_model(model: keras.Model, input_names: list[str], output_names: list[str]) -> Graph:
+    """Read a functional or sequential model into the intermediate form, as it computes in inference.
+
+    Args:
+        model: the model, with known sizes.
+        input_names: a name for each of its inputs, flattened.
+        output_names: a name for each of its outputs, flattened.
+
+    Returns:
+        The graph; its nodes carry the names of the Keras layers.
+
+    Example:
+        >>> inputs = keras.Input((8, 8, 4))
+        >>> outputs = keras.layers.ReLU(name="relu")(ChannelShuffle(2, name="shuffle")(inputs))
+        >>> [(node.name, node.op) for node in read_model(keras.Model(inputs, outputs), ["image"], ["y"])]
+        [('image', 'input'), ('shuffle', 'index'), ('relu', 'relu')]
+    """
+    functional, reader = _functional(model), _Reader()
+    for tensor, name in zip(keras.tree.flatten(functional._inputs), input_names, strict=True):
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        reader.bind(tensor, reader.add(name, "input", (), tensor.shape[1:], {"dtype": dtype}, {}))
+    reader.walk(model)
+    outputs = [reader.name_of(tensor) for tensor in keras.tree.flatten(functional._outputs)]
+    return Graph(tuple(reader.nodes), dict(zip(output_names, outputs, strict=True)))
