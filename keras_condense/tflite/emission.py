@@ -4,7 +4,6 @@ Beside the operators of `graph.py` there are those that only a lowering makes:
 
 | operator | attributes | |
 |---|---|---|
-| pad | padding ((top, bottom), (left, right)) | zeros around an image |
 | reshape | shape | |
 | transpose | order, with the batch as axis 0 | |
 | gather | axis, and the weight indices | copies slices of an axis |
@@ -82,7 +81,7 @@ def _index(node: Node, inputs: list) -> Any:
     import tensorflow as tf
 
     indices = node["indices"]
-    groups = _shuffle_groups(indices)
+    groups = _shuffle_groups(indices, inputs[0].shape[-1])
     if groups is None:
         return tf.gather(inputs[0], tf.constant(indices, "int32"), axis=-1)
     shape = inputs[0].shape
@@ -91,13 +90,13 @@ def _index(node: Node, inputs: list) -> Any:
     return tf.reshape(tf.transpose(grouped, [*range(rank - 1), rank, rank - 1]), shape)
 
 
-def _shuffle_groups(indices: Any) -> int | None:
-    """G if the indices interleave G groups, as `ChannelShuffle` does, else None."""
+def _shuffle_groups(indices: Any, channels: int) -> int | None:
+    """G if the indices interleave G groups of all channels, as `ChannelShuffle` does, else None."""
     import numpy as np
 
     count = len(indices)
     step = int(indices[1]) if count > 1 else 0
-    if step < 1 or count % step:
+    if count != channels or step < 1 or count % step:
         return None
     groups = count // step
     return groups if np.array_equal(indices, np.arange(count).reshape(groups, -1).T.ravel()) else None

@@ -16,7 +16,9 @@ __all__ = ["explicit_padding", "is_readable", "read_model"]
 # in inference they return what they get
 _IDENTITIES = (
     keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.AlphaDropout,
@@ -31,8 +33,9 @@ _Operator = tuple[str, dict[str, Any], dict[str, np.ndarray]]
 
 
 def is_readable(model: keras.Model) -> bool:
-    """Whether a model has a graph: functional, or sequential and built."""
-    return hasattr(_functional(model), "_nodes_by_depth")
+    """Whether a model computes what its graph says: functional, or sequential and built, with no `call` of its own."""
+    has_own_call = not type(model).call.__module__.startswith("keras.")
+    return hasattr(_functional(model), "_nodes_by_depth") and not has_own_call
 
 
 def _functional(model: keras.Model) -> keras.Model:
@@ -158,30 +161,39 @@ _READERS: dict[type, Callable[[Any, tuple[int, ...]], _Operator | None]] = {
 }
 
 
-def _read_layer(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    """The operator of a layer, or None if it has to be passed through."""
+def _is_plain(node: Any, shapes: list[tuple[int, ...]]) -> bool:
+    """Whether a layer gets what the operators are for: float32 (only Keras casts), sizes known, no mask to hand on."""
+    tensors = [*node.input_tensors, *node.outputs]
+    is_float = all(keras.backend.standardize_dtype(tensor.dtype) == "float32" for tensor in tensors)
+    is_masked = any(getattr(tensor, "_keras_mask", None) is not None for tensor in node.input_tensors)
+    return is_float and not is_masked and not any(None in shape for shape in shapes)
+
+
+def _read_layer(layer: Any, shapes: list[tuple[int, ...]]) -> _Operator | None:
+    """The operator of a layer that gets images or vectors of these shapes, or None if it has to be passed through."""
     # a subclass may compute anything: only the layers themselves, and our batch norm, which computes what Keras' does
     kind = type(layer)
     if kind.__module__.startswith("keras_condense.") and isinstance(layer, keras.layers.BatchNormalization):
         kind = keras.layers.BatchNormalization
     reader = _READERS.get(kind)
-    return reader(layer, shape) if reader is not None else None
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    broadcasts = kind is keras.layers.Add and len(set(shapes)) > 1
+    return reader(layer, shapes[0]) if reader is not None and not is_quantized and not broadcasts else None
 
 
 class _Reader:
     """Collects nodes while it walks a model, and knows which node made each Keras tensor."""
 
     def __init__(self):
-        self.nodes: list[Node] = []
-        self._names: set[str] = set()
+        self.nodes: dict[str, Node] = {}
         self._made_by: dict[int, str] = {}
 
     def add(self, name: str, op: str, inputs: tuple[str, ...], shape: tuple[int, ...], attributes, weights) -> str:
         number, unique = 1, name
-        while unique in self._names:
-            number, unique = number + 1, f"{name}_{number}"
-        self._names.add(unique)
-        self.nodes.append(Node(unique, op, inputs, tuple(shape), attributes, weights))
+        while unique in self.nodes:
+            number += 1
+            unique = f"{name}_{number}"
+        self.nodes[unique] = Node(unique, op, inputs, tuple(shape), attributes, weights)
         return unique
 
     def bind(self, tensor: Any, name: str) -> None:
@@ -195,22 +207,24 @@ class _Reader:
         for node in _nodes_in_order(_functional(model)):
             operation = node.operation
             inputs = tuple(self.name_of(tensor) for tensor in node.input_tensors)
-            if isinstance(operation, keras.Model) and is_readable(operation):
+            if _can_enter(node):
                 inner = _functional(operation)
                 for tensor, name in zip(keras.tree.flatten(inner._inputs), inputs, strict=True):
                     self.bind(tensor, name)
                 self.walk(operation)
                 for tensor, output in zip(node.outputs, keras.tree.flatten(inner._outputs), strict=True):
                     self.bind(tensor, self.name_of(output))
-            elif isinstance(operation, _IDENTITIES):
-                self.bind(node.outputs[0], inputs[0])
+            elif type(operation) in _IDENTITIES:
+                for tensor, name in zip(node.outputs, inputs, strict=True):
+                    self.bind(tensor, name)
             else:
                 self._read(node, operation, inputs)
 
     def _read(self, node: Any, operation: Any, inputs: tuple[str, ...]) -> None:
-        shape = tuple(node.input_tensors[0].shape[1:]) if node.input_tensors else ()
-        shapes = [tuple(tensor.shape[1:]) for tensor in node.outputs]
-        read = _read_layer(operation, shape) if isinstance(operation, keras.layers.Layer) else None
+        input_shapes = [self.nodes[name].shape for name in inputs]
+        shapes = _output_shapes(node, input_shapes)
+        is_layer = isinstance(operation, keras.layers.Layer)
+        read = _read_layer(operation, input_shapes) if is_layer and _is_plain(node, input_shapes) else None
         if read is None:
             for position, (tensor, output_shape) in enumerate(zip(node.outputs, shapes, strict=True)):
                 attributes = {"call": _caller(node), "position": position}
@@ -234,6 +248,43 @@ def _nodes_in_order(model: keras.Model) -> Iterator[Any]:
                 yield node
 
 
+def _can_enter(node: Any) -> bool:
+    """Whether a node calls a model whose inputs are exactly what it gets, so that its layers can be read."""
+    if not isinstance(node.operation, keras.Model) or not is_readable(node.operation):
+        return False
+    args, kwargs = node.arguments.args, node.arguments.kwargs
+    inner = _functional(node.operation)
+    expected, given = inner._inputs, keras.tree.flatten(args)
+    same_structure = len(expected) == 1 or _structure(args) == _structure((inner._inputs_struct,))
+    # Keras casts and reshapes what does not fit, and hands masks on
+    return (
+        len(args) == 1
+        and not set(kwargs) - {"training"}
+        and len(expected) == len(given) == len(node.input_tensors)
+        and same_structure
+        and all(len(e.shape) == len(g.shape) and e.dtype == g.dtype for e, g in zip(expected, given, strict=True))
+        and all(getattr(tensor, "_keras_mask", None) is None for tensor in given)
+    )
+
+
+def _structure(nested: Any) -> list:
+    """The paths of the tensors in nested lists, tuples and dicts."""
+    return [path for path, _ in keras.tree.flatten_with_path(nested)]
+
+
+def _output_shapes(node: Any, input_shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Shapes of a node's outputs without the batch, also inside a nested model that was built without sizes."""
+    tensors = node.outputs
+    if any(None in tensor.shape[1:] for tensor in tensors):
+        known = {
+            id(tensor): keras.KerasTensor((tensor.shape[0], *shape), dtype=tensor.dtype)
+            for tensor, shape in zip(node.input_tensors, input_shapes, strict=True)
+        }
+        args, kwargs = node.arguments.fill_in(known)
+        tensors = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+    return [tuple(tensor.shape[1:]) for tensor in tensors]
+
+
 def _activate(activation: Callable) -> Callable[[list], list]:
     return lambda tensors: [activation(tensors[0])]
 
@@ -247,6 +298,8 @@ def _caller(node: Any) -> Callable[[list], list]:
             return tensors[positions[id(argument)]] if id(argument) in positions else argument
 
         args, kwargs = keras.tree.map_structure(actual, (node.arguments.args, node.arguments.kwargs))
+        if "training" in getattr(node.operation, "_call_context_args", ()):
+            kwargs = {**kwargs, "training": False}  # whatever the model was built with, as Keras has it
         return keras.tree.flatten(node.operation(*args, **kwargs))
 
     return call
@@ -275,4 +328,4 @@ def read_model(model: keras.Model, input_names: list[str], output_names: list[st
         reader.bind(tensor, reader.add(name, "input", (), tensor.shape[1:], {"dtype": dtype}, {}))
     reader.walk(model)
     outputs = [reader.name_of(tensor) for tensor in keras.tree.flatten(functional._outputs)]
-    return Graph(tuple(reader.nodes), dict(zip(output_names, outputs, strict=True)))
+    return Graph(tuple(reader.nodes.values()), dict(zip(output_names, outputs, strict=True)))

@@ -45,7 +45,7 @@ def _is_supported(node: Node, graph: dict[str, Node]) -> bool:
     if node.op == "affine":
         return True
     if node.op == "add":
-        return len(node.inputs) == 2 and len(node.shape) == 3
+        return len(node.inputs) == 2 and len(node.shape) == 3 and all(graph[i].shape == node.shape for i in node.inputs)
     if node.op == "average_pool":
         height, width = graph[node.inputs[0]].shape[:2]
         return node["size"] == (2, 2) and height % 2 == 0 and width % 2 == 0
@@ -87,11 +87,15 @@ def sparse_cuts(graph: Graph) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class _Value:
-    """An image as it lies in memory: channel c of the network is row `rows[c]` of node `name`, `width` rows wide."""
+    """An image as it lies in memory: channel c of the network is row `rows[c]` of node `name`, `width` rows wide.
+
+    A row of -1 was never written, since nobody needs it. `alone` says that all rows of no channel are zero.
+    """
 
     name: str
     rows: np.ndarray
     width: int
+    alone: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,25 +115,31 @@ class _Lowering:
         self._graph, self._cut = graph.by_name(), cut
         self._needed = _needed_channels(inside, cut)
         self._places = _places(inside, graph)
+        self._taken = set(self._graph)
 
     def lower(self, node: Node) -> None:
+        self._taken.discard(node.name)
         getattr(self, f"_{node.op}")(node)
 
     # --- building blocks -------------------------------------------------------------------------------------------
     def _emit(self, name: str, op: str, inputs: tuple[str, ...], shape: tuple[int, ...], attributes, weights) -> str:
+        while name in self._taken:  # by a layer that happens to be called so
+            name += "_"
+        self._taken.add(name)
         self.nodes.append(Node(name, op, inputs, shape, attributes, weights))
         return name
 
     def _pointwise(self, name: str, source: str, shape, kernel, bias=None, relu=False) -> str:
         """A 1x1 convolution of the rows of `source`; `kernel` is (rows in, rows out)."""
         attributes = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1, "relu": relu}
+        attributes["channels_first"] = True
         weights = {"kernel": np.asarray(kernel, "float32")[None, None]}
         if bias is not None:
             weights["bias"] = np.asarray(bias, "float32")
         return self._emit(name, "convolution", (source,), (*shape[:2], kernel.shape[1]), attributes, weights)
 
     def _depthwise(self, name: str, source: str, shape, kernel, stride: int = 1) -> str:
-        attributes = {"strides": (stride, stride), "padding": _PAD_ONE, "relu": False}
+        attributes = {"strides": (stride, stride), "padding": _PAD_ONE, "relu": False, "channels_first": True}
         weights = {"kernel": np.asarray(kernel, "float32")}
         return self._emit(name, "depthwise", (source,), (*shape[:2], kernel.shape[2]), attributes, weights)
 
@@ -137,21 +147,24 @@ class _Lowering:
         """Where the outputs of a node go: to their place in a store, or to rows of their own."""
         return self._places.get(node.name, _Place(0, channels))
 
-    def _keep(self, node: Node, name: str, rows, width: int) -> None:
-        self.values[node.name] = _Value(name, np.asarray(rows), width)
+    def _keep(self, node: Node, name: str, rows, width: int, alone: bool = True) -> None:
+        self.values[node.name] = _Value(name, np.asarray(rows), width, alone)
 
     # --- operators -------------------------------------------------------------------------------------------------
     def _index(self, node: Node) -> None:
         value = self.values[node.inputs[0]]
-        self._keep(node, value.name, value.rows[node["indices"]], value.width)
+        rows = value.rows[node["indices"]]
+        self._keep(node, value.name, rows, value.width, value.alone and bool(np.isin(value.rows, rows).all()))
 
     def _relu(self, node: Node) -> None:
         value = self.values[node.inputs[0]]
         self._emit(node.name, "relu", (value.name,), (*node.shape[:2], value.width), {}, {})
-        self._keep(node, node.name, value.rows, value.width)
+        self._keep(node, node.name, value.rows, value.width, value.alone)
 
     def _affine(self, node: Node) -> None:
         value, channels = self.values[node.inputs[0]], np.flatnonzero(self._needed[node.name])
+        if not len(channels):  # an index behind a concatenation may read all of it but this
+            channels = np.arange(1)
         kernel = np.zeros((value.width, len(channels)), "float32")
         kernel[value.rows[channels], np.arange(len(channels))] = node["scale"][channels]
         self._pointwise(node.name, value.name, node.shape, kernel, node["shift"][channels], node["relu"])
@@ -165,13 +178,14 @@ class _Lowering:
             values = [self._moved(value, node, i) for i, value in enumerate(values)]
         names = tuple(value.name for value in values)
         self._emit(node.name, "add", names, (*node.shape[:2], values[0].width), {}, {})
-        self._keep(node, node.name, values[0].rows, values[0].width)
+        self._keep(node, node.name, values[0].rows, values[0].width, all(value.alone for value in values))
 
     def _moved(self, value: _Value, node: Node, number: int, place: _Place | None = None) -> _Value:
         """A value copied to rows in the order of its channels, from an offset in a wider store."""
         place = place or _Place(0, len(value.rows))
         kernel = np.zeros((value.width, place.width), "float32")
-        kernel[value.rows, place.offset + np.arange(len(value.rows))] = 1
+        written = np.flatnonzero(value.rows >= 0)
+        kernel[value.rows[written], place.offset + written] = 1
         name = self._pointwise(f"{node.name}_copy{number}", value.name, node.shape, kernel)
         return _Value(name, place.offset + np.arange(len(value.rows)), place.width)
 
@@ -203,10 +217,13 @@ class _Lowering:
 
     def _window_convolution(self, node: Node) -> None:
         """A grouped 3x3 convolution: the shorter of two ways, both depthwise and then summed."""
-        inputs, groups, filters = self.values[node.inputs[0]].rows.size, node["groups"], node.channels
+        value = self.values[node.inputs[0]]
+        inputs, groups, filters = value.rows.size, node["groups"], node.channels
         pairs, taps = inputs * filters // groups, 9 * filters
-        summed = self._from_pairs(node) if pairs <= taps else self._from_taps(node)
-        source, owners = summed  # owners[row] is the filter that a depthwise row belongs to, -1 for none
+        if np.unique(value.rows).size < inputs:  # an index repeats a row, and each of its readers needs its own
+            value = self._moved(value, node, 0)
+        source, owners = (self._from_pairs if pairs <= taps else self._from_taps)(node, value)
+        # owners[row] is the filter that a depthwise row belongs to, -1 for none
         place = self._place(node, filters)
         kernel = np.zeros((len(owners), place.width), "float32")
         used = np.flatnonzero(owners >= 0)
@@ -216,9 +233,9 @@ class _Lowering:
         self._pointwise(node.name, source, node.shape, kernel, bias, node["relu"])
         self._keep(node, node.name, place.offset + np.arange(filters), place.width)
 
-    def _from_pairs(self, node: Node) -> tuple[str, np.ndarray]:
+    def _from_pairs(self, node: Node, value: _Value) -> tuple[str, np.ndarray]:
         """A depthwise row for each pair of an input and a filter that reads it."""
-        value, per_group = self.values[node.inputs[0]], node.channels // node["groups"]
+        per_group = node.channels // node["groups"]
         source = value.name
         owners = np.full(per_group * value.width, -1)
         window = np.zeros((3, 3, per_group * value.width), "float32")
@@ -232,9 +249,9 @@ class _Lowering:
             source = self._pointwise(f"{node.name}_copies", source, node.shape, copies)
         return self._depthwise(f"{node.name}_windows", source, node.shape, window), owners
 
-    def _from_taps(self, node: Node) -> tuple[str, np.ndarray]:
+    def _from_taps(self, node: Node, value: _Value) -> tuple[str, np.ndarray]:
         """A row for each filter and each of the nine positions: first the sum over inputs, then the shift."""
-        value, per_group = self.values[node.inputs[0]], node.channels // node["groups"]
+        per_group = node.channels // node["groups"]
         owners = np.repeat(np.arange(node.channels).reshape(-1, per_group), 9, axis=0).ravel()
         kernel = np.zeros((value.width, len(owners)), "float32")
         window = np.zeros((3, 3, len(owners)), "float32")
@@ -253,7 +270,8 @@ class _Lowering:
         for number, (name, value) in enumerate(zip(node.inputs, values, strict=True)):
             count = self._graph[name].channels
             expected = offset + np.arange(count)
-            if value.width != place.width or not np.array_equal(value.rows, expected):
+            is_in_place = value.width == place.width and np.array_equal(value.rows, expected) and value.alone
+            if not is_in_place:
                 value = self._moved(value, node, number, _Place(offset, place.width))
             if store is None:
                 store = value.name
@@ -269,13 +287,13 @@ class _Lowering:
         window = np.zeros((3, 3, value.width), "float32")
         window[1:, 1:] = 0.25
         name = node.name if node.name != self._cut else f"{node.name}_rows"
-        self._depthwise(name, value.name, node.shape, window, stride=2)
-        self._keep(node, name, value.rows, value.width)
+        name = self._depthwise(name, value.name, node.shape, window, stride=2)
+        self._keep(node, name, value.rows, value.width, value.alone)
 
     def _mean(self, node: Node) -> None:
         value = self.values[node.inputs[0]]
-        self._emit(f"{node.name}_rows", "mean", (value.name,), (value.width,), {}, {})
-        self._keep(node, f"{node.name}_rows", value.rows, value.width)
+        name = self._emit(f"{node.name}_rows", "mean", (value.name,), (value.width,), {}, {})
+        self._keep(node, name, value.rows, value.width, value.alone)
 
     # --- the end ---------------------------------------------------------------------------------------------------
     def leave(self, node: Node) -> None:
