@@ -10,6 +10,7 @@ Beside the operators of `graph.py` there are those that only a lowering makes:
 | slice | begin, size (without the batch) | |
 | join | axis | concatenation along any axis |
 | depth_to_space | block | |
+| maximum, minimum | | and the weight limit (channels) |
 """
 
 from collections.abc import Callable
@@ -175,6 +176,18 @@ def _depth_to_space(node: Node, inputs: list) -> Any:
     return tf.nn.depth_to_space(inputs[0], node["block"])
 
 
+def _maximum(node: Node, inputs: list) -> Any:
+    import tensorflow as tf
+
+    return tf.maximum(inputs[0], tf.constant(node["limit"]))
+
+
+def _minimum(node: Node, inputs: list) -> Any:
+    import tensorflow as tf
+
+    return tf.minimum(inputs[0], tf.constant(node["limit"]))
+
+
 _EMITTERS: dict[str, Callable[[Node, list], Any]] = {
     "convolution": _convolution,
     "depthwise": _depthwise,
@@ -194,6 +207,8 @@ _EMITTERS: dict[str, Callable[[Node, list], Any]] = {
     "slice": _slice,
     "join": _concatenate,
     "depth_to_space": _depth_to_space,
+    "maximum": _maximum,
+    "minimum": _minimum,
 }
 
 

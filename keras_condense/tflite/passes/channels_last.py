@@ -1,0 +1,365 @@
+"""Learned groups in XNNPACK's usual layout, channels last, without moving single numbers about.
+
+What a condensed network asks for around its convolutions costs more than they do: picking channels moves 4 bytes at a
+time, and so does a shuffle; a batch norm with a ReLU is two operators or a slow one; a convolution with few filters
+per group fills a part of a SIMD register. Each function here removes one of these, and changes nothing where it can't:
+
+| function | |
+|---|---|
+| `move_index_before` | channels are picked first; only what is read is normalised and averaged |
+| `limit_instead_of_norm` | relu(scale x + shift) becomes a maximum or minimum, the rest moves into the next kernel |
+| `shuffle_chunks` | filters are sorted such that a shuffle moves runs of channels |
+| `block_pixels` | neighbouring pixels become filters, until a group fills a SIMD register |
+| `keep_rows` | concatenations keep their channels as rows of an array; an index copies rows |
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_condense.tflite.graph import Graph, Node
+
+__all__ = [
+    "ARM64",
+    "block_pixels",
+    "keep_rows",
+    "limit_instead_of_norm",
+    "lower_channels_last",
+    "move_index_before",
+    "shuffle_chunks",
+]
+
+# Instructions for each number that an operator writes (for "multiply" each multiply-add of a full SIMD register), as
+# LiteRT 2.3 takes them on a Cortex-A76; "filters" is how many filters of a group are computed together.
+ARM64: Mapping[str, float] = {
+    "gather": 0.5,
+    "transpose": 1.3,
+    "limit": 1.2,
+    "norm": 3.0,
+    "multiply": 0.35,
+    "filters": 8,
+}
+
+# A limit adds `shift` to the next bias and takes it away again, which costs digits if the shift is large.
+_LARGEST_SHIFT = 16.0
+_PIXEL_BLOCKS = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (2, 4), (4, 2))
+
+
+def _is_image(node: Node) -> bool:
+    return len(node.shape) == 3
+
+
+# --- norm and index ------------------------------------------------------------------------------------------------
+def move_index_before(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+    """Pick channels before they are normalised or averaged, if nobody else reads the others."""
+    nodes = graph.by_name()
+    for node in reversed(graph.nodes):
+        source = nodes[node.inputs[0]] if node.op == "index" else None
+        if source is None or source.op not in ("affine", "relu", "mean") or graph.only_reader(source.name) is None:
+            continue
+        # normalising before means an image from the rows of a store and rows from the image
+        before = source.channels * (costs["norm"] + 2 * costs["transpose"])
+        if source.op != "mean" and node.channels * costs["norm"] > before:
+            continue
+        indices, shape = node["indices"], (*nodes[source.inputs[0]].shape[:-1], node.channels)
+        # the names change places, so that whoever reads the index reads the norm
+        index = Node(source.name, "index", source.inputs, shape, {}, {"indices": indices})
+        weights = {key: value[indices] for key, value in source.weights.items()}
+        moved = dataclasses.replace(source, name=node.name, inputs=(source.name,), shape=node.shape, weights=weights)
+        nodes[index.name], nodes[moved.name] = index, moved
+        graph = graph.with_nodes(nodes.values())
+        nodes = graph.by_name()
+    return graph
+
+
+def _reached(graph: Graph, node: Node) -> Node | None:
+    """The convolution or dense layer that alone reads a norm, directly or through a mean."""
+    reader = graph.only_reader(node.name)
+    if reader is not None and reader.op == "mean":
+        reader = graph.only_reader(reader.name)
+        return reader if reader is not None and reader.op == "dense" else None
+    if reader is None or reader.op != "convolution" or reader["padding"] != ((0, 0), (0, 0)):
+        return None
+    return reader
+
+
+def limit_instead_of_norm(graph: Graph) -> Graph:
+    """Write relu(scale x + shift) before a convolution without padding as a limit to x.
+
+    It is `scale * max(x, -shift / scale) + shift`, with a minimum where the scale is negative. Scale and shift move into
+    the kernel and bias of the next convolution.
+    """
+    nodes, renamed = {}, {}
+    rewritten: dict[str, Node] = {}
+    for node in graph:
+        node = rewritten.get(node.name, node)
+        reader = _reached(graph, node) if node.op == "affine" and node["relu"] else None
+        scale, shift = (node[key].astype("float64") for key in ("scale", "shift")) if reader else (None, None)
+        if reader is None or np.abs(shift).max(initial=0) > _LARGEST_SHIFT:
+            nodes[node.name] = node
+            continue
+        reader, used = rewritten.get(reader.name, reader), scale != 0
+        limits = np.divide(-shift, scale, out=np.zeros_like(scale), where=used)
+        if np.abs(limits).max(initial=0) > 1e30:
+            nodes[node.name] = node
+            continue
+        rewritten[reader.name] = _scaled_inputs(reader, scale, np.where(used, shift, np.maximum(shift, 0)))
+        limits, source = limits.astype("float32"), node.inputs[0]
+        for op, mine, other in (("maximum", scale >= 0, -np.inf), ("minimum", scale < 0, np.inf)):
+            if mine.any():
+                name = f"{node.name}_{op}"
+                limit = np.where(mine, limits, np.float32(other))
+                nodes[name] = Node(name, op, (source,), node.shape, {}, {"limit": limit})
+                source = name
+        renamed[node.name] = source
+    return graph.with_nodes(nodes.values(), renamed)
+
+
+def _scaled_inputs(node: Node, scale: np.ndarray, shift: np.ndarray) -> Node:
+    """A convolution or dense layer of `scale * input + shift`, written as one of the input."""
+    kernel = node["kernel"].astype("float64")
+    if node.op == "dense":
+        kernel, bias = kernel * scale[:, None], shift @ kernel
+    else:
+        filters = node.channels // node["groups"]
+        owners = np.arange(node.channels) // filters  # the group of each filter
+        by_group = [values.reshape(node["groups"], -1)[owners].T for values in (scale, shift)]
+        kernel, bias = kernel * by_group[0], np.sum(kernel * by_group[1], axis=(0, 1, 2))
+    bias = bias + node.get("bias", 0.0)
+    return node.replace(weights={"kernel": kernel.astype("float32"), "bias": bias.astype("float32")})
+
+
+# --- shuffles ------------------------------------------------------------------------------------------------------
+def shuffle_chunks(graph: Graph) -> Graph:
+    """Sort the filters before a shuffle and the inputs after it such that it moves runs of channels.
+
+    The order of filters inside a group is free, and so is that of a group's inputs. If each group after the shuffle
+    reads as many filters of each group before it, it becomes a transposition (groups, groups, run).
+    """
+    nodes = {node.name: node for node in graph}
+    for node in graph:
+        source = nodes[node.inputs[0]] if node.op == "index" and _is_image(node) else None
+        reader = graph.only_reader(node.name)
+        if source is None or reader is None or {source.op, reader.op} != {"convolution"}:
+            continue
+        if graph.only_reader(source.name) is None:
+            continue
+        indices, before, after = node["indices"], source["groups"], nodes[reader.name]["groups"]
+        if not np.array_equal(np.sort(indices), np.arange(source.channels)):
+            continue
+        from_group = indices // (source.channels // before)  # of each shuffled channel
+        to_group = np.arange(len(indices)) // (len(indices) // after)
+        counts = np.zeros((before, after), int)
+        np.add.at(counts, (from_group, to_group), 1)
+        if np.ptp(counts):
+            continue
+        reading = np.lexsort((from_group, to_group))  # shuffled channels, in the order in which they are read now
+        writing = np.lexsort((to_group, from_group))  # and in the order in which they are written
+        first, second = nodes[source.name], nodes[reader.name]
+        filters = indices[writing]
+        weights = {key: first[key][..., filters] for key in first.weights}
+        nodes[first.name] = first.replace(weights=weights)
+        inputs = second["kernel"].shape[2]
+        per_filter = reading.reshape(after, inputs)[np.arange(second.channels) // (second.channels // after)] % inputs
+        kernel = np.take_along_axis(second["kernel"], per_filter.T[None, None], axis=2)
+        nodes[second.name] = second.replace(weights={"kernel": kernel})
+        nodes[node.name] = Node(
+            node.name, "interleave", node.inputs, node.shape, {"chunks": (before, after, int(counts[0, 0]))}, {}
+        )
+    return graph.with_nodes(nodes.values())
+
+
+# --- few filters per group -----------------------------------------------------------------------------------------
+def _blocked_cost(node: Node, block: tuple[int, int], merged: int, costs: Mapping[str, float]) -> float:
+    """Instructions of a convolution whose filters also compute a block of pixels and `merged` groups as one."""
+    height, width, channels = node.shape
+    window = node["kernel"].shape
+    groups, pixels = node["groups"] // merged, block[0] * block[1]
+    filters = channels // groups * pixels
+    padded = -(-filters // costs["filters"]) * costs["filters"]
+    taps = (window[0] + block[0] - 1) * (window[1] + block[1] - 1) * window[2] * merged
+    moved = costs["transpose"] * height * width * channels if pixels > 1 else 0
+    return height * width / pixels * groups * padded * taps * costs["multiply"] + moved
+
+
+def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+    """Compute neighbouring pixels, or neighbouring groups, as further filters of a group, until it fills a register.
+
+    A 3x3 convolution with 4 filters per group, for instance, becomes a 3x4 convolution of stride (1, 2) with 8: a
+    quarter of its weights are zero, where merging two groups makes half of them zero.
+    """
+    nodes = []
+    for node in graph:
+        plain = node.op == "convolution" and node["strides"] == (1, 1) and node["dilation"] == (1, 1)
+        if not plain or node["groups"] == 1:
+            nodes.append(node)
+            continue
+        # pixels of a 1x1 convolution share no input: blocks gain nothing there
+        blocks = _PIXEL_BLOCKS if node["kernel"].shape[:2] != (1, 1) else _PIXEL_BLOCKS[:1]
+        blocks = [b for b in blocks if node.shape[0] % b[0] == 0 and node.shape[1] % b[1] == 0]
+        merges = [m for m in range(1, node["groups"] + 1) if node["groups"] % m == 0]
+        choices = [(b, m) for b in blocks for m in merges]
+        block, merged = min(choices, key=lambda choice: _blocked_cost(node, *choice, costs))
+        if (block, merged) == ((1, 1), 1):
+            nodes.append(node)
+        elif block == (1, 1):
+            nodes.append(_merged_groups(node, merged))
+        else:
+            blocked = _blocked_pixels(_merged_groups(node, merged), block)
+            nodes += [blocked, Node(node.name, "unblock", (blocked.name,), node.shape, {"block": block}, {})]
+    return graph.with_nodes(nodes)
+
+
+def _merged_groups(node: Node, merged: int) -> Node:
+    """The same convolution with `merged` groups as one, zero where they were apart."""
+    kernel, filters = node["kernel"], node.channels // node["groups"]
+    height, width, inputs, _ = kernel.shape
+    wide = np.zeros((height, width, merged, inputs, node.channels), "float32")
+    for filter_ in range(node.channels):
+        wide[:, :, filter_ // filters % merged, :, filter_] = kernel[..., filter_]
+    wide = wide.reshape(height, width, merged * inputs, node.channels)
+    return node.replace(attributes={"groups": node["groups"] // merged}, weights={"kernel": wide})
+
+
+def _blocked_pixels(node: Node, block: tuple[int, int]) -> Node:
+    """A strided convolution that makes each block of pixels at once; the block is the fastest part of its channels."""
+    rows, columns = block
+    height, width, inputs, filters = node["kernel"].shape
+    kernel = np.zeros((height + rows - 1, width + columns - 1, inputs, filters, rows, columns), "float32")
+    for row in range(rows):
+        for column in range(columns):
+            kernel[row : row + height, column : column + width, :, :, row, column] = node["kernel"]
+    weights = {"kernel": kernel.reshape(*kernel.shape[:3], -1)}
+    if node.get("bias") is not None:
+        weights["bias"] = np.repeat(node["bias"], rows * columns)
+    shape = (node.shape[0] // rows, node.shape[1] // columns, filters * rows * columns)
+    changed = node.replace(attributes={"strides": block}, weights=weights)
+    return dataclasses.replace(changed, name=f"{node.name}_blocks", shape=shape)
+
+
+# --- layouts -------------------------------------------------------------------------------------------------------
+class _Layouts:
+    """Writes nodes; an image is there as an image (height, width, channels), as rows (channels, height, width) or both.
+
+    What only moves data is written when it is asked for, in the layout in which it is asked for.
+    """
+
+    def __init__(self, graph: Graph):
+        self.nodes: list[Node] = []
+        self._graph = graph.by_name()
+        self._lazy = _stores(graph)
+        self._lazy |= {node.name for node in graph if node.op in ("unblock", "index") and _is_image(node)}
+        self._images: set[str] = set()
+        self._rows: dict[str, str] = {}
+
+    def write(self, node: Node) -> None:
+        if node.name not in self._lazy:
+            for name in node.inputs:
+                self.image(name)
+            if node.op == "interleave":
+                self._interleave(node)
+            else:
+                self.nodes.append(node)
+            self._images.add(node.name)
+
+    def image(self, name: str) -> None:
+        """Have `name` written as an image."""
+        if name in self._images:
+            return
+        node = self._graph[name]
+        if node.op == "unblock":
+            self._unblock(node, name, (1, 4, 2, 5, 3), node.shape)
+        else:
+            self._emit(name, "transpose", (self.rows(name),), node.shape, {"order": (0, 2, 3, 1)})
+        self._images.add(name)
+
+    def rows(self, name: str) -> str:
+        """The node that holds `name` as rows."""
+        if name not in self._rows:
+            node, written = self._graph[name], self._free(f"{name}_rows")
+            shape = (node.shape[2], *node.shape[:2])
+            lazy = node.op if name in self._lazy else None
+            if lazy == "unblock":
+                self._unblock(node, written, (3, 1, 4, 2, 5), shape)
+            elif lazy == "index":
+                source, weights = self.rows(node.inputs[0]), {"indices": node["indices"]}
+                self._emit(written, "gather", (source,), shape, {"axis": 1}, weights)
+            elif lazy == "concatenate":
+                self._emit(written, "join", tuple(map(self.rows, node.inputs)), shape, {"axis": 1})
+            else:
+                self.image(name)
+                self._emit(written, "transpose", (name,), shape, {"order": (0, 3, 1, 2)})
+            self._rows[name] = written
+        return self._rows[name]
+
+    def _unblock(self, node: Node, name: str, order: tuple[int, ...], shape: tuple[int, ...]) -> None:
+        self.image(node.inputs[0])
+        (height, width, channels), (rows, columns) = node.shape, node["block"]
+        parts = (height // rows, width // columns, channels, rows, columns)
+        split, ordered = self._free(f"{name}_parts"), self._free(f"{name}_order")
+        self._emit(split, "reshape", node.inputs, parts, {})
+        self._emit(ordered, "transpose", (split,), (parts[axis - 1] for axis in order), {"order": (0, *order)})
+        self._emit(name, "reshape", (ordered,), shape, {})
+
+    def _interleave(self, node: Node) -> None:
+        """A shuffle of runs of channels."""
+        before, after, run = node["chunks"]
+        pixels = node.shape[0] * node.shape[1]
+        split, ordered = self._free(f"{node.name}_parts"), self._free(f"{node.name}_order")
+        self._emit(split, "reshape", node.inputs, (pixels, before, after, run), {})
+        self._emit(ordered, "transpose", (split,), (pixels, after, before, run), {"order": (0, 1, 3, 2, 4)})
+        self._emit(node.name, "reshape", (ordered,), node.shape, {})
+
+    def _free(self, name: str) -> str:
+        """A name that no other node has."""
+        while name in self._graph:
+            name += "_"
+        return name
+
+    def _emit(self, name, op, inputs, shape, attributes, weights=None) -> None:
+        self.nodes.append(Node(name, op, inputs, tuple(shape), attributes, weights or {}))
+
+
+def _stores(graph: Graph) -> set[str]:
+    """Concatenations that are worth keeping as rows: an index reads them, or others of their chain."""
+    chained: dict[str, set[str]] = {node.name: set() for node in graph if node.op == "concatenate" and _is_image(node)}
+    found: list[str] = []
+    for node in graph:
+        if node.op == "index" and node.inputs[0] in chained:
+            found.append(node.inputs[0])
+        for name in node.inputs if node.name in chained else ():
+            if name in chained:
+                chained[node.name].add(name)
+                chained[name].add(node.name)
+    stores: set[str] = set()
+    while found:
+        name = found.pop()
+        if name not in stores:
+            stores.add(name)
+            found += chained[name]
+    return stores
+
+
+def keep_rows(graph: Graph) -> Graph:
+    """Keep what an index reads as rows, one for each channel, and join and copy whole rows."""
+    layouts = _Layouts(graph)
+    for node in graph:
+        layouts.write(node)
+    for name in graph.outputs.values():
+        layouts.image(name)
+    return graph.with_nodes(layouts.nodes)
+
+
+def lower_channels_last(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+    """Write what learned groups need in operators that XNNPACK executes well with channels last.
+
+    Args:
+        graph: a simplified network; parts of it may be lowered already.
+        costs: of the target, such as `ARM64`.
+
+    Returns:
+        The new graph, equal in its outputs.
+    """
+    graph = limit_instead_of_norm(move_index_before(graph, costs))
+    return keep_rows(block_pixels(shuffle_chunks(graph), costs))
