@@ -252,14 +252,15 @@ def _can_enter(node: Any) -> bool:
     """Whether a node calls a model whose inputs are exactly what it gets, so that its layers can be read."""
     if not isinstance(node.operation, keras.Model) or not is_readable(node.operation):
         return False
-    args, kwargs = node.arguments.args, node.arguments.kwargs
+    args = node.arguments.args
+    others = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
     inner = _functional(node.operation)
     expected, given = inner._inputs, keras.tree.flatten(args)
     same_structure = len(expected) == 1 or _structure(args) == _structure((inner._inputs_struct,))
     # Keras casts and reshapes what does not fit, and hands masks on
     return (
         len(args) == 1
-        and not set(kwargs) - {"training"}
+        and all(value is None for value in keras.tree.flatten(others))
         and len(expected) == len(given) == len(node.input_tensors)
         and same_structure
         and all(len(e.shape) == len(g.shape) and e.dtype == g.dtype for e, g in zip(expected, given, strict=True))
@@ -328,4 +329,5 @@ def read_model(model: keras.Model, input_names: list[str], output_names: list[st
         reader.bind(tensor, reader.add(name, "input", (), tensor.shape[1:], {"dtype": dtype}, {}))
     reader.walk(model)
     outputs = [reader.name_of(tensor) for tensor in keras.tree.flatten(functional._outputs)]
-    return Graph(tuple(reader.nodes.values()), dict(zip(output_names, outputs, strict=True)))
+    nodes = tuple(reader.nodes.values())
+    return Graph(nodes, dict(zip(output_names, outputs, strict=True))).with_nodes(nodes)

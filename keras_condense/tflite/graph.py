@@ -30,7 +30,7 @@ import numpy as np
 __all__ = ["Graph", "Node"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays don't compare to one truth value
 class Node:
     """One operator.
 
@@ -71,7 +71,7 @@ class Node:
         return self.shape[-1]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in an order in which each comes after those it reads; a rewriting returns a new graph.
 
@@ -94,6 +94,11 @@ class Graph:
                     "Sort the rewritten nodes."
                 )
             seen.add(node.name)
+        for key, name in self.outputs.items():
+            if name not in seen:
+                raise ValueError(
+                    f"Output {key!r} must be the value of a node; there is none called {name!r}. Name one of the nodes."
+                )
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)

@@ -1,0 +1,459 @@
+"""Keras models read into graphs: what the graph computes is what the model computes."""
+
+import keras
+import numpy as np
+import pytest
+import tflite_networks as networks
+from graphs import assert_same, computed, operators
+from keras import layers, ops
+
+from keras_condense.layers import BatchNormalization, ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.tflite.frontend import explicit_padding, is_readable, read_model
+
+tf = pytest.importorskip("tensorflow")
+
+LAYER = ["layer"]
+CONVOLUTION = ["convolution"]
+
+
+def randomize(model, seed=0):
+    """Draw all weights; scales of norms are negative as often as not."""
+    random = np.random.default_rng(seed)
+    for variable in model.variables:
+        shape, path = variable.shape, variable.path
+        if "kernel" in path or not keras.backend.is_float_dtype(variable.dtype):
+            continue  # kernels are drawn already, indices and seeds stay
+        if path.endswith(("variance", "gamma")):
+            value = random.uniform(0.5, 1.5, shape)
+            if path.endswith("gamma"):
+                value *= random.choice([-1, 1], shape)
+        else:
+            value = random.normal(size=shape)
+        variable.assign(value)
+    return model
+
+
+def images_for(model, seed=0):
+    random = np.random.default_rng(seed)
+    shapes = [(1, *tensor.shape[1:]) for tensor in keras.tree.flatten(model._inputs)]
+    dtypes = [tensor.dtype for tensor in keras.tree.flatten(model._inputs)]
+    return [
+        (random.integers(0, 5, shape) if "int" in dtype else random.uniform(-3, 4, shape)).astype(dtype)
+        for shape, dtype in zip(shapes, dtypes, strict=True)
+    ]
+
+
+def check(model, expected=None):
+    """Read a model, compare with Keras, and give the graph."""
+    randomize(model)
+    functional = getattr(model, "_functional", None) or model
+    outputs = keras.tree.flatten(functional._outputs)
+    names = [f"y{i}" for i in range(len(outputs))]
+    graph = read_model(model, [f"x{i}" for i in range(len(functional._inputs))], names)
+    images = images_for(functional)
+    structured = keras.tree.pack_sequence_as(functional._inputs_struct, images)
+    values = keras.tree.flatten(model(structured, training=False))
+    assert_same(computed(graph, images), dict(zip(names, map(ops.convert_to_numpy, values), strict=True)))
+    for node, tensor in zip(graph.outputs.values(), outputs, strict=True):
+        assert None in tensor.shape[1:] or graph[node].shape == tuple(tensor.shape[1:])
+    if expected is not None:
+        assert operators(graph) == expected
+    return graph
+
+
+def model_of(shape, function):
+    """A model of one input, or of several if `shape` is a list."""
+    inputs = [keras.Input(s) for s in shape] if isinstance(shape, list) else keras.Input(shape)
+    return keras.Model(inputs, function(inputs))
+
+
+# --- every layer that is read --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", [layers.Conv2D, GroupConv2D])
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((8, 8, 4), {"kernel_size": 3}),
+        ((8, 8, 4), {"kernel_size": 3, "padding": "same"}),
+        ((8, 8, 4), {"kernel_size": 2, "padding": "same"}),
+        ((8, 9, 4), {"kernel_size": 3, "padding": "same", "strides": 2}),
+        ((7, 8, 4), {"kernel_size": 3, "padding": "valid", "strides": 2}),
+        ((9, 8, 4), {"kernel_size": (5, 2), "padding": "same", "strides": 3}),
+        ((8, 8, 4), {"kernel_size": 1, "padding": "same", "strides": 2}),
+        ((9, 9, 4), {"kernel_size": 2, "padding": "same", "strides": 4}),
+        ((9, 10, 4), {"kernel_size": 3, "padding": "same", "strides": (1, 2)}),
+        ((9, 10, 4), {"kernel_size": 3, "padding": "same", "dilation_rate": 2}),
+        ((9, 10, 4), {"kernel_size": 3, "padding": "valid", "dilation_rate": (2, 3)}),
+        ((9, 8, 4), {"kernel_size": 3, "padding": "same", "groups": 2}),
+        ((8, 8, 4), {"kernel_size": 3, "padding": "same", "groups": 4, "strides": 2, "use_bias": False}),
+        ((8, 8, 4), {"kernel_size": 1, "groups": 2, "use_bias": True}),
+    ],
+)
+def test_convolution(kind, shape, arguments):
+    check(model_of(shape, kind(8, **arguments)), CONVOLUTION)
+
+
+@pytest.mark.parametrize(
+    ("activation", "following"),
+    [
+        (None, []),
+        ("relu", ["relu"]),
+        ("softmax", LAYER),
+        ("relu6", LAYER),
+        ("hard_swish", LAYER),
+        (layers.ReLU(6.0), LAYER),
+        (lambda x: ops.tanh(x) + 1, LAYER),
+    ],
+)
+def test_activations_of_layers_come_behind(activation, following):
+    check(model_of((6, 6, 4), layers.Conv2D(8, 3, activation=activation)), [*CONVOLUTION, *following])
+    check(model_of((6, 6, 4), layers.DepthwiseConv2D(3, activation=activation)), ["depthwise", *following])
+    check(model_of((6,), layers.Dense(8, activation=activation)), ["dense", *following])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"kernel_size": 3}, ["depthwise"]),
+        ({"kernel_size": 3, "padding": "same", "strides": 2, "use_bias": False}, ["depthwise"]),
+        ({"kernel_size": (5, 2), "padding": "same"}, ["depthwise"]),
+        ({"kernel_size": 3, "depth_multiplier": 2}, LAYER),
+        ({"kernel_size": 3, "dilation_rate": 2}, LAYER),
+    ],
+)
+def test_depthwise_convolution(arguments, expected):
+    check(model_of((9, 8, 4), layers.DepthwiseConv2D(**arguments)), expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer", "expected"),
+    [
+        ((4, 5, 6), lambda: layers.BatchNormalization(), ["affine"]),
+        ((4, 5, 6), lambda: layers.BatchNormalization(axis=3, epsilon=0.3), ["affine"]),
+        ((4, 5, 6), lambda: layers.BatchNormalization(scale=False), ["affine"]),
+        ((4, 5, 6), lambda: layers.BatchNormalization(center=False), ["affine"]),
+        ((4, 5, 6), lambda: layers.BatchNormalization(scale=False, center=False), ["affine"]),
+        ((4, 5, 6), lambda: BatchNormalization(epsilon=1e-5), ["affine"]),
+        ((4, 5, 6), lambda: layers.BatchNormalization(axis=1), LAYER),
+        ((6,), lambda: layers.BatchNormalization(), LAYER),
+        ((5, 6), lambda: layers.BatchNormalization(), LAYER),
+        ((4, 5, 6), lambda: ChannelIndex([5, 0, 0, 2]), ["index"]),
+        ((4, 5, 6), lambda: ChannelIndex([0, 1]), ["index"]),
+        ((4, 5, 6), lambda: ChannelIndex([0, 2, 1, 3]), ["index"]),
+        ((4, 5, 6), lambda: ChannelIndex([0, 2, 4, 1, 3, 5]), ["index"]),
+        ((4, 5, 6), lambda: ChannelIndex([3]), ["index"]),
+        ((6,), lambda: ChannelIndex([5, 0, 0, 2]), ["index"]),
+        ((4, 5, 6), lambda: ChannelShuffle(3), ["index"]),
+        ((4, 5, 6), lambda: ChannelShuffle(1), ["index"]),
+        ((4, 5, 6), lambda: ChannelShuffle(6), ["index"]),
+        ((6,), lambda: ChannelShuffle(2), ["index"]),
+        ((6, 9, 4), lambda: layers.AveragePooling2D((2, 3)), ["average_pool"]),
+        ((7, 7, 4), lambda: layers.AveragePooling2D(2), ["average_pool"]),
+        ((7, 7, 4), lambda: layers.AveragePooling2D(2, padding="same"), LAYER),
+        ((7, 7, 4), lambda: layers.AveragePooling2D(3, strides=2), LAYER),
+        ((7, 7, 4), lambda: layers.MaxPooling2D(2), LAYER),
+        ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(), ["mean"]),
+        ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(keepdims=True), LAYER),
+        ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(data_format="channels_first"), LAYER),
+        ((6,), lambda: layers.Dense(3), ["dense"]),
+        ((6,), lambda: layers.Dense(3, use_bias=False), ["dense"]),
+        ((4, 5, 6), lambda: layers.Dense(3, activation="relu"), LAYER),
+        ((4, 5, 6), lambda: layers.ReLU(), ["relu"]),
+        ((6,), lambda: layers.ReLU(), ["relu"]),
+        ((4, 5, 6), lambda: layers.ReLU(max_value=2.0), LAYER),
+        ((4, 5, 6), lambda: layers.ReLU(negative_slope=0.5), LAYER),
+        ((4, 5, 6), lambda: layers.ReLU(threshold=0.5), LAYER),
+        ((4, 5, 6), lambda: layers.Activation("relu"), ["relu"]),
+        ((4, 5, 6), lambda: layers.Activation("softmax"), LAYER),
+        ((4, 5, 6), lambda: layers.Activation("linear"), LAYER),
+        ((4, 5, 6), lambda: layers.ZeroPadding2D(2), ["pad"]),
+        ((4, 5, 6), lambda: layers.ZeroPadding2D((1, 2)), ["pad"]),
+        ((4, 5, 6), lambda: layers.ZeroPadding2D(((0, 1), (2, 3))), ["pad"]),
+        ((4, 5, 6), lambda: layers.Flatten(), LAYER),
+        ((4, 5, 6), lambda: layers.SeparableConv2D(3, 3), LAYER),
+        ((4, 5, 6), lambda: layers.Conv2DTranspose(3, 3, strides=2), LAYER),
+        ((4, 5, 6), lambda: layers.LayerNormalization(), LAYER),
+    ],
+)
+def test_layer(shape, layer, expected):
+    check(model_of(shape, layer()), expected)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "layer", "expected"),
+    [
+        ([(4, 5, 2), (4, 5, 3), (4, 5, 1)], lambda: layers.Concatenate(), ["concatenate"]),
+        ([(4, 5, 2), (4, 5, 3)], lambda: layers.Concatenate(axis=3), ["concatenate"]),
+        ([(4, 5, 2), (4, 3, 2)], lambda: layers.Concatenate(axis=2), LAYER),
+        ([(4, 5, 2), (3, 5, 2)], lambda: layers.Concatenate(axis=1), LAYER),
+        ([(4, 5, 2), (4, 3, 2)], lambda: layers.Concatenate(axis=-2), LAYER),
+        ([(4,), (3,)], lambda: layers.Concatenate(), ["concatenate"]),
+        ([(4, 5, 2)] * 2, lambda: layers.Add(), ["add"]),
+        ([(4, 5, 2)] * 3, lambda: layers.Add(), ["add"]),
+        ([(4, 5, 2), (1, 1, 2)], lambda: layers.Add(), LAYER),  # broadcasts
+        ([(4, 5, 2), (2,)], lambda: layers.Add(), LAYER),
+        ([(4, 5, 2)] * 2, lambda: layers.Multiply(), LAYER),
+        ([(4, 5, 2), (1, 1, 2)], lambda: layers.Multiply(), LAYER),
+        ([(4, 5, 2)] * 2, lambda: layers.Subtract(), LAYER),
+    ],
+)
+def test_layer_of_several_inputs(shapes, layer, expected):
+    check(model_of(shapes, layer()), expected)
+
+
+def test_same_tensor_twice():
+    check(model_of((4, 4, 2), lambda x: layers.Add()([x, x])), ["add"])
+    check(model_of((4, 4, 2), lambda x: layers.Concatenate()([x, x])), ["concatenate"])
+    check(model_of((4, 4, 2), lambda x: layers.Multiply()([x, x])), LAYER)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_explicit_padding_gives_keras_output_sizes(size, padding):
+    for kernel, stride, dilation in [(1, 1, 1), (1, 3, 1), (2, 1, 1), (3, 1, 2), (3, 2, 1), (5, 4, 1)]:
+        if padding == "valid" and size < (kernel - 1) * dilation + 1:
+            continue
+        layer = layers.Conv2D(1, (kernel, 1), strides=(stride, 1), dilation_rate=(dilation, 1), padding=padding)
+        before, after = explicit_padding(size, kernel, stride, dilation, padding)
+        expected = layer.compute_output_shape((1, size, 1, 1))[1]
+        assert (size + before + after - (kernel - 1) * dilation - 1) // stride + 1 == expected
+        assert 0 <= after - before <= 1
+
+
+# --- what leaves no trace ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.Dropout(0.5),
+        lambda: layers.SpatialDropout2D(0.5),
+        lambda: layers.GaussianDropout(0.5),
+        lambda: layers.GaussianNoise(0.5),
+        lambda: layers.AlphaDropout(0.5),
+        lambda: layers.ActivityRegularization(0.5),
+        lambda: layers.Identity(),
+    ],
+)
+def test_layers_for_training_are_left_out(layer):
+    check(model_of((4, 4, 2), lambda x: layers.ReLU()(layer()(x))), ["relu"])
+    check(model_of((4, 4, 2), lambda x: layer()(layers.ReLU()(x))), ["relu"])
+
+
+def test_identity_of_several_tensors():
+    check(model_of([(4,), (3,)], lambda inputs: layers.Concatenate()(layers.Identity()(inputs))), ["concatenate"])
+
+
+def test_dropout_called_as_in_training_is_left_out_as_keras_does():
+    check(model_of((4, 4, 2), lambda x: layers.Dropout(0.5)(x, training=True)), [])
+
+
+class Doubled(layers.Dropout):
+    def call(self, inputs, training=False):
+        return 2 * inputs
+
+
+class Shifted(layers.Conv2D):
+    def call(self, inputs):
+        return super().call(inputs) + 1
+
+
+def test_subclasses_of_known_layers_are_called():
+    check(model_of((4, 4, 2), Doubled(0.5)), LAYER)
+    check(model_of((4, 4, 2), Shifted(3, 2)), LAYER)
+
+
+# --- layers that are called as they are ----------------------------------------------------------------------------
+class Halves(layers.Layer):
+    """Two outputs of different sizes."""
+
+    def call(self, inputs):
+        return inputs[..., :1], inputs[..., 1:] * 2
+
+
+class Scaled(layers.Layer):
+    """A tensor that comes by keyword, a number, and a behaviour that differs in training."""
+
+    def call(self, inputs, other=None, factor=1.0, training=None):
+        return inputs * factor + other["by"] + (100 if training else 0)
+
+
+def test_layer_with_several_outputs():
+    check(model_of((4, 4, 3), lambda x: Halves()(x)), ["layer", "layer"])
+    check(model_of((4, 4, 3), lambda x: layers.ReLU()(Halves()(x)[1])), ["layer", "relu"])
+
+
+def test_layer_with_keywords():
+    check(model_of([(4, 4, 3), (4, 4, 3)], lambda i: Scaled()(i[0], other={"by": i[1]}, factor=3.0)), LAYER)
+    check(model_of([(4, 4, 3), (4, 4, 3)], lambda i: Scaled()(i[0], other={"by": i[1]}, training=True)), LAYER)
+
+
+def test_plain_operations():
+    check(model_of((4, 4, 3), lambda x: x * 2 + x), LAYER * 2)
+    check(model_of((4, 4, 3), lambda x: 1 - x), LAYER)
+    check(model_of((4, 4, 3), lambda x: ops.concatenate([x, ops.sigmoid(x)], axis=-1)), LAYER * 2)
+    check(model_of((4, 4, 3), lambda x: x[:, 1:, :, ::2]), LAYER)
+    check(model_of((4, 4, 3), lambda x: ops.split(x, 3, axis=-1)), LAYER * 3)
+    check(model_of((4, 4, 3), lambda x: ops.mean(x, axis=(1, 2), keepdims=True) * x), LAYER * 2)
+
+
+def test_casts_are_left_to_keras():
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    other = keras.Input((4, 4, 3))
+    check(keras.Model(inputs, layers.Rescaling(1 / 255)(inputs)), LAYER)
+    check(keras.Model([inputs, other], layers.Concatenate()([inputs, other])), LAYER)
+    check(keras.Model([inputs, other], layers.Add()([inputs, other])), LAYER)
+    check(keras.Model(inputs, layers.BatchNormalization()(inputs)), LAYER)
+
+
+def test_masks_reach_the_layers_that_read_them():
+    inputs = keras.Input((6,), dtype="int32")
+    embedded = layers.Embedding(5, 4, mask_zero=True)(inputs)
+    # the embedding, the comparison that makes the mask, and what follows
+    check(keras.Model(inputs, layers.LSTM(3)(layers.ReLU()(embedded))), LAYER * 4)
+    check(keras.Model(inputs, layers.LSTM(3)(layers.Dropout(0.5)(embedded))), LAYER * 3)
+
+
+def test_random_layers_are_quiet_in_inference():
+    check(model_of((8, 8, 3), layers.RandomFlip()), LAYER)
+
+
+# --- graphs of many shapes -----------------------------------------------------------------------------------------
+def test_inputs_and_outputs():
+    def function(inputs):
+        first, second = inputs
+        both = layers.Add()([first, layers.Conv2D(3, 1)(second)])
+        return {"sum": both, "input": second, "mean": layers.GlobalAveragePooling2D()(both)}
+
+    graph = check(model_of([(4, 4, 3), (4, 4, 2)], function), ["convolution", "add", "mean"])
+    assert [graph[name].op for name in graph.outputs.values()] == ["input", "mean", "add"]  # keys in their order
+
+
+def test_input_that_is_the_output():
+    check(model_of((4, 4, 3), lambda x: layers.Identity()(x)), [])
+    check(model_of([(4,), (3,)], lambda inputs: [inputs[1], inputs[0], inputs[1]]), [])
+
+
+def test_input_that_nothing_reads_stays():
+    inputs = [keras.Input((4,)), keras.Input((3,))]
+    graph = check(keras.Model(inputs, layers.ReLU()(inputs[1])))
+    assert [node.op for node in graph] == ["input", "input", "relu"]
+
+
+def test_inputs_in_a_dict():
+    inputs = {"b": keras.Input((4,), name="b"), "a": keras.Input((3,), name="a")}
+    check(keras.Model(inputs, layers.Concatenate()([inputs["b"], inputs["a"]])), ["concatenate"])
+
+
+def test_shared_layer():
+    shared = layers.Conv2D(3, 3, padding="same", name="shared", activation="relu")
+    graph = check(model_of((6, 6, 3), lambda x: shared(shared(x))), ["convolution", "relu"] * 2)
+    assert [node.name for node in graph] == ["x0", "shared", "shared_activation", "shared_2", "shared_activation_2"]
+
+
+def test_shared_layer_on_images_of_two_sizes():
+    shared = layers.Conv2D(3, 3, padding="same", strides=2)
+    check(model_of([(6, 6, 3), (7, 7, 3)], lambda i: [shared(i[0]), shared(i[1])]), CONVOLUTION * 2)
+
+
+def test_name_that_is_taken():
+    def function(x):
+        x = layers.Conv2D(3, 1, name="a", activation="relu")(x)
+        return layers.ReLU(name="x0")(layers.Conv2D(3, 1, name="a_activation")(x))
+
+    names = [node.name for node in check(model_of((4, 4, 3), function))]
+    assert names == ["x0", "a", "a_activation", "a_activation_2", "x0_2"]
+
+
+def test_sequential():
+    model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)])
+    check(model, ["convolution", "layer", "dense"])
+
+
+def test_nested_models():
+    inner = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(3, 3, padding="same"), layers.ReLU()])
+    middle = model_of((6, 6, 3), lambda x: layers.Concatenate()([x, inner(inner(x))]))
+    read = ["convolution", "relu"] * 2 + ["concatenate"]
+    check(model_of((6, 6, 3), lambda x: layers.Conv2D(3, 1)(middle(x))), [*read, "convolution"])
+    check(model_of((6, 6, 3), lambda x: layers.Add()([middle(x), middle(layers.ReLU()(x))])))
+    check(keras.Sequential([keras.Input((6, 6, 3)), middle, inner_of(6)]), [*read, "convolution"])
+
+
+def inner_of(channels):
+    return keras.Sequential([keras.Input((6, 6, channels)), layers.Conv2D(2, 3)])
+
+
+def test_nested_model_of_several_inputs_and_outputs():
+    two = model_of([(4, 4, 3), (4, 4, 2)], lambda i: [layers.Concatenate()(i), layers.ReLU()(i[1])])
+    check(model_of([(4, 4, 2), (4, 4, 3)], lambda i: two([i[1], i[0]])), ["relu", "concatenate"])
+    check(model_of([(4, 4, 2), (4, 4, 3)], lambda i: layers.ReLU()(two((i[1], i[0]))[0])))
+
+
+def test_nested_model_called_with_names():
+    first, second = keras.Input((4,), name="z"), keras.Input((4,), name="a")
+    named = keras.Model({"z": first, "a": second}, layers.Subtract()([first, second]))
+    check(model_of([(4,), (4,)], lambda i: named({"a": i[0], "z": i[1]})), LAYER)
+    listed = keras.Model([first, second], layers.Subtract()([first, second]))
+    check(model_of([(4,), (4,)], lambda i: listed({"a": i[0], "z": i[1]})), LAYER)
+
+
+def test_nested_model_without_sizes():
+    """As keras.applications' networks are without their top."""
+    inner = model_of((None, None, 3), lambda x: layers.AveragePooling2D(2)(layers.Conv2D(4, 3, 2, "same")(x)))
+    graph = check(model_of((9, 10, 3), lambda x: layers.Flatten()(inner(x))), ["convolution", "average_pool", "layer"])
+    assert [node.shape for node in graph] == [(9, 10, 3), (5, 5, 4), (2, 2, 4), (16,)]
+    padding = [[0, 0], [1, 1], [0, 0], [0, 0]]
+    inner = model_of((None, None, 3), lambda x: layers.Conv2D(4, 3, padding="same")(ops.pad(x, padding)))
+    check(model_of((9, 10, 3), inner), ["layer", "convolution"])
+
+
+def test_nested_model_that_gets_another_type():
+    inner = model_of((4, 4, 3), layers.ReLU())
+    inputs = keras.Input((4, 4, 3), dtype="int32")
+    check(keras.Model(inputs, inner(inputs)))
+
+
+class OwnCall(keras.Model):
+    """Made from inputs and outputs, but computes something else."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs) * 2
+
+
+class Written(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, inputs, training=None):
+        return self.dense(inputs) * (5 if training else 1)
+
+
+def test_models_with_a_call_of_their_own_are_called():
+    inputs = keras.Input((4,))
+    own = OwnCall(inputs, layers.ReLU()(inputs))
+    assert not is_readable(own)
+    check(model_of((4,), own), LAYER)
+    check(model_of((4,), Written()), LAYER)
+
+
+def test_is_readable():
+    assert is_readable(model_of((4,), layers.ReLU()))
+    assert is_readable(keras.Sequential([keras.Input((4,)), layers.ReLU()]))
+    assert not is_readable(keras.Sequential([layers.ReLU()]))
+    assert not is_readable(Written())
+
+
+def test_mixed_precision_is_left_to_keras():
+    check(model_of((4,), layers.ReLU(dtype="mixed_float16")), LAYER)
+
+
+# --- whole networks ------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["MobileNetV2", "MobileNetV3Small", "EfficientNetV2B0", "DenseNet121", "ResNet50"])
+def test_keras_applications(name):
+    network = getattr(keras.applications, name)
+    small = {"alpha": 0.35} if name == "MobileNetV2" else {}
+    shape = (32, 32, 3)
+    check(network(input_shape=shape, weights=None, classes=7, classifier_activation=None, **small))
+
+
+def test_condensed_network():
+    graph = check(networks.condensed())
+    assert "layer" not in operators(graph)
