@@ -18,7 +18,7 @@ from typing import Any
 
 from keras_condense.tflite.graph import Graph, Node
 
-__all__ = ["emit"]
+__all__ = ["emit", "shuffle_groups"]
 
 
 def _bias_and_relu(node: Node, outputs: Any) -> Any:
@@ -82,7 +82,7 @@ def _index(node: Node, inputs: list) -> Any:
     import tensorflow as tf
 
     indices = node["indices"]
-    groups = _shuffle_groups(indices, inputs[0].shape[-1])
+    groups = shuffle_groups(indices, inputs[0].shape[-1])
     if groups is None:
         return tf.gather(inputs[0], tf.constant(indices, "int32"), axis=-1)
     shape = inputs[0].shape
@@ -91,7 +91,7 @@ def _index(node: Node, inputs: list) -> Any:
     return tf.reshape(tf.transpose(grouped, [*range(rank - 1), rank, rank - 1]), shape)
 
 
-def _shuffle_groups(indices: Any, channels: int) -> int | None:
+def shuffle_groups(indices: Any, channels: int) -> int | None:
     """G if the indices interleave G groups of all channels, as `ChannelShuffle` does, else None."""
     import numpy as np
 

@@ -8,7 +8,6 @@ per group fills a part of a SIMD register. Each function here removes one of the
 |---|---|
 | `move_index_before` | channels are picked first; only what is read is normalised and averaged |
 | `limit_instead_of_norm` | relu(scale x + shift) becomes a maximum or minimum, the rest moves into the next kernel |
-| `shuffle_chunks` | filters are sorted such that a shuffle moves runs of channels |
 | `block_pixels` | neighbouring pixels become filters, until a group fills a SIMD register |
 | `keep_rows` | concatenations keep their channels as rows of an array; an index copies rows |
 """
@@ -18,6 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_condense.tflite.emission import shuffle_groups
 from keras_condense.tflite.graph import Graph, Node
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "limit_instead_of_norm",
     "lower_channels_last",
     "move_index_before",
-    "shuffle_chunks",
 ]
 
 # Instructions for each number that an operator writes (for "multiply" each multiply-add of a full SIMD register), as
@@ -50,11 +49,17 @@ def _is_image(node: Node) -> bool:
     return len(node.shape) == 3
 
 
+def _picks(node: Node, source: Node) -> bool:
+    """Whether a node picks channels of an image; a shuffle is a transposition, which is as good as it gets."""
+    return node.op == "index" and _is_image(node) and shuffle_groups(node["indices"], source.channels) is None
+
+
 # --- norm and index ------------------------------------------------------------------------------------------------
 def move_index_before(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
     """Pick channels before they are normalised or averaged, if nobody else reads the others."""
     nodes = graph.by_name()
-    for node in reversed(graph.nodes):
+    for name in reversed(list(nodes)):  # an index that moved is met again in its new place
+        node = nodes[name]
         source = nodes[node.inputs[0]] if node.op == "index" else None
         if source is None or source.op not in ("affine", "relu", "mean") or graph.only_reader(source.name) is None:
             continue
@@ -69,7 +74,6 @@ def move_index_before(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph
         moved = dataclasses.replace(source, name=node.name, inputs=(source.name,), shape=node.shape, weights=weights)
         nodes[index.name], nodes[moved.name] = index, moved
         graph = graph.with_nodes(nodes.values())
-        nodes = graph.by_name()
     return graph
 
 
@@ -87,8 +91,8 @@ def _reached(graph: Graph, node: Node) -> Node | None:
 def limit_instead_of_norm(graph: Graph) -> Graph:
     """Write relu(scale x + shift) before a convolution without padding as a limit to x.
 
-    It is `scale * max(x, -shift / scale) + shift`, with a minimum where the scale is negative. Scale and shift move into
-    the kernel and bias of the next convolution.
+    It is `scale * max(x, -shift / scale) + shift`, with a minimum where the scale is negative. Scale and shift move
+    into the kernel and bias of the next convolution.
     """
     nodes, renamed = {}, {}
     rewritten: dict[str, Node] = {}
@@ -128,46 +132,6 @@ def _scaled_inputs(node: Node, scale: np.ndarray, shift: np.ndarray) -> Node:
         kernel, bias = kernel * by_group[0], np.sum(kernel * by_group[1], axis=(0, 1, 2))
     bias = bias + node.get("bias", 0.0)
     return node.replace(weights={"kernel": kernel.astype("float32"), "bias": bias.astype("float32")})
-
-
-# --- shuffles ------------------------------------------------------------------------------------------------------
-def shuffle_chunks(graph: Graph) -> Graph:
-    """Sort the filters before a shuffle and the inputs after it such that it moves runs of channels.
-
-    The order of filters inside a group is free, and so is that of a group's inputs. If each group after the shuffle
-    reads as many filters of each group before it, it becomes a transposition (groups, groups, run).
-    """
-    nodes = {node.name: node for node in graph}
-    for node in graph:
-        source = nodes[node.inputs[0]] if node.op == "index" and _is_image(node) else None
-        reader = graph.only_reader(node.name)
-        if source is None or reader is None or {source.op, reader.op} != {"convolution"}:
-            continue
-        if graph.only_reader(source.name) is None:
-            continue
-        indices, before, after = node["indices"], source["groups"], nodes[reader.name]["groups"]
-        if not np.array_equal(np.sort(indices), np.arange(source.channels)):
-            continue
-        from_group = indices // (source.channels // before)  # of each shuffled channel
-        to_group = np.arange(len(indices)) // (len(indices) // after)
-        counts = np.zeros((before, after), int)
-        np.add.at(counts, (from_group, to_group), 1)
-        if np.ptp(counts):
-            continue
-        reading = np.lexsort((from_group, to_group))  # shuffled channels, in the order in which they are read now
-        writing = np.lexsort((to_group, from_group))  # and in the order in which they are written
-        first, second = nodes[source.name], nodes[reader.name]
-        filters = indices[writing]
-        weights = {key: first[key][..., filters] for key in first.weights}
-        nodes[first.name] = first.replace(weights=weights)
-        inputs = second["kernel"].shape[2]
-        per_filter = reading.reshape(after, inputs)[np.arange(second.channels) // (second.channels // after)] % inputs
-        kernel = np.take_along_axis(second["kernel"], per_filter.T[None, None], axis=2)
-        nodes[second.name] = second.replace(weights={"kernel": kernel})
-        nodes[node.name] = Node(
-            node.name, "interleave", node.inputs, node.shape, {"chunks": (before, after, int(counts[0, 0]))}, {}
-        )
-    return graph.with_nodes(nodes.values())
 
 
 # --- few filters per group -----------------------------------------------------------------------------------------
@@ -248,8 +212,8 @@ class _Layouts:
     def __init__(self, graph: Graph):
         self.nodes: list[Node] = []
         self._graph = graph.by_name()
-        self._lazy = _stores(graph)
-        self._lazy |= {node.name for node in graph if node.op in ("unblock", "index") and _is_image(node)}
+        self._lazy = _stores(graph) | {node.name for node in graph if node.op == "unblock"}
+        self._lazy |= {n.name for n in graph if n.op == "index" and _picks(n, self._graph[n.inputs[0]])}
         self._images: set[str] = set()
         self._rows: dict[str, str] = {}
 
@@ -257,10 +221,7 @@ class _Layouts:
         if node.name not in self._lazy:
             for name in node.inputs:
                 self.image(name)
-            if node.op == "interleave":
-                self._interleave(node)
-            else:
-                self.nodes.append(node)
+            self.nodes.append(node)
             self._images.add(node.name)
 
     def image(self, name: str) -> None:
@@ -269,7 +230,7 @@ class _Layouts:
             return
         node = self._graph[name]
         if node.op == "unblock":
-            self._unblock(node, name, (1, 4, 2, 5, 3), node.shape)
+            self._unblock(node, name)
         else:
             self._emit(name, "transpose", (self.rows(name),), node.shape, {"order": (0, 2, 3, 1)})
         self._images.add(name)
@@ -281,7 +242,7 @@ class _Layouts:
             shape = (node.shape[2], *node.shape[:2])
             lazy = node.op if name in self._lazy else None
             if lazy == "unblock":
-                self._unblock(node, written, (3, 1, 4, 2, 5), shape)
+                self._unblock_rows(node, written)
             elif lazy == "index":
                 source, weights = self.rows(node.inputs[0]), {"indices": node["indices"]}
                 self._emit(written, "gather", (source,), shape, {"axis": 1}, weights)
@@ -293,23 +254,28 @@ class _Layouts:
             self._rows[name] = written
         return self._rows[name]
 
-    def _unblock(self, node: Node, name: str, order: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    def _unblock(self, node: Node, name: str) -> None:
+        """Blocks of pixels as an image."""
         self.image(node.inputs[0])
-        (height, width, channels), (rows, columns) = node.shape, node["block"]
-        parts = (height // rows, width // columns, channels, rows, columns)
-        split, ordered = self._free(f"{name}_parts"), self._free(f"{name}_order")
+        split, ordered, parts = self._free(f"{name}_parts"), self._free(f"{name}_order"), _parts(node)
         self._emit(split, "reshape", node.inputs, parts, {})
-        self._emit(ordered, "transpose", (split,), (parts[axis - 1] for axis in order), {"order": (0, *order)})
-        self._emit(name, "reshape", (ordered,), shape, {})
+        shape = (parts[0], parts[3], parts[1], parts[4], parts[2])
+        self._emit(ordered, "transpose", (split,), shape, {"order": (0, 1, 4, 2, 5, 3)})
+        self._emit(name, "reshape", (ordered,), node.shape, {})
 
-    def _interleave(self, node: Node) -> None:
-        """A shuffle of runs of channels."""
-        before, after, run = node["chunks"]
-        pixels = node.shape[0] * node.shape[1]
-        split, ordered = self._free(f"{node.name}_parts"), self._free(f"{node.name}_order")
-        self._emit(split, "reshape", node.inputs, (pixels, before, after, run), {})
-        self._emit(ordered, "transpose", (split,), (pixels, after, before, run), {"order": (0, 1, 3, 2, 4)})
-        self._emit(node.name, "reshape", (ordered,), node.shape, {})
+    def _unblock_rows(self, node: Node, name: str) -> None:
+        """Blocks of pixels as rows.
+
+        In two transpositions that both end in another axis than they began with, since XNNPACK moves whatever keeps
+        its last axis slowly, run by run.
+        """
+        blocks = self.rows(node.inputs[0])
+        height, width, channels, rows, columns = _parts(node)
+        split, ordered = self._free(f"{name}_parts"), self._free(f"{name}_order")
+        self._emit(split, "reshape", (blocks,), (channels, rows, columns, height, width), {})
+        shape = (channels, height, rows, width, columns)
+        self._emit(ordered, "transpose", (split,), shape, {"order": (0, 1, 4, 2, 5, 3)})
+        self._emit(name, "reshape", (ordered,), (channels, *node.shape[:2]), {})
 
     def _free(self, name: str) -> str:
         """A name that no other node has."""
@@ -321,12 +287,19 @@ class _Layouts:
         self.nodes.append(Node(name, op, inputs, tuple(shape), attributes, weights or {}))
 
 
+def _parts(node: Node) -> tuple[int, ...]:
+    """Blocks down and across, channels, and the rows and columns of a block."""
+    (height, width, channels), (rows, columns) = node.shape, node["block"]
+    return height // rows, width // columns, channels, rows, columns
+
+
 def _stores(graph: Graph) -> set[str]:
     """Concatenations that are worth keeping as rows: an index reads them, or others of their chain."""
     chained: dict[str, set[str]] = {node.name: set() for node in graph if node.op == "concatenate" and _is_image(node)}
     found: list[str] = []
+    by_name = graph.by_name()
     for node in graph:
-        if node.op == "index" and node.inputs[0] in chained:
+        if node.op == "index" and node.inputs[0] in chained and _picks(node, by_name[node.inputs[0]]):
             found.append(node.inputs[0])
         for name in node.inputs if node.name in chained else ():
             if name in chained:
@@ -362,4 +335,4 @@ def lower_channels_last(graph: Graph, costs: Mapping[str, float] = ARM64) -> Gra
         The new graph, equal in its outputs.
     """
     graph = limit_instead_of_norm(move_index_before(graph, costs))
-    return keep_rows(block_pixels(shuffle_chunks(graph), costs))
+    return keep_rows(block_pixels(graph, costs))
