@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 # Instructions for each number that an operator writes (for "multiply" each multiply-add of a full SIMD register), as
-# LiteRT 2.3 takes them on a Cortex-A76; "filters" is how many filters of a group are computed together.
+# LiteRT 2.3 takes them on a Cortex-A76; "filters" is how many filters of a group are computed together, "remainder" how
+# much longer a group takes whose filters are no multiple of that.
 ARM64: Mapping[str, float] = {
     "gather": 0.5,
     "transpose": 1.3,
@@ -38,6 +39,7 @@ ARM64: Mapping[str, float] = {
     "norm": 3.0,
     "multiply": 0.35,
     "filters": 8,
+    "remainder": 1.5,
 }
 
 # A limit adds `shift` to the next bias and takes it away again, which costs digits if the shift is large.
@@ -142,6 +144,7 @@ def _blocked_cost(node: Node, block: tuple[int, int], merged: int, costs: Mappin
     groups, pixels = node["groups"] // merged, block[0] * block[1]
     filters = channels // groups * pixels
     padded = -(-filters // costs["filters"]) * costs["filters"]
+    padded *= costs["remainder"] if filters % costs["filters"] else 1
     taps = (window[0] + block[0] - 1) * (window[1] + block[1] - 1) * window[2] * merged
     moved = costs["transpose"] * height * width * channels if pixels > 1 else 0
     return height * width / pixels * groups * padded * taps * costs["multiply"] + moved
