@@ -773,6 +773,7 @@ BAD_ARGUMENTS = [
     (ChannelIndex, {"indices": [0, -1]}, "none negative"),
     (ChannelIndex, {"indices": [0.5]}, "sequence of integers"),
     (ChannelIndex, {"indices": [[0], [1]]}, "sequence of integers"),
+    (ChannelIndex, {"indices": [[0], [1, 2]]}, "sequence of integers"),
     (ChannelShuffle, {"groups": 0}, r"`groups` \(=0\) must be a positive integer"),
 ]
 
@@ -791,6 +792,7 @@ BAD_INPUTS = [
     (CondenseDense(4, name="l"), (7,), r"`in_channels` \(=7\) must be divisible by `condense_factor` \(=2\)"),
     (CondenseDense(4, name="l"), (None,), "last axis to be known"),
     (ChannelIndex([0, 4], name="l"), (4,), "reach channel 4, and its input .* has 4 channels. Choose"),
+    (ChannelIndex([2**32 + 1], name="l"), (4,), "reach channel 4294967297"),
     (ChannelShuffle(3, name="l"), (4,), r"`channels` \(=4\) must be divisible by `groups` \(=3\). Change layer 'l'"),
     (ChannelShuffle(3, name="l"), (None,), "to be known"),
 ]  # fmt: skip
@@ -800,6 +802,25 @@ BAD_INPUTS = [
 def test_inputs_that_do_not_fit(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         type(layer).from_config(layer.get_config())(keras.Input(shape))
+
+
+@pytest.mark.parametrize("kind", [LearnedGroupConv2D, GroupConv2D])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_arrays_smaller_than_the_kernel_are_refused(kind, size):
+    with pytest.raises(ValueError, match=r"too small for its kernel of \(5, 5\) .* Use larger images"):
+        kind(4, 5)(array(1, size, size, 4))
+    image = keras.Input((None, None, 4))
+    with pytest.raises(ValueError, match="too small for its kernel"):
+        keras.Model(image, kind(4, 5)(image))(array(1, size, size, 4))
+
+
+@pytest.mark.parametrize("kind", [LearnedGroupConv2D, GroupConv2D])
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float64"])
+def test_images_of_any_dtype_are_cast(kind, dtype):
+    layer, images = kind(4, 3), np.arange(100).reshape(1, 5, 5, 4)
+    outputs = layer(images.astype(dtype))
+    assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+    np.testing.assert_array_equal(numpy_of(outputs), numpy_of(layer(images.astype("float32"))))
 
 
 @pytest.mark.parametrize("layer", [LearnedGroupConv2D(4, 1), GroupConv2D(4, 1)])

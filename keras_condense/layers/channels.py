@@ -40,16 +40,19 @@ class ChannelIndex(keras.layers.Layer):
 
     def __init__(self, indices, trainable=True, dtype=None, name=None):
         super().__init__(trainable=trainable, dtype=dtype, name=name)
-        array = np.asarray(indices)
+        try:
+            array = np.asarray(indices)
+        except ValueError:  # sequences of different lengths
+            array = np.empty(0)
         if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0:
             raise ValueError(
                 f"`indices` (={indices!r}) must be a non-empty sequence of integers, none negative. "
                 "Give the channels to read, for instance [0, 2, 5]."
             )
-        self._initial_indices = array.astype("int32")
+        self._initial_indices = array
 
     def build(self, input_shape):
-        channels, highest = input_shape[-1], int(self._initial_indices.max())
+        channels, highest = input_shape[-1], int(self._initial_indices.max())  # before int32 could wrap them
         if channels is None or highest >= channels:
             raise ValueError(
                 f"`indices` of layer {self.name!r} reach channel {highest}, and its input of shape "

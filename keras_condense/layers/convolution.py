@@ -107,7 +107,10 @@ class _Convolution2D(keras.layers.Layer):
 
     def _convolve(self, inputs, kernel, groups: int):
         """`inputs` convolved with `kernel` in the layer's compute dtype, plus bias and activation."""
-        kernel = ops.cast(kernel, self.compute_dtype)
+        # refuses images smaller than the kernel: oneDNN answers some of them with arbitrary memory
+        self.compute_output_shape(tuple(inputs.shape))
+        # Keras casts floating-point inputs only; images often come as uint8
+        inputs, kernel = ops.cast(inputs, self.compute_dtype), ops.cast(kernel, self.compute_dtype)
         outputs = grouped_convolution(inputs, kernel, self.strides, self.padding, self.dilation_rate, groups)
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, self.compute_dtype))
