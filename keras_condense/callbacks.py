@@ -97,9 +97,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         if self._condensed_model is not self.model:
             self._condensed_model, self._epochs_done = self.model, 0
         self._first_epoch = self._offset = None
-        all_built = all(
-            layer.built for layer in self.model._flatten_layers()
-        )  # else `fit` builds them at its first step
+        # else `fit` builds the layers at its first step
+        all_built = all(layer.built for layer in self.model._flatten_layers())
         if all_built and self.model.optimizer is not None and not self.model.optimizer.built:
             # made inside the first step, its variables would have TensorFlow trace the whole step twice
             self.model.optimizer.build(self.model.trainable_variables)

@@ -26,7 +26,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
             latency studies of untrained networks.
 
     Returns:
-        The condensed model, compiled as `model` is.
+        The condensed model, compiled as `model` is, with a fresh optimizer: a learning-rate schedule begins anew.
 
     Raises:
         ValueError: a layer that has not reached its last stage (unless `finish`); a model that has no graph to

@@ -23,7 +23,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
         path: ends in `.keras`; its folder exists.
 
     Raises:
-        ValueError: another suffix, or a folder that takes no file.
+        ValueError: no model, another suffix, or a folder that takes no file.
         OSError: the disk is full; what stood at `path` is still there.
 
     Example:
@@ -34,6 +34,8 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
         ...     os.listdir(folder)
         ['model.keras']
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` (={model!r}) must be a Keras model. Give the model first and the path second.")
     path = _check_suffix(path)
     with replacing(path) as temporary:
         model.save(temporary)

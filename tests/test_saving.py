@@ -53,6 +53,13 @@ def test_another_suffix_is_refused(model, tmp_path, name):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("bad", [None, "model.keras", keras.layers.Dense(1)])
+def test_what_is_no_model_is_not_saved(bad, tmp_path):
+    with pytest.raises(ValueError, match="must be a Keras model"):
+        save_model(bad, tmp_path / "model.keras")
+    assert not os.listdir(tmp_path)
+
+
 def test_a_missing_folder_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match="must lie in an existing folder"):
         save_model(model, tmp_path / "none" / "model.keras")
