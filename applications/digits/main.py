@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> kc.deployment.DeploymentReport:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=20, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("runs/digits"), help="default: %(default)s")
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("runs/digits-application"), help="default: %(default)s"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a run that was killed")
     settings = parser.parse_args(arguments)
 
