@@ -125,7 +125,7 @@ class Dataset:
         """
         if check_positive_integer("n", n, "100 are enough to calibrate with.") > self.train_size:
             raise ValueError(
-                f"`n` (={n}) must be at most `train_size` (={self.train_size}). Give that many or fewer; 100 are enough."
+                f"`n` (={n}) must be at most `train_size` (={self.train_size}). Give fewer; 100 are enough."
             )
         import tensorflow as tf
 
