@@ -113,7 +113,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         self._stages = {layer: layer.stage if layer.built else 0 for layer in self._layers}
 
     def on_train_batch_begin(self, batch, logs=None):
-        done = self._epoch * self._steps + min(batch, self._steps)
+        # Keras begins one batch more before it finds a dataset of unknown length at its end: no next epoch's drop here
+        done = self._epoch * self._steps + min(batch, self._steps - 1)
         self._condense_at(min(done / (self._total_epochs * self._steps), 1.0))
 
     def on_epoch_end(self, epoch, logs=None):

@@ -244,8 +244,10 @@ def test_unknown_length_with_steps_given(where):
     schedule = CondenseSchedule(steps_per_epoch=3 if where == "schedule" else None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Your input ran out of data")  # Keras', where it did not know
-        model.fit(data, epochs=4, verbose=0, shuffle=False, callbacks=[schedule, record], **steps)
+        history = model.fit(data, epochs=4, verbose=0, shuffle=False, callbacks=[schedule, record], **steps).history
     assert list(record.stages.values()) == [(exact(s, 12, 4), exact(s, 12, 2)) for s in range(12)]
+    # nor does the batch that Keras begins beyond the end of the data drop what the next epoch is due
+    assert history["condense_stage"] == [exact(s, 12, 4) for s in (2, 5, 8, 11)]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])

@@ -10,7 +10,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization`, trained with TensorFlow's fused op on that backend.
 
     Arguments, weights and results are those of the Keras layer. The fused op reads and writes the activations half as
-    often; a training step of a CondenseNet on the CPU takes about half the time (results/training_step.csv).
+    often, which shortens a training step of a CondenseNet on the CPU.
 
     Example:
         >>> import numpy as np
