@@ -29,15 +29,13 @@ __all__ = [
     "move_index_before",
 ]
 
-# Instructions for each number that an operator writes (for "multiply" each multiply-add of a full SIMD register), as
-# LiteRT 2.3 takes them on a Cortex-A76; "filters" is how many filters of a group are computed together, "remainder" how
-# much longer a group takes whose filters are no multiple of that.
+# Instructions as LiteRT 2.3 takes them on a Cortex-A76: for each number that a transposition or a norm writes, and for
+# each multiply-add. So many "filters" of a group are computed together; a group whose filters are no multiple of that
+# takes longer by "remainder".
 ARM64: Mapping[str, float] = {
-    "gather": 0.5,
     "transpose": 1.3,
-    "limit": 1.2,
     "norm": 3.0,
-    "multiply": 0.35,
+    "multiply": 0.36,
     "filters": 8,
     "remainder": 1.5,
 }
