@@ -6,13 +6,35 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["check_writable", "locked", "remove_leftovers", "replacing", "write_bytes", "write_text"]
+__all__ = ["check_path", "check_writable", "locked", "remove_leftovers", "replacing", "write_bytes", "write_text"]
+
+
+def check_path(name: str, value: Any) -> pathlib.Path:
+    """Return `value` as a `pathlib.Path` if it is a string or a path.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller gave.
+
+    Raises:
+        ValueError: for anything else, bytes included.
+
+    Example:
+        >>> check_path("path", 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: `path` (=3) must be a string or a path. Give a name such as 'runs/digits'.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"`{name}` (={value!r}) must be a string or a path. Give a name such as 'runs/digits'.")
+    return pathlib.Path(value)
 
 
 def check_writable(path: str | os.PathLike) -> pathlib.Path:
@@ -25,7 +47,7 @@ def check_writable(path: str | os.PathLike) -> pathlib.Path:
         The path as a `pathlib.Path`.
 
     Raises:
-        ValueError: the folder is missing, is no folder or takes no files, or `path` is a folder.
+        ValueError: the folder is missing, is no folder or takes no files; `path` is a folder or no path at all.
 
     Example:
         >>> check_writable("/no/such/folder/model.tflite")
@@ -33,7 +55,7 @@ def check_writable(path: str | os.PathLike) -> pathlib.Path:
         ...
         ValueError: `path` (='/no/such/folder/model.tflite') must lie in an existing folder...
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     folder = path.parent
     if path.is_dir():
         raise ValueError(f"`path` (={str(path)!r}) must name a file, not a folder. Add a file name to it.")

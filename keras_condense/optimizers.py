@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_condense.validation import check_not_negative
+
 __all__ = ["SGDWithL2"]
 
 
@@ -34,11 +36,7 @@ class SGDWithL2(keras.optimizers.SGD):
 
     def __init__(self, learning_rate=0.1, momentum=0.9, nesterov=True, l2=1e-4, name="sgd_with_l2", **kwargs):
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, name=name, **kwargs)
-        if isinstance(l2, bool) or not isinstance(l2, (int, float)) or not 0 <= l2 < float("inf"):
-            raise ValueError(
-                f"`l2` (={l2!r}) must be a finite number, not negative. Use 1e-4 as the paper, or 0 for none."
-            )
-        self.l2 = float(l2)
+        self.l2 = check_not_negative("l2", l2, "Use 1e-4 as the paper, or 0 for none.")
 
     def update_step(self, gradient, variable, learning_rate):
         gradient = ops.add(gradient, ops.multiply(ops.cast(self.l2, variable.dtype), variable))

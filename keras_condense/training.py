@@ -13,10 +13,10 @@ import keras
 import numpy as np
 
 from keras_condense.callbacks import CondenseSchedule, learned_layers
-from keras_condense.files import locked, remove_leftovers, write_text
+from keras_condense.files import check_path, locked, remove_leftovers, write_text
 from keras_condense.optimizers import SGDWithL2
 from keras_condense.saving import load_model, save_model
-from keras_condense.validation import check_fraction, check_positive_integer
+from keras_condense.validation import check_fraction, check_not_negative, check_positive_integer
 
 __all__ = ["compile_model", "train"]
 
@@ -54,8 +54,8 @@ def compile_model(
     """
     check_positive_integer("steps", steps, "Give epochs * batches an epoch.")
     check_fraction("momentum", momentum, "Use 0.9.", below_one=True)
-    _check_number("learning_rate", learning_rate, "above 0", learning_rate > 0, "Use 0.1.")
-    _check_number("weight_decay", weight_decay, "of at least 0", weight_decay >= 0, "Use 1e-4, or 0 for none.")
+    check_not_negative("learning_rate", learning_rate, "Use 0.1.", above_zero=True)
+    check_not_negative("weight_decay", weight_decay, "Use 1e-4, or 0 for none.")
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     model.compile(
         SGDWithL2(schedule, momentum=momentum, nesterov=True, l2=weight_decay),
@@ -64,11 +64,6 @@ def compile_model(
     )
     # variables that are made inside the first step, "accuracy" by its name too, have TensorFlow trace it twice
     model.optimizer.build(model.trainable_variables)
-
-
-def _check_number(name: str, value: float, expected: str, in_range: bool, mend: str) -> None:
-    if not (math.isfinite(value) and in_range):
-        raise ValueError(f"`{name}` (={value!r}) must be a finite number {expected}. {mend}")
 
 
 def train(
@@ -175,7 +170,7 @@ def _check_fit(model: keras.Model, data) -> None:
 
 
 def _make_folder(folder: str | os.PathLike) -> pathlib.Path:
-    folder = pathlib.Path(folder)
+    folder = check_path("folder", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -187,8 +182,12 @@ def _make_folder(folder: str | os.PathLike) -> pathlib.Path:
 
 
 def _prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
-    """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind."""
-    path, present = folder / SETTINGS, [name for name in FILES if (folder / name).exists()]
+    """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind.
+
+    A run that ended in its first epoch leaves its settings alone. There is nothing to resume: the next one begins.
+    """
+    path = folder / SETTINGS
+    present = [name for name in (CHECKPOINT, LOG, MODEL) if (folder / name).exists()]
     if present and not resume:
         raise ValueError(
             f"`folder` (={str(folder)!r}) must be empty to begin a run, and holds one already. "
@@ -199,28 +198,38 @@ def _prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
             f"`folder` (={str(folder)!r}) must hold a whole run to be resumed, and has {', '.join(present)} but no "
             f"{SETTINGS}. Choose another folder."
         )
+    former = _read_settings(path) if path.exists() else {}
     if present:
-        _check_settings(path, settings)
+        _check_settings(folder, settings, former)
     for name in FILES:
         remove_leftovers(folder / name)
     if not present:
         write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
-def _check_settings(path: pathlib.Path, settings: dict) -> None:
+def _read_settings(path: pathlib.Path) -> dict:
     try:
-        former = json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
-            f"`folder` (={str(path.parent)!r}) must hold a run to be resumed, and its {path.name} can't be read "
+            f"`folder` (={str(path.parent)!r}) must be empty or hold a run, and its {path.name} can't be read "
             f"({error}). Choose another folder."
         ) from error
+    if not isinstance(settings, dict) or "network" not in settings:  # another program's must not be overwritten
+        raise ValueError(
+            f"`folder` (={str(path.parent)!r}) must be empty or hold a run, and its {path.name} is not of one. "
+            "Choose another folder."
+        )
+    return settings
+
+
+def _check_settings(folder: pathlib.Path, settings: dict, former: dict) -> None:
     settings = json.loads(json.dumps(settings))  # as the first run's went: tuples come back as lists
     different = sorted(key for key in settings | former if settings.get(key) != former.get(key))
     if different:
         listing = ", ".join(f"{key} (={settings.get(key)!r}, first {former.get(key)!r})" for key in different)
         raise ValueError(
-            f"`folder` (={str(path.parent)!r}) must hold a run of the same settings to be resumed, and these differ: "
+            f"`folder` (={str(folder)!r}) must hold a run of the same settings to be resumed, and these differ: "
             f"{listing}. Resume with the first run's settings, or choose another folder."
         )
 

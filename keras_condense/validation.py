@@ -1,11 +1,12 @@
 """Checks of arguments. Every message says what came, what was expected, and how to mend it."""
 
+import math
 import numbers
 import operator
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_choice", "check_divisible", "check_fraction", "check_positive_integer"]
+__all__ = ["check_choice", "check_divisible", "check_fraction", "check_not_negative", "check_positive_integer"]
 
 
 def check_positive_integer(name: str, value: Any, mend: str) -> int:
@@ -65,6 +66,25 @@ def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False)
     if not is_number or not (0 <= value <= 1) or (below_one and value == 1):
         raise ValueError(f"`{name}` (={value!r}) must be a number in [0, 1{')' if below_one else ']'}. {mend}")
     return float(value)
+
+
+def check_not_negative(name: str, value: Any, mend: str, *, above_zero: bool = False) -> float:
+    """Return `value` as a float if it is a finite number of at least 0 (above 0 with `above_zero`).
+
+    Example:
+        >>> check_not_negative("group_lasso", -1, "Use 0 for none.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `group_lasso` (=-1) must be a finite number, not negative. Use 0 for none.
+    """
+    try:
+        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an integer beyond what a float holds
+        number = math.inf
+    if not 0 <= number < math.inf or (above_zero and number == 0):
+        expected = "a finite number above 0" if above_zero else "a finite number, not negative"
+        raise ValueError(f"`{name}` (={value!r}) must be {expected}. {mend}")
+    return number
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") -> Any:

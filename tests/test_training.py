@@ -126,7 +126,8 @@ def test_the_learning_rate_falls_along_half_a_cosine():
         ({"learning_rate": 0.0}, r"`learning_rate` \(=0.0\) must be a finite number above 0\. Use 0\.1"),
         ({"learning_rate": float("inf")}, r"`learning_rate` \(=inf\) must be"),
         ({"momentum": 1.0}, r"`momentum` \(=1.0\) must be a number in \[0, 1\)"),
-        ({"weight_decay": -1e-4}, r"`weight_decay` \(=-0.0001\) must be a finite number of at least 0"),
+        ({"weight_decay": -1e-4}, r"`weight_decay` \(=-0.0001\) must be a finite number, not negative"),
+        ({"learning_rate": "0.1"}, r"`learning_rate` \(='0.1'\) must be"),
         ({"weight_decay": float("nan")}, r"`weight_decay` \(=nan\) must be"),
     ],
 )
@@ -158,17 +159,38 @@ def test_an_existing_run(data, unbroken):
         train(build(), dataclasses.replace(data, batch_size=9), unbroken, epochs=EPOCHS, seed=1, resume=True, verbose=0)
 
 
-def test_settings_that_cannot_be_read(data, tmp_path):
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(ValueError, match=r"its settings\.json can't be read"):
-        train(build(), data, tmp_path, epochs=1, resume=True, verbose=0)
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "can't be read"), ("[1]", "is not of one"), ('{"editor": 1}', "is not of one")]
+)
+def test_settings_of_something_else_are_refused_and_left(data, tmp_path, text, message, resume):
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(ValueError, match=rf"must be empty or hold a run, and its settings\.json {message}.* Choose"):
+        train(build(), data, tmp_path, epochs=1, resume=resume, verbose=0)
+    assert (tmp_path / "settings.json").read_text() == text
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_failed_in_its_first_epoch_does_not_block_its_folder(data, tmp_path, resume):
+    with pytest.raises(InterruptedError):
+        train(build(), data, tmp_path, epochs=1, learning_rate=9.0, callbacks=[Stop(0, 0)], verbose=0)
+    assert os.listdir(tmp_path) == ["settings.json"]
+    train(build(), data, tmp_path, epochs=1, learning_rate=0.1, resume=resume, verbose=0)
+    assert json.loads((tmp_path / "settings.json").read_text())["learning_rate"] == 0.1
+    assert (tmp_path / "model.keras").exists()
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"run"], ids=repr)
+def test_a_folder_that_is_no_path(data, folder):
+    with pytest.raises(ValueError, match=r"`folder` \(=.*\) must be a string or a path\. Give"):
+        train(build(), data, folder, epochs=1, verbose=0)
 
 
 def test_settings_may_be_tuples(data, unbroken, tmp_path):
     with pytest.raises(InterruptedError):
-        train(build(), data, tmp_path, epochs=1, settings={"stages": (1, 1)}, callbacks=[Stop(0, 0)], verbose=0)
+        train(build(), data, tmp_path, epochs=2, settings={"stages": (1, 1)}, callbacks=[Stop(1, 0)], verbose=0)
     with pytest.raises(InterruptedError):
-        train(build(), data, tmp_path, epochs=1, settings={"stages": (1, 1)}, callbacks=[Stop(0, 0)], verbose=0,
+        train(build(), data, tmp_path, epochs=2, settings={"stages": (1, 1)}, callbacks=[Stop(1, 0)], verbose=0,
               resume=True)  # fmt: skip
     assert json.loads((tmp_path / "settings.json").read_text())["stages"] == [1, 1]
 

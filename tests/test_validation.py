@@ -1,11 +1,19 @@
 """Every check: what passes and how, and the three parts of every message."""
 
+import fractions
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_condense.validation import check_choice, check_divisible, check_fraction, check_positive_integer
+from keras_condense.validation import (
+    check_choice,
+    check_divisible,
+    check_fraction,
+    check_not_negative,
+    check_positive_integer,
+)
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(7), np.uint8(3), np.array(5)])
@@ -55,6 +63,28 @@ def test_fraction_below_one():
     assert check_fraction("rate", 0.999, "Mend it.", below_one=True) == 0.999
     with pytest.raises(ValueError, match=r"^`rate` \(=1\) must be a number in \[0, 1\)\. Mend it\.$"):
         check_fraction("rate", 1, "Mend it.", below_one=True)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, 1e-5, 7, 1e300, np.float32(0.5), fractions.Fraction(1, 2)], ids=repr)
+def test_not_negative(value):
+    checked = check_not_negative("decay", value, "Mend it.")
+    assert checked == value
+    assert type(checked) is float
+
+
+NOT_NUMBERS = [-1e-9, float("nan"), float("inf"), -float("inf"), 10**400, True, "1", None, np.array([1.0]), 1j]
+
+
+@pytest.mark.parametrize("value", NOT_NUMBERS, ids=lambda value: repr(value)[:9])
+def test_what_is_negative_or_no_number(value):
+    with pytest.raises(ValueError, match=r"^`decay` \(=.*\) must be a finite number, not negative\. Mend it\.$"):
+        check_not_negative("decay", value, "Mend it.")
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), None], ids=repr)
+def test_what_is_not_above_zero(value):
+    with pytest.raises(ValueError, match=r"^`rate` \(=.*\) must be a finite number above 0\. Mend it\.$"):
+        check_not_negative("rate", value, "Mend it.", above_zero=True)
 
 
 def test_choices():

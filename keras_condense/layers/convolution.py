@@ -1,14 +1,12 @@
 """Grouped convolutions: with fixed, contiguous groups, and with groups that learn which inputs they need."""
 
-import numbers
-
 import keras
 from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_condense import condensing
 from keras_condense.layers.grouped_convolution import grouped_convolution, pays_to_compile
 from keras_condense.layers.learned_inputs import LearnedInputs
-from keras_condense.validation import check_choice, check_divisible, check_positive_integer
+from keras_condense.validation import check_choice, check_divisible, check_not_negative, check_positive_integer
 
 __all__ = ["GroupConv2D", "LearnedGroupConv2D"]
 
@@ -306,12 +304,9 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         self.condense_factor = check_positive_integer(
             "condense_factor", condense_factor, "One connection in `condense_factor` is left at the end; 1 keeps all."
         )
-        if isinstance(group_lasso, bool) or not isinstance(group_lasso, numbers.Real) or not 0 <= group_lasso < 1e6:
-            raise ValueError(
-                f"`group_lasso` (={group_lasso!r}) must be a finite number, not negative. "
-                "Use 0 for none; the paper uses 1e-5 on ImageNet."
-            )
-        self.group_lasso = float(group_lasso)
+        self.group_lasso = check_not_negative(
+            "group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet."
+        )
 
     def build(self, input_shape):
         channels = self._input_channels(input_shape)
