@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_condense import condensing
 from keras_condense.layers import LearnedInputs
-from keras_condense.validation import check_positive_integer
+from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["CondenseSchedule", "learned_layers"]
 
@@ -55,7 +55,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         verbose: 1 prints a line at every drop.
 
     Raises:
-        ValueError: when the training begins: a model without learned layers, or progress that can't be known.
+        ValueError: an argument out of range; when the training begins, a model without learned layers or progress
+            that can't be known.
 
     Example:
         >>> import numpy as np
@@ -75,7 +76,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         self.steps_per_epoch = (
             None if steps_per_epoch is None else check_positive_integer("steps_per_epoch", steps_per_epoch, mend)
         )
-        self.verbose = verbose
+        self.verbose = check_choice("verbose", verbose, (0, 1), "Use 1 for a line at every drop, 0 for none.")
         self._epochs_done = 0
         self._condensed_model = None
 

@@ -9,6 +9,7 @@ from keras import ops
 from keras_condense import condensing
 from keras_condense.callbacks import learned_layers
 from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedInputs
+from keras_condense.validation import check_choice
 
 __all__ = ["condense"]
 
@@ -30,7 +31,8 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
 
     Raises:
         ValueError: a layer that has not reached its last stage (unless `finish`); a model that has no graph to
-            rewrite; a learned layer inside another layer, where the rewriting can't reach it; NaN weights.
+            rewrite; a learned layer inside another layer, where the rewriting can't reach it; NaN weights; `finish`
+            no bool.
 
     Example:
         >>> from keras_condense.layers import LearnedGroupConv2D
@@ -55,6 +57,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
 
 
 def _check(model, finish: bool) -> None:
+    check_choice("finish", finish, (False, True), "True prunes at once what is still due.")
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"`model` (={model!r}) must be a Keras model. "

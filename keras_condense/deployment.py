@@ -10,6 +10,7 @@ import time
 import keras
 import numpy as np
 
+from keras_condense.files import check_path
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import TFLiteBenchmark, benchmark_tflite, run_tflite
 from keras_condense.validation import check_positive_integer
@@ -99,12 +100,17 @@ def compare_deployed(
         A `DeploymentReport`, with a readable `str`.
 
     Raises:
-        ValueError: no images, or not as many labels; what `run_tflite` and `profile_model` raise.
+        ValueError: what is no model or no path; no images, or not as many labels; what `run_tflite` and
+            `profile_model` raise.
 
     Example:
         `applications/digits/` prints one.
     """
     check_positive_integer("threads", threads, "Use 1 to compare with published figures.")
+    for name, model in (("masked", masked), ("condensed", condensed)):
+        if not isinstance(model, keras.Model):
+            raise ValueError(f"`{name}` (={model!r}) must be a Keras model. Load a saved one with `saving.load_model`.")
+    check_path("tflite_path", tflite_path)
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(
             f"`images` ({len(images)}) and `labels` ({len(labels)}) must be as many, and at least one. "

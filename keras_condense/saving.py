@@ -8,7 +8,7 @@ import zlib
 import keras
 
 from keras_condense import layers, optimizers  # noqa: F401  registers what a file may hold
-from keras_condense.files import replacing
+from keras_condense.files import check_path, replacing
 
 __all__ = ["load_model", "save_model"]
 
@@ -96,7 +96,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_suffix(path: str | os.PathLike) -> pathlib.Path:
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     if path.suffix != ".keras":
         raise ValueError(
             f"`path` (={str(path)!r}) must end in '.keras'. Name it so, or use `model.save_weights` for weights alone."

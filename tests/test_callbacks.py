@@ -225,6 +225,12 @@ def unknown_length(model):
     return data
 
 
+@pytest.mark.parametrize("verbose", ["x", 2, None], ids=repr)
+def test_verbose_is_0_or_1(verbose):
+    with pytest.raises(ValueError, match=r"`verbose` \(=.*\) must be one of 0, 1\. Use 1 for a line"):
+        CondenseSchedule(verbose=verbose)
+
+
 @pytest.mark.parametrize("data", [unknown_length, lambda model: unknown_length(model).repeat(), generator])
 def test_progress_that_can_not_be_known(data):
     model = network()

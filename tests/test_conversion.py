@@ -449,6 +449,12 @@ def test_what_is_no_model(bad):
         condense(bad)
 
 
+@pytest.mark.parametrize("finish", ["yes", None, 2], ids=repr)
+def test_finish_is_a_bool(finish):
+    with pytest.raises(ValueError, match=r"`finish` \(=.*\) must be one of False, True\. True prunes"):
+        condense(condense_net(), finish=finish)
+
+
 def test_models_without_a_graph():
     class Mine(keras.Model):
         def __init__(self, **options):

@@ -8,7 +8,7 @@ import tempfile
 
 import pytest
 
-from keras_condense.files import check_writable, replacing, write_bytes, write_text
+from keras_condense.files import check_path, check_writable, replacing, write_bytes, write_text
 
 
 def only(folder):
@@ -107,6 +107,17 @@ def test_permissions_follow_the_umask(tmp_path, umask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("path", [None, 3, b"model.tflite", ["model.tflite"]], ids=repr)
+def test_what_is_no_path(path):
+    message = r"must be a string or a path\. Give a name such as 'runs/digits'\."
+    with pytest.raises(ValueError, match=rf"^`folder` \(=.*\) {message}"):
+        check_path("folder", path)
+    with pytest.raises(ValueError, match=rf"^`path` \(=.*\) {message}"):
+        check_writable(path)
+    with pytest.raises(ValueError, match=rf"^`path` \(=.*\) {message}"):
+        write_text(path, "")
 
 
 def test_a_folder_that_is_missing(tmp_path):

@@ -128,6 +128,13 @@ def test_an_unknown_layer_is_named(tmp_path):
         load_model(tmp_path / "model.keras")
 
 
+@pytest.mark.parametrize("path", [None, 3])
+def test_what_is_no_path_is_refused(model, path):
+    for use in (load_model, lambda path: save_model(model, path)):
+        with pytest.raises(ValueError, match=rf"`path` \(={path}\) must be a string or a path\. Give"):
+            use(path)
+
+
 def test_a_folder_of_that_name_is_refused(tmp_path):
     (tmp_path / "model.keras").mkdir()
     with pytest.raises(ValueError, match="must be an existing file"):
