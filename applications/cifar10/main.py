@@ -10,6 +10,7 @@ minutes; `--network CondenseNet50 --epochs 1` shows the way.
 
 import argparse
 import pathlib
+import sys
 
 import keras
 
@@ -55,4 +56,7 @@ def main(arguments: list[str] | None = None) -> kc.deployment.DeploymentReport:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")

@@ -9,6 +9,7 @@ the end. Then the trained network, the condensed one and the exported file go th
 
 import argparse
 import pathlib
+import sys
 
 import keras
 
@@ -58,4 +59,7 @@ def main(arguments: list[str] | None = None) -> kc.deployment.DeploymentReport:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
