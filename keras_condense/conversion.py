@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_condense import condensing
 from keras_condense.callbacks import learned_layers
+from keras_condense.keras_graphs import is_graph, run_through_graph
 from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedInputs
 from keras_condense.validation import check_choice
 
@@ -63,7 +64,7 @@ def _check(model, finish: bool) -> None:
             f"`model` (={model!r}) must be a Keras model. "
             'Load one with `keras.models.load_model("model.keras")`, or build one from `keras_condense.applications`.'
         )
-    if not _is_graph(model):
+    if not is_graph(model):
         raise ValueError(
             f"`model` (={model.name!r}, a {type(model).__name__}) must be a functional or a built sequential model, "
             "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
@@ -89,16 +90,9 @@ def _check(model, finish: bool) -> None:
             )
 
 
-def _is_graph(model) -> bool:
-    if isinstance(model, keras.Sequential):
-        return model.built and bool(model.layers) and hasattr(model, "inputs") and model.inputs is not None
-    # as Keras' own clone_model: functional is who was made from inputs and outputs
-    return isinstance(model, keras.Model) and hasattr(model, "_run_through_graph")
-
-
 def _reachable(model):
     for layer in model.layers:
-        if isinstance(layer, keras.Model) and _is_graph(layer):
+        if is_graph(layer):
             yield from _reachable(layer)
         else:
             yield layer
@@ -111,7 +105,7 @@ def _rewrite(model, copies, done):
         if id(layer) not in done:  # a layer that is called several times stays one layer
             if isinstance(layer, LearnedInputs):
                 done[id(layer)] = _replacement(layer, copies)
-            elif isinstance(layer, keras.Model) and _is_graph(layer):
+            elif is_graph(layer):
                 done[id(layer)] = [_rewrite(layer, copies, done)]
             else:
                 copy = type(layer).from_config(layer.get_config())
@@ -128,14 +122,16 @@ def _rewrite(model, copies, done):
 
     sequential = isinstance(model, keras.Sequential)
     inputs = keras.tree.map_structure(
-        lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name),
+        lambda tensor: keras.Input(
+            batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor._keras_history.operation.name
+        ),
         model.inputs[0] if sequential else model.input,
     )
     if sequential:
         layers = [new for layer in model.layers for new in replace(layer)]
         condensed = keras.Sequential([inputs, *layers], name=model.name)
     else:
-        outputs = model._run_through_graph(inputs, operation_fn=replace, call_fn=call)
+        outputs = run_through_graph(model, inputs, replace, call)
         condensed = keras.Model(inputs, outputs, name=model.name)
         kind = type(model)  # a subclass made from inputs and outputs, with a training step of its own, stays one
         if _arguments(kind) == _arguments(type(condensed)):

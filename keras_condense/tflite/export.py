@@ -1,10 +1,12 @@
 """Keras models as .tflite files: prepare the model, trace it into a static graph, convert the graph."""
 
 import dataclasses
+import functools
 import logging
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,13 +15,18 @@ from keras import ops
 
 from keras_condense.conversion import condense
 from keras_condense.files import check_writable, write_bytes
-from keras_condense.layers import LearnedInputs
-from keras_condense.tflite.folding import fold_shuffled_batch_norms
+from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D, LearnedInputs
+from keras_condense.tflite.emission import emit
+from keras_condense.tflite.frontend import is_readable, read_model
+from keras_condense.tflite.graph import Graph
+from keras_condense.tflite.lowering import LOWERING_TARGETS, Lowering, lower
 from keras_condense.tflite.quantization import QUANTIZATIONS, configure_quantization, representative_rows
-from keras_condense.tflite.runtime import native_output_logged
+from keras_condense.tflite.runtime import benchmark_tflite, native_output_logged
 from keras_condense.validation import check_choice
 
-__all__ = ["export_tflite"]
+__all__ = ["convert_graph", "export_tflite"]
+
+logger = logging.getLogger(__name__)
 
 
 # --- prepare the Keras model ---------------------------------------------------------------------------------------
@@ -101,7 +108,7 @@ def _layer_name(tensor: keras.KerasTensor) -> str:
 def _signature_name(tensor: keras.KerasTensor) -> str:
     """The input's name, or "input" if Keras made it up; such names count on through a process and mean nothing."""
     name = _layer_name(tensor)
-    return "input" if re.fullmatch(r"input_layer(_\d+)?", name) else name
+    return "input" if re.fullmatch(r"(input_layer|keras_tensor)(_\d+)?", name) else name
 
 
 def _subclassed_inputs(model: keras.Model) -> Any:
@@ -155,31 +162,79 @@ def _output_names(model: keras.Model, outputs: Any) -> list[str]:
     return names if len(names) == count else ["output"] * count
 
 
-# --- trace it into a static graph ----------------------------------------------------------------------------------
-def _trace(model: keras.Model, inputs: _Inputs, folded: dict[int, np.ndarray]):
-    """The model in inference at batch 1, as a tf.Module with one function, `serve`.
+# --- lower it to what the target is good at -----------------------------------------------------------------------
+def _has_our_layers(model: keras.Model) -> bool:
+    ours = (ChannelIndex, ChannelShuffle, GroupConv2D)
+    return any(isinstance(layer, ours) for layer in model._flatten_layers(include_self=False))
 
-    Weights are constants of the graph: there are no variables to track or to freeze, which takes most of the time of
-    a conversion otherwise, and none that the converter could leave out.
+
+def _lower(model: keras.Model, inputs: _Inputs, quantize: str | None, target: str) -> Lowering | None:
+    """The model as the target executes it best; None for one without our layers or without a graph."""
+    if not _has_our_layers(model) or not is_readable(model):
+        return None
+    outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    graph = read_model(model, inputs.names, _unique(_output_names(model, outputs)))
+    timed = functools.partial(_picoseconds, model=model)
+    return lower(graph, target, sparse=quantize is None, timed=timed)
+
+
+def _picoseconds(graph: Graph, model: keras.Model) -> float:
+    """The fastest of some runs on the interpreter at hand."""
+    return 1e9 * benchmark_tflite(convert_graph(graph, model), runs=20, warmup=5).minimum_ms
+
+
+# --- trace it into a static graph ----------------------------------------------------------------------------------
+def _module(serve: Callable, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]):
+    """A tf.Module with one function, `serve`, at batch 1."""
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((1, *shape), dtype, name) for name, shape, dtype in zip(names, shapes, dtypes, strict=True)]
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=specs, autograph=False, jit_compile=False)
+    return module
+
+
+def _constant_variables(model: keras.Model | None) -> Callable[[], keras.StatelessScope]:
+    """A function that makes a scope in which a model's variables are constants of the graph.
+
+    There are then no variables to track or to freeze, which takes most of the time of a conversion otherwise, and none
+    that the converter could leave out.
     """
     import tensorflow as tf
 
-    variables = [(v, folded.get(id(v), ops.convert_to_numpy(v))) for v in model.variables]
-    specs = [
-        tf.TensorSpec((1, *shape), dtype, name=name)
-        for name, shape, dtype in zip(inputs.names, inputs.shapes, inputs.dtypes, strict=True)
-    ]
+    variables = [] if model is None else model.variables
+    values = [(variable, ops.convert_to_numpy(variable)) for variable in variables]
+    return lambda: keras.StatelessScope(state_mapping=[(variable, tf.constant(value)) for variable, value in values])
+
+
+def _trace(model: keras.Model, inputs: _Inputs):
+    """The model in inference, layer by layer as Keras calls it."""
+    constants = _constant_variables(model)
 
     def serve(*tensors):
-        constants = [(variable, tf.constant(value)) for variable, value in variables]
-        with keras.StatelessScope(state_mapping=constants):
+        with constants():
             outputs = model(keras.tree.pack_sequence_as(inputs.structure, list(tensors)), training=False)
         flat = keras.tree.flatten(outputs)
         return dict(zip(_unique(_output_names(model, outputs)), flat, strict=True))
 
-    module = tf.Module()
-    module.serve = tf.function(serve, input_signature=specs, autograph=False, jit_compile=False)
-    return module
+    return _module(serve, inputs.names, inputs.shapes, inputs.dtypes)
+
+
+def _trace_graph(graph: Graph, model: keras.Model | None):
+    """A lowered network; `model` owns the variables of layers that are passed through."""
+    constants = _constant_variables(model)
+
+    def serve(*tensors):
+        with constants():
+            return emit(graph, list(tensors))
+
+    inputs = [node for node in graph if node.op == "input"]
+    return _module(
+        serve,
+        [node.name for node in inputs],
+        [node.shape for node in inputs],
+        [node["dtype"] for node in inputs],
+    )
 
 
 # --- convert the graph ---------------------------------------------------------------------------------------------
@@ -208,7 +263,9 @@ def _reworded(error: Exception, model: keras.Model) -> ValueError:
     )
 
 
-def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] | None) -> bytes:
+def _convert(
+    module, model: keras.Model | None, quantize: str | None = None, rows: list[list] | None = None, sparse: bool = False
+) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.python.convert_phase import ConverterError
@@ -217,6 +274,8 @@ def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
     converter.exclude_conversion_metadata = True
     configure_quantization(converter, quantize, rows)
+    if sparse:
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
     python_log = logging.getLogger("absl")
     level = python_log.level
     python_log.setLevel(logging.ERROR)
@@ -224,6 +283,8 @@ def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] 
         with native_output_logged():
             content = converter.convert()
     except (ConverterError, RuntimeError) as error:
+        if model is None:
+            raise
         raise _reworded(error, model) from error
     finally:
         python_log.setLevel(level)
@@ -236,12 +297,29 @@ def _convert(module, model: keras.Model, quantize: str | None, rows: list[list] 
     return content
 
 
+def convert_graph(graph: Graph, model: keras.Model | None = None) -> bytes:
+    """Convert a lowered network in float32.
+
+    Args:
+        graph: the network.
+        model: the model it was read from, if layers of it are passed through.
+
+    Returns:
+        The content of a .tflite file.
+    """
+    # stored sparse, the weights tell XNNPACK to look for a part to execute channels-first
+    sparse = any(node.get("channels_first") for node in graph)
+    return _convert(_trace_graph(graph, model), model, sparse=sparse)
+
+
 def export_tflite(
     model: keras.Model,
     path: str | os.PathLike | None = None,
     *,
     quantize: str | None = None,
     representative_data: Any = None,
+    target: str = "arm64",
+    report: bool = False,
 ) -> bytes:
     """Turn a model into a .tflite file of batch 1: static shapes, built-in operators only.
 
@@ -256,6 +334,9 @@ def export_tflite(
             and outputs in float32.
         representative_data: for "int8", some hundred inputs, preprocessed as for training: an array (rows, ...) or an
             iterable of batches, as `model.predict` takes them. At most 1000 rows are used.
+        target: what a network with our layers is written down for: "arm64" or "x86_64" choose by a table of measured
+            costs, "measure" times each candidate on the interpreter at hand. The file runs everywhere all the same.
+        report: print what was chosen, and layer by layer what it and the alternatives cost.
 
     Returns:
         The file's content. It has one signature, `serving_default`, whose inputs are called as the model's
@@ -264,7 +345,7 @@ def export_tflite(
     Raises:
         ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
             with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
-            written; an unknown `quantize`; missing or unfit `representative_data`. Nothing is written then.
+            written; an unknown `quantize` or `target`; missing or unfit `representative_data`. Nothing is written then.
         OSError: writing failed, there or in the temporary folder, for instance on a full disk; what stood at `path`
             before is still there.
 
@@ -277,6 +358,7 @@ def export_tflite(
         b'TFL3'
     """
     check_choice("quantize", quantize, QUANTIZATIONS, "Leave it out for float32.")
+    check_choice("target", target, LOWERING_TARGETS, 'Leave it out for phones ("arm64").')
     if path is not None:
         check_writable(path)
     if (quantize == "int8") != (representative_data is not None):
@@ -292,8 +374,15 @@ def export_tflite(
         rows = representative_rows(representative_data, inputs.names, inputs.shapes, inputs.dtypes)
 
     prepared = _prepare(model)
-    module = _trace(prepared, _inputs(prepared), fold_shuffled_batch_norms(prepared))
-    content = _convert(module, prepared, quantize, rows)
+    lowering = _lower(prepared, _inputs(prepared), quantize, target)
+    if lowering is None:
+        content = _convert(_trace(prepared, _inputs(prepared)), prepared, quantize, rows)
+    elif quantize is None:
+        content = convert_graph(lowering.graph, prepared)
+    else:
+        content = _convert(_trace_graph(lowering.graph, prepared), prepared, quantize, rows)
+    if report:
+        print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
     if path is not None:
         write_bytes(path, content)
     return content

@@ -1,13 +1,14 @@
 """Keras models read into the intermediate form; layers that it has no operator for are passed through as they are."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
 from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D
 from keras_condense.tflite.graph import Graph, Node
 
@@ -35,12 +36,7 @@ _Operator = tuple[str, dict[str, Any], dict[str, np.ndarray]]
 def is_readable(model: keras.Model) -> bool:
     """Whether a model computes what its graph says: functional, or sequential and built, with no `call` of its own."""
     has_own_call = not type(model).call.__module__.startswith("keras.")
-    return hasattr(_functional(model), "_nodes_by_depth") and not has_own_call
-
-
-def _functional(model: keras.Model) -> keras.Model:
-    """The functional form of a sequential model, any other model itself."""
-    return getattr(model, "_functional", None) or model
+    return is_graph(model) and not has_own_call
 
 
 def _array(weight: Any) -> np.ndarray:
@@ -204,15 +200,15 @@ class _Reader:
 
     def walk(self, model: keras.Model) -> None:
         """Read a model whose inputs are bound."""
-        for node in _nodes_in_order(_functional(model)):
+        for node in nodes_in_order(model):
             operation = node.operation
             inputs = tuple(self.name_of(tensor) for tensor in node.input_tensors)
             if _can_enter(node):
-                inner = _functional(operation)
-                for tensor, name in zip(keras.tree.flatten(inner._inputs), inputs, strict=True):
+                inner = functional_form(operation)
+                for tensor, name in zip(inner.inputs, inputs, strict=True):
                     self.bind(tensor, name)
                 self.walk(operation)
-                for tensor, output in zip(node.outputs, keras.tree.flatten(inner._outputs), strict=True):
+                for tensor, output in zip(node.outputs, inner.outputs, strict=True):
                     self.bind(tensor, self.name_of(output))
             elif type(operation) in _IDENTITIES:
                 for tensor, name in zip(node.outputs, inputs, strict=True):
@@ -241,22 +237,15 @@ class _Reader:
         self.bind(node.outputs[0], name)
 
 
-def _nodes_in_order(model: keras.Model) -> Iterator[Any]:
-    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
-        for node in nodes:
-            if not isinstance(node.operation, keras.layers.InputLayer):
-                yield node
-
-
 def _can_enter(node: Any) -> bool:
     """Whether a node calls a model whose inputs are exactly what it gets, so that its layers can be read."""
     if not isinstance(node.operation, keras.Model) or not is_readable(node.operation):
         return False
     args = node.arguments.args
     others = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
-    inner = _functional(node.operation)
-    expected, given = inner._inputs, keras.tree.flatten(args)
-    same_structure = len(expected) == 1 or _structure(args) == _structure((inner._inputs_struct,))
+    inner = functional_form(node.operation)
+    expected, given = inner.inputs, keras.tree.flatten(args)
+    same_structure = len(expected) == 1 or _structure(args) == _structure((inner.input,))
     # Keras casts and reshapes what does not fit, and hands masks on
     return (
         len(args) == 1
@@ -323,11 +312,11 @@ def read_model(model: keras.Model, input_names: list[str], output_names: list[st
         >>> [(node.name, node.op) for node in read_model(keras.Model(inputs, outputs), ["image"], ["y"])]
         [('image', 'input'), ('shuffle', 'index'), ('relu', 'relu')]
     """
-    functional, reader = _functional(model), _Reader()
-    for tensor, name in zip(keras.tree.flatten(functional._inputs), input_names, strict=True):
+    functional, reader = functional_form(model), _Reader()
+    for tensor, name in zip(functional.inputs, input_names, strict=True):
         dtype = keras.backend.standardize_dtype(tensor.dtype)
         reader.bind(tensor, reader.add(name, "input", (), tensor.shape[1:], {"dtype": dtype}, {}))
     reader.walk(model)
-    outputs = [reader.name_of(tensor) for tensor in keras.tree.flatten(functional._outputs)]
+    outputs = [reader.name_of(tensor) for tensor in functional.outputs]
     nodes = tuple(reader.nodes.values())
     return Graph(nodes, dict(zip(output_names, outputs, strict=True))).with_nodes(nodes)

@@ -1,1 +1,1 @@
-"""Exact rewritings of the intermediate form, each with one job; a pass that can't prove its rewriting changes nothing."""
+"""Exact rewritings of the intermediate form, each with one job; what it can't prove, a pass leaves as it is."""

@@ -1,0 +1,190 @@
+"""Measure what each kind of operator costs on a target, and write the table that `export_tflite` decides by.
+
+Small networks of one operator, repeated once and three times, are counted or timed; the difference is two operators'
+cost. A least-squares fit with no negative coefficient gives the cost of a multiply-add, an output and an inner loop.
+
+    python benchmarks/operator_costs.py x86_64
+    python benchmarks/operator_costs.py arm64 --counter "python arm_cost.py count"
+
+The counter is a command that takes .tflite files and prints a line for each: its name and the millions of instructions
+of one inference, as the second word.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import json
+import os
+import pathlib
+import shlex
+import subprocess
+import tempfile
+from collections import defaultdict
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from common import versions
+from rich.progress import track
+from sklearn.linear_model import LinearRegression
+
+from keras_condense.files import write_text
+from keras_condense.tflite import benchmark_tflite
+from keras_condense.tflite.costs import TARGETS, features
+from keras_condense.tflite.export import convert_graph
+from keras_condense.tflite.graph import Graph, Node
+
+COSTS = pathlib.Path(__file__).resolve().parent.parent / "keras_condense" / "tflite" / "costs"
+RANDOM = np.random.default_rng(0)
+NO_PADDING, PAD_ONE = ((0, 0), (0, 0)), ((1, 1), (1, 1))
+
+
+def normal(*shape):
+    return RANDOM.normal(size=shape).astype("float32")
+
+
+def convolution(size, channels, filters, groups=1, window=1):
+    padding = PAD_ONE if window == 3 else NO_PADDING
+    attributes = {"strides": (1, 1), "padding": padding, "dilation": (1, 1), "groups": groups, "relu": True}
+    weights = {"kernel": normal(window, window, channels // groups, filters), "bias": normal(filters)}
+    return (size, size, channels), (size, size, filters), "convolution", attributes, weights
+
+
+def sparse(size, channels, share):
+    """A 1x1 convolution that keeps `share` of its weights, in pairs of filters."""
+    shape, output, op, attributes, weights = convolution(size, channels, channels)
+    kept = np.repeat(RANDOM.random((channels, channels // 2)) < share, 2, axis=1)
+    return shape, output, op, attributes | {"channels_first": True}, weights | {"kernel": weights["kernel"] * kept}
+
+
+def depthwise(size, channels, window, **attributes):
+    padding = PAD_ONE if window == 3 else NO_PADDING
+    attributes = {"strides": (1, 1), "padding": padding, "relu": True} | attributes
+    weights = {"kernel": normal(window, window, channels), "bias": normal(channels)}
+    return (size, size, channels), (size, size, channels), "depthwise", attributes, weights
+
+
+def affine(size, channels):
+    shape = (size, size, channels)
+    return shape, shape, "affine", {"relu": True}, {"scale": normal(channels), "shift": normal(channels)}
+
+
+def index(size, channels):
+    shape = (size, size, channels)
+    return shape, shape, "index", {}, {"indices": RANDOM.integers(0, channels, channels)}
+
+
+def gather_rows(size, channels):
+    shape = (channels, size * size)
+    return shape, shape, "gather", {"axis": 1}, {"indices": RANDOM.integers(0, channels, channels)}
+
+
+def transpose(size, channels):
+    return (size * size, channels), (channels, size * size), "transpose", {"order": (0, 2, 1)}, {}
+
+
+def limit(size, channels):
+    shape = (size, size, channels)
+    return shape, shape, "maximum", {}, {"limit": normal(channels)}
+
+
+def cases():
+    """Operators of the sizes that the networks have: input shape, output shape, operator, attributes, weights."""
+    for groups in (4, 8):
+        yield convolution(56, 64, 64, groups)
+        yield convolution(56, 32, 64, groups)
+        yield convolution(56, 64, 64, groups, window=3)
+    for size, width in ((28, 128), (14, 256)):
+        for groups in (1, 4, 8):
+            yield convolution(size, width, width, groups)
+            yield convolution(size, width, width // 4, groups, window=3)
+        yield depthwise(size, width, 1)
+        yield depthwise(size, width, 3)
+        yield affine(size, width)
+        yield limit(size, width)
+        yield index(size, width)
+        yield gather_rows(size, width)
+        yield transpose(size, width)
+        for share in (0.02, 0.2):
+            yield sparse(size, width, share)
+        yield depthwise(size, width, 3, channels_first=True, relu=False)
+
+
+def network(case, repeats: int) -> Graph:
+    """A chain of one operator; in a channels-first part, between a stem and a mean."""
+    shape, output, op, attributes, weights = case
+    first = bool(attributes.get("channels_first"))
+    if first:
+        size = shape[0]
+        nodes = [Node("image", "input", (), (2 * size, 2 * size, 3), {"dtype": "float32"})]
+        stem = {"strides": (2, 2), "padding": PAD_ONE, "dilation": (1, 1), "groups": 1, "relu": False}
+        nodes.append(Node("stem", "convolution", ("image",), (size, size, 8), stem, {"kernel": normal(3, 3, 3, 8)}))
+        spread = np.zeros((1, 1, 8, shape[2]), "float32")
+        spread[0, 0, np.arange(shape[2]) % 8, np.arange(shape[2])] = 1
+        pointwise = {"strides": (1, 1), "padding": NO_PADDING, "dilation": (1, 1), "groups": 1, "relu": False}
+        pointwise["channels_first"] = True
+        nodes.append(Node("spread", "convolution", ("stem",), shape, pointwise, {"kernel": spread}))
+    else:
+        nodes = [Node("image", "input", (), shape, {"dtype": "float32"})]
+    for number in range(repeats):
+        if nodes[-1].shape != shape:  # the next one wants another shape of as many numbers, or fewer channels
+            fitted = Node(f"fitted{number}", "reshape", (nodes[-1].name,), shape)
+            if op == "convolution":
+                times = shape[2] // output[2]
+                cut = {"begin": (0, 0, 0), "size": shape}
+                fitted = Node(f"fitted{number}", "concatenate", (nodes[-1].name,) * times, shape)
+                fitted = fitted if times else Node(f"fitted{number}", "slice", (nodes[-1].name,), shape, cut)
+            nodes.append(fitted)
+        nodes.append(Node(f"operator{number}", op, (nodes[-1].name,), output, attributes, weights))
+    if first:
+        nodes.append(Node("mean", "mean", (nodes[-1].name,), (output[-1],)))
+    return Graph(tuple(nodes), {"y": nodes[-1].name})
+
+
+def counted(command: str, path: pathlib.Path) -> float:
+    done = subprocess.run([*shlex.split(command), str(path)], capture_output=True, text=True, check=True)
+    return 1e6 * float(done.stdout.strip().splitlines()[-1].split()[1])
+
+
+def timed(path: pathlib.Path) -> float:
+    return 1e9 * benchmark_tflite(path, runs=30).minimum_ms
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
+    arguments = parser.parse_args()
+    samples, unit = defaultdict(list), "instructions" if arguments.counter else "picoseconds"
+    chosen = list(cases())
+    graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder, f"{number}.tflite") for number in range(len(graphs))]
+        for path, graph in track(list(zip(paths, graphs, strict=True)), description="converting"):
+            path.write_bytes(convert_graph(graph))
+        measure = functools.partial(counted, arguments.counter) if arguments.counter else timed
+        # counts don't depend on what else is running; times do
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if arguments.counter else 1) as pool:
+            costs = list(track(pool.map(measure, paths), total=len(paths), description=arguments.target))
+    for graph, once, thrice in zip(graphs[::2], costs[::2], costs[1::2], strict=True):
+        by_name = graph.by_name()
+        kind, sizes = features(by_name["operator0"], [by_name[name] for name in by_name["operator0"].inputs])
+        samples[kind].append((sizes, max((thrice - once) / 2, 0.0)))
+    table = {}
+    for kind, rows in sorted(samples.items()):
+        names = list(rows[0][0])
+        measured = np.array([cost for _, cost in rows])
+        sizes = np.array([[row[name] for name in names] for row, _ in rows])
+        # relative errors count, so that small operators are fitted as well as large ones
+        weights = 1 / np.maximum(measured, max(measured.max() / 100, 1)) ** 2
+        fit = LinearRegression(fit_intercept=False, positive=True).fit(sizes, measured, sample_weight=weights)
+        table[kind] = dict(zip(names, map(float, fit.coef_.round(4)), strict=True))
+        error = np.abs(fit.predict(sizes) / np.maximum(measured, 1) - 1)
+        print(f"{kind:18s} {table[kind]}  relative error: median {np.median(error):.0%}, largest {error.max():.0%}")
+    content = {"unit": unit, "versions": versions("ai-edge-litert"), "coefficients": table}
+    write_text(COSTS / f"{arguments.target}.json", json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Exported networks on one core: instructions on an emulated Cortex-A76, and milliseconds here, all in one run.
+
+CondenseNets as `export_tflite` writes them for each target, beside what TensorFlow's converter makes of the condensed
+network one to one and of the masked one, and the networks of keras.applications that a user would pick instead.
+Weights are random: time does not depend on them, and untrained masks read more different inputs than trained ones.
+
+    python benchmarks/phone_networks.py imagenet --counter "python arm_cost.py count"
+    python benchmarks/phone_networks.py cifar
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from common import write_results
+from operator_costs import counted
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import keras_condense as kc
+
+
+def condensing(name: str, **arguments) -> keras.Model:
+    """A CondenseNet in its last stage, with batch norms as after training."""
+    model = getattr(kc.applications, name)(classifier_activation=None, **arguments)
+    random = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            channels = layer.gamma.shape[0]
+            signs = random.choice([-1, 1], channels, p=[0.2, 0.8])
+            spread = random.normal(0, 0.3, (2, channels))
+            layer.set_weights([random.uniform(0.5, 1.5, channels) * signs, *spread, random.uniform(0.5, 2, channels)])
+    for layer in kc.callbacks.learned_layers(model):
+        layer.condense_to(layer.final_stage)
+    return model
+
+
+def masked_dense(model: keras.Model) -> keras.Model:
+    """The network with its masks multiplied into ordinary convolutions: what is run without `condense`."""
+
+    def replaced(layer):
+        config = layer.get_config()
+        if isinstance(layer, kc.layers.LearnedGroupConv2D):
+            for name in ("groups", "condense_factor", "group_lasso"):
+                del config[name]
+            return keras.layers.Conv2D.from_config(config)
+        if isinstance(layer, kc.layers.CondenseDense):
+            del config["condense_factor"]
+            return keras.layers.Dense.from_config(config)
+        return type(layer).from_config(config)
+
+    dense = keras.models.clone_model(model, clone_function=replaced)
+    for old, new in zip(model.layers, dense.layers, strict=True):
+        if isinstance(old, kc.layers.LearnedInputs):
+            new.set_weights([old.masked_kernel(), *([old.bias] if old.use_bias else [])])
+        else:
+            new.set_weights(old.get_weights())
+    return dense
+
+
+def converted(model: keras.Model) -> bytes:
+    """What a user of TensorFlow writes."""
+    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+
+
+def condensenet_files(name: str):
+    """A CondenseNet in all its forms: label, content, seconds to export."""
+    model = condensing(name)
+    for target in ("arm64", "x86_64"):
+        start = time.perf_counter()
+        content = kc.export_tflite(model, target=target)
+        yield f"{name}, export_tflite for {target}", content, time.perf_counter() - start
+    yield f"{name}, one to one", converted(kc.condense(model)), None
+    yield f"{name}, masked", converted(masked_dense(model)), None
+
+
+def application_files(name: str, shape: tuple[int, int, int], classes: int, **arguments):
+    label = ", ".join([name, *(f"{key} {value}" for key, value in arguments.items())])
+    model = getattr(keras.applications, name)(weights=None, input_shape=shape, classes=classes, **arguments)
+    yield label, kc.export_tflite(model), None
+
+
+def files(which: str):
+    """All files to compare; the first is what the others are measured by."""
+    if which == "imagenet":
+        for name in ("MobileNet", "MobileNetV2", "MobileNetV3Small", "MobileNetV3Large", "DenseNet121"):
+            yield from application_files(name, (224, 224, 3), 1000)
+        for name in ("CondenseNetImageNet74G8", "CondenseNetImageNet74G4"):
+            yield from condensenet_files(name)
+    else:
+        for alpha in (0.25, 0.5):
+            yield from application_files("MobileNet", (32, 32, 3), 10, alpha=alpha)
+        for name in ("CondenseNet50", "CondenseNet86", "CondenseNet122"):
+            yield from condensenet_files(name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("which", choices=("imagenet", "cifar"))
+    parser.add_argument("--counter", help="command that counts instructions, see operator_costs.py; left out without")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of all files (default: %(default)s)")
+    arguments = parser.parse_args()
+    rows, times = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {}
+        for number, (label, content, seconds) in enumerate(track(files(arguments.which), description="exporting")):
+            paths[label] = pathlib.Path(folder, f"{number}.tflite")
+            paths[label].write_bytes(content)
+            row = {"network": label, "file_bytes": len(content)}
+            rows.append(row | {"seconds_to_export": "" if seconds is None else f"{seconds:.1f}"})
+        for turn in track(range(arguments.rounds), description="timing"):
+            for label, path in paths.items():
+                for threads in (1, 2):
+                    result = kc.benchmark_tflite(path, runs=20, warmup=5, threads=threads)
+                    times.setdefault((label, threads), []).append(result.median_ms)
+                    if turn == 0 and threads == 1:
+                        row = next(row for row in rows if row["network"] == label)
+                        row["outside_xnnpack"] = len(result.undelegated or ())
+        for row in track(rows, description="counting"):
+            if arguments.counter:
+                row["million_instructions"] = f"{counted(arguments.counter, paths[row['network']]) / 1e6:.1f}"
+    first = rows[0]
+    for row in rows:
+        for threads in (1, 2):
+            row[f"ms_{threads}_thread"] = f"{statistics.median(times[row['network'], threads]):.2f}"
+        for column, ratio in (("ms_1_thread", "time_ratio"), ("million_instructions", "instruction_ratio")):
+            if column in row:
+                row[ratio] = f"{float(row[column]) / float(first[column]):.3f}"
+    packages = ("keras-condense", "keras", "tensorflow", "ai-edge-litert")
+    path = write_results(f"{arguments.which}_networks", rows, threads=1, packages=packages)
+    table = Table(*rows[0], title=str(path))
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Which way of writing a network down is the cheapest on a target, and why."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator, Mapping
+
+from keras_condense.tflite.costs import TARGETS, graph_costs
+from keras_condense.tflite.graph import Graph
+from keras_condense.tflite.passes.channels_last import lower_channels_last
+from keras_condense.tflite.passes.simplify import simplify
+from keras_condense.tflite.passes.sparse import lower_to_sparse, sparse_cuts
+
+__all__ = ["LOWERING_TARGETS", "Lowering", "candidates", "lower"]
+
+LOWERING_TARGETS = (*TARGETS, "measure")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lowering:
+    """A network as it is written down, and what else was considered.
+
+    Attributes:
+        target: what it was chosen for.
+        chosen: the name of the candidate that was taken.
+        graphs: the candidates by their names.
+        totals: the cost of each candidate.
+        layers: for each layer of the model, its cost in each candidate; empty where candidates were timed whole.
+    """
+
+    target: str
+    chosen: str
+    graphs: Mapping[str, Graph]
+    totals: Mapping[str, float]
+    layers: Mapping[str, Mapping[str, float]]
+
+    @property
+    def graph(self) -> Graph:
+        """The network as it was chosen."""
+        return self.graphs[self.chosen]
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        unit, scale = {"arm64": ("million instructions", 1e6)}.get(self.target, ("milliseconds", 1e9))
+        table = Table(title=f"{self.target}: {self.chosen} (costs in {unit})", title_justify="left", show_footer=True)
+        table.add_column("layer", footer="total")
+        for name, total in self.totals.items():
+            style = "bold" if name == self.chosen else ""
+            table.add_column(name, footer=f"{total / scale:.3f}", justify="right", style=style)
+        for layer, costs in self.layers.items():
+            if any(costs.values()):
+                table.add_row(layer, *(f"{costs.get(name, 0.0) / scale:.3f}" for name in self.totals))
+        text = io.StringIO()
+        Console(file=text, width=160).print(table)
+        return text.getvalue().rstrip()
+
+
+def candidates(graph: Graph, *, sparse: bool = True) -> Iterator[tuple[str, Graph]]:
+    """Every way of writing a network down that is considered: its name and the graph; all compute the same.
+
+    Args:
+        graph: as `read_model` read it.
+        sparse: whether weights may be stored sparse, which needs float32.
+    """
+    simple = simplify(graph)
+    yield "one to one", simple
+    yield "channels last", lower_channels_last(simple)
+    for cut in sparse_cuts(simple) if sparse else ():
+        beginning = lower_to_sparse(simple, cut)
+        if beginning is not simple:
+            yield f"sparse to {cut}", lower_channels_last(beginning)
+
+
+def lower(graph: Graph, target: str, *, sparse: bool = True, timed: Callable[[Graph], float] | None = None) -> Lowering:
+    """Choose the cheapest candidate: by the target's table of costs, or by timing each on the interpreter at hand.
+
+    Args:
+        graph: as `read_model` read it.
+        target: one of `LOWERING_TARGETS`.
+        sparse: whether weights may be stored sparse.
+        timed: for "measure", a function that converts a graph, runs it, and returns its cost in picoseconds.
+
+    Returns:
+        A `Lowering`, with a readable `str`.
+    """
+    graphs, totals, costs = {}, {}, {}
+    for name, candidate in candidates(graph, sparse=sparse):
+        if target == "measure":
+            totals[name] = timed(candidate)
+        else:
+            costs[name] = graph_costs(candidate, target)
+            totals[name] = sum(costs[name].values())
+        graphs[name] = candidate
+        # sparse parts only pay at a network's beginning: one that is too long is dearer, and so is a longer one
+        if name.startswith("sparse") and totals[name] > 1.2 * min(totals.values()):
+            break
+    layers = _by_layer([node.name for node in graph if node.op != "input"], costs)
+    return Lowering(target, min(totals, key=totals.get), graphs, totals, layers)
+
+
+def _by_layer(names: list[str], costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """Costs of lowered nodes, gathered under the layer they were made from: `conv_taps` belongs to `conv`."""
+    layers: dict[str, dict[str, float]] = {name: {} for name in names}
+    longest_first = sorted(names, key=len, reverse=True)
+    for candidate, by_node in costs.items():
+        for node, cost in by_node.items():
+            layer = next((name for name in longest_first if node == name or node.startswith(f"{name}_")), node)
+            of_layer = layers.setdefault(layer, {})
+            of_layer[candidate] = of_layer.get(candidate, 0.0) + cost
+    return layers
