@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_condense.keras_graphs import is_graph, nodes_in_order
 from keras_condense.layers import GroupConv2D, LearnedInputs
 
 __all__ = ["LayerProfile", "ModelProfile", "profile_model"]
@@ -132,7 +133,7 @@ def profile_model(model: keras.Model) -> ModelProfile:
         >>> profile.parameters, profile.macs, profile.layers[0].output_shape
         (112, 3888, (6, 6, 4))
     """
-    if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes"):
+    if not is_graph(model):
         raise ValueError(
             f"`model` (={getattr(model, 'name', model)!r}) must be a functional or built sequential Keras model, "
             "whose graph can be counted. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
@@ -141,32 +142,24 @@ def profile_model(model: keras.Model) -> ModelProfile:
     return ModelProfile(model.name, tuple(_rows(model, prefix="", seen=set())))
 
 
-def _graph(model):
-    """The functional form of a sequential model, any other model itself."""
-    return getattr(model, "_functional", None) or model
-
-
 def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
-    for nodes in sorted(_graph(model)._nodes_by_depth.items(), reverse=True):
-        for node in nodes[1]:
-            layer = node.operation
-            if isinstance(layer, keras.layers.InputLayer):
-                continue
-            name = f"{prefix}{layer.name}"
-            if isinstance(layer, keras.Model) and hasattr(_graph(layer), "_nodes"):
-                yield from _rows(layer, f"{name}/", seen)
-                continue
-            inputs = [tuple(tensor.shape[1:]) for tensor in node.input_tensors]
-            outputs = [tuple(tensor.shape[1:]) for tensor in node.outputs]
-            if any(size is None for shape in inputs + outputs for size in shape):
-                raise ValueError(
-                    f"Layer {name!r} gives an output of shape {outputs[0]}, and counting needs every size. "
-                    "Build the model with a full `input_shape`, for instance (224, 224, 3)."
-                )
-            macs, flops = _operations(layer, inputs, outputs)
-            parameters = 0 if id(layer) in seen else _parameters(layer)
-            seen.add(id(layer))
-            yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, flops)
+    for node in nodes_in_order(model):
+        layer = node.operation
+        name = f"{prefix}{layer.name}"
+        if is_graph(layer):
+            yield from _rows(layer, f"{name}/", seen)
+            continue
+        inputs = [tuple(tensor.shape[1:]) for tensor in node.input_tensors]
+        outputs = [tuple(tensor.shape[1:]) for tensor in node.outputs]
+        if any(size is None for shape in inputs + outputs for size in shape):
+            raise ValueError(
+                f"Layer {name!r} gives an output of shape {outputs[0]}, and counting needs every size. "
+                "Build the model with a full `input_shape`, for instance (224, 224, 3)."
+            )
+        macs, flops = _operations(layer, inputs, outputs)
+        parameters = 0 if id(layer) in seen else _parameters(layer)
+        seen.add(id(layer))
+        yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, flops)
 
 
 def _connections(layer: LearnedInputs) -> int:

@@ -1,0 +1,56 @@
+"""The graph inside a Keras model: all that is read here of what Keras keeps to itself."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+__all__ = ["functional_form", "is_graph", "nodes_in_order", "run_through_graph"]
+
+
+def functional_form(model: keras.Model) -> keras.Model:
+    """The functional model inside a sequential one that is built, any other model itself."""
+    return getattr(model, "_functional", None) or model
+
+
+def is_graph(model: Any) -> bool:
+    """Whether something is a model with a graph of layers: functional, or sequential and built.
+
+    A subclass of `keras.Model` that is made from inputs and outputs is functional too.
+
+    Example:
+        >>> is_graph(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
+        True
+        >>> is_graph(keras.Sequential([keras.layers.Dense(2)])), is_graph(keras.layers.Dense(2))
+        (False, False)
+    """
+    return isinstance(model, keras.Model) and hasattr(functional_form(model), "_nodes_by_depth")
+
+
+def nodes_in_order(model: keras.Model) -> Iterator[Any]:
+    """The calls of layers (Keras' nodes) in a model's graph, each after those that it needs; inputs are left out.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a"), keras.layers.ReLU(name="b")])
+        >>> [node.operation.name for node in nodes_in_order(model)]
+        ['a', 'b']
+    """
+    for _, nodes in sorted(functional_form(model)._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            if not isinstance(node.operation, keras.layers.InputLayer):
+                yield node
+
+
+def run_through_graph(model: keras.Model, inputs: Any, replace: Callable, call: Callable) -> Any:
+    """Call a functional model's graph on `inputs` with other layers.
+
+    Args:
+        model: a functional model.
+        inputs: tensors, nested as `model` is called with them.
+        replace: gives what stands for a layer.
+        call: calls what `replace` gave, with the arguments of the layer's call.
+
+    Returns:
+        The outputs, nested as the model's.
+    """
+    return model._run_through_graph(inputs, operation_fn=replace, call_fn=call)
