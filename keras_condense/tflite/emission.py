@@ -57,9 +57,9 @@ def _padded(node: Node, image: Any, size: Any, kernel_size: Any, dilation: Any, 
 def _depthwise(node: Node, inputs: list) -> Any:
     import tensorflow as tf
 
-    kernel = node["kernel"]
+    kernel = node["kernel"] if node["kernel"].ndim == 4 else node["kernel"][..., None]
     image, filters, strides, padding = _padded(
-        node, inputs[0], inputs[0].shape[1:3], kernel.shape[:2], (1, 1), tf.constant(kernel[..., None])
+        node, inputs[0], inputs[0].shape[1:3], kernel.shape[:2], (1, 1), tf.constant(kernel)
     )
     outputs = tf.nn.depthwise_conv2d(image, filters, [1, *strides, 1], padding)
     return _bias_and_relu(node, outputs)

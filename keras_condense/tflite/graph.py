@@ -6,7 +6,7 @@ Every node has one output, an image (height, width, channels) or a vector, of ba
 |---|---|---|
 | input | dtype | |
 | convolution | strides, padding ((top, bottom), (left, right)), dilation, groups, relu | kernel, bias |
-| depthwise | strides, padding, relu | kernel (height, width, channels), bias |
+| depthwise | strides, padding, relu | kernel (height, width, channels[, outputs a channel]), bias |
 | affine | relu | scale, shift (channels) |
 | relu | | |
 | index | | indices: output channel i is input channel indices[i] |

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from keras_condense.tflite.costs import TARGETS, graph_costs
 from keras_condense.tflite.graph import Graph
-from keras_condense.tflite.passes.channels_last import lower_channels_last
+from keras_condense.tflite.passes.channels_last import ARM64, X86_64, lower_channels_last
 from keras_condense.tflite.passes.simplify import simplify
 from keras_condense.tflite.passes.sparse import lower_to_sparse, sparse_cuts
 
@@ -56,20 +56,22 @@ class Lowering:
         return text.getvalue().rstrip()
 
 
-def candidates(graph: Graph, *, sparse: bool = True) -> Iterator[tuple[str, Graph]]:
+def candidates(graph: Graph, target: str = "arm64", *, sparse: bool = True) -> Iterator[tuple[str, Graph]]:
     """Every way of writing a network down that is considered: its name and the graph; all compute the same.
 
     Args:
         graph: as `read_model` read it.
+        target: decides how single operators are written down; "measure" as for x86_64.
         sparse: whether weights may be stored sparse, which needs float32.
     """
+    costs = ARM64 if target == "arm64" else X86_64
     simple = simplify(graph)
     yield "one to one", simple
-    yield "channels last", lower_channels_last(simple)
+    yield "channels last", lower_channels_last(simple, costs)
     for cut in sparse_cuts(simple) if sparse else ():
         beginning = lower_to_sparse(simple, cut)
         if beginning is not simple:
-            yield f"sparse to {cut}", lower_channels_last(beginning)
+            yield f"sparse to {cut}", lower_channels_last(beginning, costs)
 
 
 def lower(graph: Graph, target: str, *, sparse: bool = True, timed: Callable[[Graph], float] | None = None) -> Lowering:
@@ -85,7 +87,7 @@ def lower(graph: Graph, target: str, *, sparse: bool = True, timed: Callable[[Gr
         A `Lowering`, with a readable `str`.
     """
     graphs, totals, costs = {}, {}, {}
-    for name, candidate in candidates(graph, sparse=sparse):
+    for name, candidate in candidates(graph, target, sparse=sparse):
         if target == "measure":
             totals[name] = timed(candidate)
         else:

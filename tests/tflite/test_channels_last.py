@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from keras_condense.tflite.emission import emit
 from keras_condense.tflite.passes.channels_last import (
+    ARM64,
     block_pixels,
     keep_rows,
     limit_instead_of_norm,
     lower_channels_last,
     move_index_before,
+    split_windows,
 )
 from keras_condense.tflite.passes.simplify import simplify
 from keras_condense.tflite.runtime import native_output_logged, run_tflite
@@ -275,3 +277,20 @@ def test_names_that_are_taken():
     y = b.convolution(x, 4, name="image_rows")
     graph = b.graph(b.index(x, [3, 0, 1]), y)
     assert_equivalent(keep_rows(graph), graph)
+
+
+@pytest.mark.parametrize(("groups", "per_group"), [(4, 1), (4, 2), (2, 4)])
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_split_windows_reads_shuffled_channels_where_they_are(groups, per_group, shuffled):
+    build = Builder()
+    random, channels, filters = build.random, 4 * groups, groups * per_group
+    x = build.add("input", (), (6, 5, channels), {"dtype": "float32"})
+    if shuffled:
+        x = build.add("index", [x], (6, 5, channels), {}, {"indices": random.permutation(channels)})
+    attributes = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": groups, "relu": True}
+    weights = {"kernel": random.normal(size=(3, 3, 4, filters)).astype("float32"), "bias": np.ones(filters, "float32")}
+    graph = build.graph(build.add("convolution", [x], (6, 5, filters), attributes, weights))
+    # a depthwise convolution that costs nothing is always chosen
+    split = split_windows(graph, dict(ARM64, window=0.0, multiply=1e-6, shuffle=100.0))
+    assert operators(split) == ["depthwise", "convolution"]
+    assert_equivalent(split, graph)

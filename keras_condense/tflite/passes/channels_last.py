@@ -8,6 +8,7 @@ per group fills a part of a SIMD register. Each function here removes one of the
 |---|---|
 | `move_index_before` | channels are picked first; only what is read is normalised and averaged |
 | `limit_instead_of_norm` | relu(scale x + shift) becomes a maximum or minimum, the rest moves into the next kernel |
+| `split_windows` | a depthwise and a dense convolution, which reads shuffled channels where they are |
 | `block_pixels` | neighbouring pixels become filters, until a group fills a SIMD register |
 | `keep_rows` | concatenations keep their channels as rows of an array; an index copies rows |
 """
@@ -22,21 +23,35 @@ from keras_condense.tflite.graph import Graph, Node
 
 __all__ = [
     "ARM64",
+    "X86_64",
     "block_pixels",
     "keep_rows",
     "limit_instead_of_norm",
     "lower_channels_last",
     "move_index_before",
+    "split_windows",
 ]
 
-# Instructions as LiteRT 2.3 takes them on a Cortex-A76: for each number that a transposition or a norm writes, and for
-# each multiply-add. So many "filters" of a group are computed together; a group whose filters are no multiple of that
-# takes longer by "remainder".
+# What LiteRT 2.3 takes, in instructions on a Cortex-A76, and in the same proportions by time on an x86-64 with AVX-512:
+# for each number that a transposition, a shuffle or a norm writes, for each multiply-add, and for each number and tap
+# of a depthwise "window" (on x86-64 several outputs of a channel are slow). So many "filters" of a group are computed
+# together; a group whose filters are no multiple of that takes longer by "remainder".
 ARM64: Mapping[str, float] = {
     "transpose": 1.3,
+    "shuffle": 2.7,
     "norm": 3.0,
     "multiply": 0.36,
+    "window": 0.85,
     "filters": 8,
+    "remainder": 1.5,
+}
+X86_64: Mapping[str, float] = {
+    "transpose": 4.6,
+    "shuffle": 10.0,
+    "norm": 5.2,
+    "multiply": 0.35,
+    "window": 2.0,
+    "filters": 16,
     "remainder": 1.5,
 }
 
@@ -148,6 +163,70 @@ def _blocked_cost(node: Node, block: tuple[int, int], merged: int, costs: Mappin
     return height * width / pixels * groups * padded * taps * costs["multiply"] + moved
 
 
+def _choices(node: Node) -> list[tuple[tuple[int, int], int]]:
+    """The blocks of pixels, and the numbers of groups to merge, that a grouped convolution can have."""
+    # pixels of a 1x1 convolution share no input: blocks gain nothing there
+    blocks = _PIXEL_BLOCKS if node["kernel"].shape[:2] != (1, 1) else _PIXEL_BLOCKS[:1]
+    blocks = [b for b in blocks if node.shape[0] % b[0] == 0 and node.shape[1] % b[1] == 0]
+    return [(b, m) for b in blocks for m in range(1, node["groups"] + 1) if node["groups"] % m == 0]
+
+
+def _is_plain(node: Node) -> bool:
+    plain = node.op == "convolution" and node["strides"] == (1, 1) and node["dilation"] == (1, 1)
+    return plain and node["groups"] > 1
+
+
+def split_windows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+    """Write grouped convolutions with few filters a group as a depthwise one, and a 1x1 one that sums.
+
+    The depthwise one has a row for each pair of an input and a filter that reads it. It may read its channels in any
+    order, so a shuffle before it is not executed.
+    """
+    by_name, nodes = graph.by_name(), []
+    for node in graph:
+        window = node["kernel"].shape[:2] if node.op == "convolution" else (1, 1)
+        if not _is_plain(node) or window == (1, 1):
+            nodes.append(node)
+            continue
+        source, groups, filters = by_name[node.inputs[0]], node["groups"], node.channels
+        order = np.arange(source.channels)
+        moved = 0.0
+        if source.op == "index" and np.array_equal(np.sort(source["indices"]), order) and source.channels == len(order):
+            before = by_name[source.inputs[0]]
+            if before.channels == len(order) and graph.only_reader(source.name) is not None:
+                order, source = source["indices"], before
+                moved = costs["shuffle"] * node.shape[0] * node.shape[1] * len(order)
+        pairs = len(order) * filters // groups
+        computed = -(-filters // costs["filters"]) * costs["filters"]
+        per_pixel = pairs * (window[0] * window[1] * costs["window"] + computed * costs["multiply"])
+        others = min(_blocked_cost(node, *choice, costs) for choice in _choices(node))
+        if node.shape[0] * node.shape[1] * per_pixel < others + moved:
+            nodes += _split(node, source.name, order)
+        else:
+            nodes.append(node)
+    return graph.with_nodes(nodes)
+
+
+def _split(node: Node, source: str, order: np.ndarray) -> list[Node]:
+    """A depthwise and a 1x1 convolution; input j of the grouped one is channel `order[j]` of `source`."""
+    kernel, groups, filters = node["kernel"], node["groups"], node.channels
+    height, width, inputs, _ = kernel.shape
+    per_group, channels = filters // groups, inputs * groups
+    windows = np.zeros((height, width, channels, per_group), "float32")
+    sums = np.zeros((channels, per_group, filters), "float32")
+    for group in range(groups):
+        mine = group * per_group + np.arange(per_group)
+        read = order[group * inputs : (group + 1) * inputs]
+        windows[:, :, read] = kernel[..., mine]
+        sums[read[:, None], np.arange(per_group)[None], mine[None]] = 1
+    name, shape = f"{node.name}_windows", (*node.shape[:2], channels * per_group)
+    attributes = {"strides": (1, 1), "padding": node["padding"], "relu": False}
+    depthwise = Node(name, "depthwise", (source,), shape, attributes, {"kernel": windows})
+    summing = {"padding": ((0, 0), (0, 0)), "groups": 1}
+    weights = {"kernel": sums.reshape(1, 1, channels * per_group, filters)}
+    return [depthwise, dataclasses.replace(node.replace(attributes=summing, weights=weights), inputs=(name,))]
+
+
 def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
     """Compute neighbouring pixels, or neighbouring groups, as further filters of a group, until it fills a register.
 
@@ -156,16 +235,10 @@ def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
     """
     nodes = []
     for node in graph:
-        plain = node.op == "convolution" and node["strides"] == (1, 1) and node["dilation"] == (1, 1)
-        if not plain or node["groups"] == 1:
+        if not _is_plain(node):
             nodes.append(node)
             continue
-        # pixels of a 1x1 convolution share no input: blocks gain nothing there
-        blocks = _PIXEL_BLOCKS if node["kernel"].shape[:2] != (1, 1) else _PIXEL_BLOCKS[:1]
-        blocks = [b for b in blocks if node.shape[0] % b[0] == 0 and node.shape[1] % b[1] == 0]
-        merges = [m for m in range(1, node["groups"] + 1) if node["groups"] % m == 0]
-        choices = [(b, m) for b in blocks for m in merges]
-        block, merged = min(choices, key=lambda choice: _blocked_cost(node, *choice, costs))
+        block, merged = min(_choices(node), key=lambda choice: _blocked_cost(node, *choice, costs))
         if (block, merged) == ((1, 1), 1):
             nodes.append(node)
         elif block == (1, 1):
@@ -336,4 +409,4 @@ def lower_channels_last(graph: Graph, costs: Mapping[str, float] = ARM64) -> Gra
         The new graph, equal in its outputs.
     """
     graph = limit_instead_of_norm(move_index_before(graph, costs))
-    return keep_rows(block_pixels(graph, costs))
+    return keep_rows(block_pixels(split_windows(graph, costs), costs))
