@@ -49,6 +49,11 @@ class CondenseSchedule(keras.callbacks.Callback):
     reached in any case; a warning says if epochs are missing. A `fit` that ends before `epochs` by its own plan
     leaves the rest to the next one. Put callbacks that restore weights at the end (`EarlyStopping`) before this one.
 
+    On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`) all drop the same.
+    Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images. To train as on one
+    device give them `synchronized=True`, for which they take Keras' op, and multiply `group_lasso` by the number of
+    replicas: Keras then counts a layer's loss on one replica alone.
+
     Args:
         epochs: epochs of the whole training; None takes those of `fit`.
         steps_per_epoch: batches an epoch; None takes what `fit` knows.
