@@ -14,6 +14,7 @@ import argparse
 import concurrent.futures
 import functools
 import json
+import math
 import os
 import pathlib
 import shlex
@@ -75,6 +76,11 @@ def index(size, channels):
     return shape, shape, "index", {}, {"indices": RANDOM.integers(0, channels, channels)}
 
 
+def shuffle(size, channels, groups=8):
+    shape = (size, size, channels)
+    return shape, shape, "index", {}, {"indices": np.arange(channels).reshape(groups, -1).T.ravel()}
+
+
 def gather_rows(size, channels):
     shape = (channels, size * size)
     return shape, shape, "gather", {"axis": 1}, {"indices": RANDOM.integers(0, channels, channels)}
@@ -89,12 +95,27 @@ def limit(size, channels):
     return shape, shape, "maximum", {}, {"limit": normal(channels)}
 
 
+def average_pool(size, channels):
+    def output(number):  # each halves what the one before it gave
+        return (size >> (number + 1), size >> (number + 1), channels)
+
+    return (size, size, channels), output, "average_pool", {"size": (2, 2)}, {}
+
+
+def concatenation(size, channels):
+    def output(number):  # each joins the one before it with itself
+        return (channels << (number + 1), size, size)
+
+    return (channels, size, size), output, "join", {"axis": 1}, {}
+
+
 def cases():
     """Operators of the sizes that the networks have: input shape, output shape, operator, attributes, weights."""
     for groups in (4, 8):
         yield convolution(56, 64, 64, groups)
         yield convolution(56, 32, 64, groups)
         yield convolution(56, 64, 64, groups, window=3)
+        yield shuffle(56, 64, groups)
     for size, width in ((28, 128), (14, 256)):
         for groups in (1, 4, 8):
             yield convolution(size, width, width, groups)
@@ -103,7 +124,10 @@ def cases():
         yield depthwise(size, width, 3)
         yield affine(size, width)
         yield limit(size, width)
+        yield average_pool(4 * size, width // 4)
+        yield concatenation(size, width)
         yield index(size, width)
+        yield shuffle(size, width)
         yield gather_rows(size, width)
         yield transpose(size, width)
         for share in (0.02, 0.2):
@@ -128,7 +152,8 @@ def network(case, repeats: int) -> Graph:
     else:
         nodes = [Node("image", "input", (), shape, {"dtype": "float32"})]
     for number in range(repeats):
-        if nodes[-1].shape != shape:  # the next one wants another shape of as many numbers, or fewer channels
+        following = output(number) if callable(output) else output
+        if not callable(output) and nodes[-1].shape != shape:  # another shape of as many numbers, or other channels
             fitted = Node(f"fitted{number}", "reshape", (nodes[-1].name,), shape)
             if op == "convolution":
                 times = shape[2] // output[2]
@@ -136,7 +161,11 @@ def network(case, repeats: int) -> Graph:
                 fitted = Node(f"fitted{number}", "concatenate", (nodes[-1].name,) * times, shape)
                 fitted = fitted if times else Node(f"fitted{number}", "slice", (nodes[-1].name,), shape, cut)
             nodes.append(fitted)
-        nodes.append(Node(f"operator{number}", op, (nodes[-1].name,), output, attributes, weights))
+        if op == "index":  # the converter makes one of two that follow each other
+            limits = {"limit": normal(shape[2])}
+            nodes.append(Node(f"between{number}", "maximum", (nodes[-1].name,), shape, {}, limits))
+        inputs = (nodes[-1].name,) * (2 if op == "join" else 1)
+        nodes.append(Node(f"operator{number}", op, inputs, following, attributes, weights))
     if first:
         nodes.append(Node("mean", "mean", (nodes[-1].name,), (output[-1],)))
     return Graph(tuple(nodes), {"y": nodes[-1].name})
@@ -167,15 +196,20 @@ def main() -> None:
         # counts don't depend on what else is running; times do
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if arguments.counter else 1) as pool:
             costs = list(track(pool.map(measure, paths), total=len(paths), description=arguments.target))
-    for graph, once, thrice in zip(graphs[::2], costs[::2], costs[1::2], strict=True):
-        by_name = graph.by_name()
-        kind, sizes = features(by_name["operator0"], [by_name[name] for name in by_name["operator0"].inputs])
-        samples[kind].append((sizes, max((thrice - once) / 2, 0.0)))
+    for graph, once, thrice in zip(graphs[1::2], costs[::2], costs[1::2], strict=True):
+        by_name, sizes = graph.by_name(), defaultdict(float)
+        for name in ("operator1", "operator2"):  # what the longer network has more
+            kind, more = features(by_name[name], [by_name[source] for source in by_name[name].inputs])
+            for feature, size in more.items():
+                sizes[feature] += size
+        between = sum(math.prod(node.shape) for node in graph if node.name in ("between1", "between2"))
+        samples[kind].append((sizes, thrice - once, between))
     table = {}
-    for kind, rows in sorted(samples.items()):
+    for kind, rows in sorted(samples.items(), key=lambda item: (item[0] != "maximum", item[0])):
         names = list(rows[0][0])
-        measured = np.array([cost for _, cost in rows])
-        sizes = np.array([[row[name] for name in names] for row, _ in rows])
+        limit_cost = table.get("maximum", {}).get("outputs", 0.0)  # fitted before what it stands between
+        measured = np.array([max(cost - limit_cost * between, 0.0) for _, cost, between in rows])
+        sizes = np.array([[row[name] for name in names] for row, _, _ in rows])
         # relative errors count, so that small operators are fitted as well as large ones
         weights = 1 / np.maximum(measured, max(measured.max() / 100, 1)) ** 2
         fit = LinearRegression(fit_intercept=False, positive=True).fit(sizes, measured, sample_weight=weights)

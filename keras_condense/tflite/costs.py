@@ -48,7 +48,7 @@ def features(node: Node, inputs: list[Node]) -> tuple[str, dict[str, float]]:
         height, width, per_group, filters = node["kernel"].shape
         groups = node["groups"]
         computed = math.ceil(filters / groups / _SIMD_WIDTH) * _SIMD_WIDTH
-        return "convolution", {
+        return "convolution" if height * width == 1 else "window_convolution", {
             "multiply_adds": float(height * width * per_group * computed * groups * pixels),
             "outputs": outputs,
             "steps": float(groups * math.ceil(filters / groups / _SIMD_WIDTH) * pixels),
@@ -59,7 +59,7 @@ def features(node: Node, inputs: list[Node]) -> tuple[str, dict[str, float]]:
     if node.op == "dense":
         return "dense", {"multiply_adds": float(node["kernel"].size), "outputs": outputs}
     if node.op == "index" and shuffle_groups(node["indices"], inputs[0].channels) is not None:
-        return "transpose", {"outputs": outputs}
+        return "shuffle", {"outputs": outputs}
     if node.op in ("index", "gather"):
         along_rows = node.op == "gather" and node["axis"] == 1
         return ("gather_rows" if along_rows else "gather"), {"outputs": outputs}
