@@ -1,8 +1,8 @@
 """CIFAR-10 by the paper's recipe: build, train, condense, export, compare.
 
 CondenseNet-86 (section 4.1 of the paper): 300 epochs of SGD at batch 64, pad, crop and flip; groups and condense factor
-4, half of the classifier's inputs. The paper reports 5.06 % test error. On two CPU cores an epoch takes about ten
-minutes; `--network CondenseNet50 --epochs 1` shows the way.
+4, half of the classifier's inputs. The paper reports 5.06 % test error. On two CPU cores an epoch takes about
+twelve minutes; `--network CondenseNet50 --epochs 1` shows the way.
 
     python applications/cifar10/main.py --data-dir ~/tensorflow_datasets
     python applications/cifar10/main.py --network CondenseNet50 --epochs 1
