@@ -1,17 +1,16 @@
 """One table of small networks drives the contract of keras.applications; the named networks have their own tests."""
 
-import dataclasses
 import functools
 import inspect
 import os
 import re
-from collections.abc import Callable
 
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import NETWORKS
 
 from keras_condense import applications
 from keras_condense.applications import CondenseNet, DenseNet, contract, densenet_stages
@@ -32,33 +31,9 @@ CONTRACT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """A small network: how to build it, the channels of its features, how often it halves, its smallest image."""
-
-    build: Callable[..., keras.Model]
-    channels: int
-    shrinks_by: int
-    min_size: int
-    default_size: int
-
-
-NETWORKS = {
-    "densenet-cifar": Network(functools.partial(DenseNet, (2, 2), 4, stem="cifar"), 16, 2, 2, 32),
-    "densenet-imagenet": Network(functools.partial(DenseNet, (1, 1), 4), 10, 8, 8, 224),
-    "densenet-plain": Network(
-        functools.partial(DenseNet, (2, 1), 4, bottleneck=False, compression=1.0, dropout_rate=0.2, stem="cifar"),
-        28, 2, 2, 32,
-    ),
-    "condensenet-cifar": Network(functools.partial(CondenseNet, (2, 1), (4, 8), stem_strides=1), 24, 2, 2, 32),
-    "condensenet-imagenet": Network(
-        functools.partial(CondenseNet, (1, 1, 1), (8, 8, 16), groups=8, condense_factor=4, dropout_rate=0.1,
-                          group_lasso=1e-5, classifier_condense_factor=2),
-        48, 8, 7, 224,
-    ),
-}  # fmt: skip
+# the small networks that stand for their families are rows of NETWORKS in networks.py
 SMALL = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-ALL_CONSTRUCTORS = [getattr(applications, name) for name in applications.__all__ if "Net" in name]
+ALL_CONSTRUCTORS = [getattr(applications, name) for name in applications.__all__ if name[0].isupper()]
 
 
 def images(*shape: int) -> np.ndarray:

@@ -1,0 +1,36 @@
+"""Small networks of every family: whatever a test asks of all constructors, it asks of these."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import keras
+
+from keras_condense.applications import CondenseNet, DenseNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A small network: how to build it, the channels of its features, how often it halves, its smallest image."""
+
+    build: Callable[..., keras.Model]
+    channels: int
+    shrinks_by: int
+    min_size: int
+    default_size: int
+
+
+NETWORKS = {
+    "densenet-cifar": Network(functools.partial(DenseNet, (2, 2), 4, stem="cifar"), 16, 2, 2, 32),
+    "densenet-imagenet": Network(functools.partial(DenseNet, (1, 1), 4), 10, 8, 8, 224),
+    "densenet-plain": Network(
+        functools.partial(DenseNet, (2, 1), 4, bottleneck=False, compression=1.0, dropout_rate=0.2, stem="cifar"),
+        28, 2, 2, 32,
+    ),
+    "condensenet-cifar": Network(functools.partial(CondenseNet, (2, 1), (4, 8), stem_strides=1), 24, 2, 2, 32),
+    "condensenet-imagenet": Network(
+        functools.partial(CondenseNet, (1, 1, 1), (8, 8, 16), groups=8, condense_factor=4, dropout_rate=0.1,
+                          group_lasso=1e-5, classifier_condense_factor=2),
+        48, 8, 7, 224,
+    ),
+}  # fmt: skip
