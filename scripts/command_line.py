@@ -9,6 +9,7 @@ import contextlib
 import csv
 import inspect
 import io
+import logging
 import os
 import pathlib
 import sys
@@ -186,6 +187,22 @@ def need_tensorflow() -> None:
             f"`KERAS_BACKEND` (={keras.backend.backend()!r}) must be 'tensorflow' to export; a model trained with "
             "another backend will do. Run this command again with KERAS_BACKEND=tensorflow."
         )
+
+
+@contextlib.contextmanager
+def log_shown(name: str) -> Iterator[None]:
+    """Print what a module logs, from level INFO on, to standard error."""
+    module_log = logging.getLogger(name)
+    handler, level, propagate = logging.StreamHandler(), module_log.level, module_log.propagate
+    module_log.addHandler(handler)
+    module_log.setLevel(logging.INFO)
+    module_log.propagate = False
+    try:
+        yield
+    finally:
+        module_log.removeHandler(handler)
+        module_log.setLevel(level)
+        module_log.propagate = propagate
 
 
 def write_csv(path: str, rows: Sequence[dict]) -> None:

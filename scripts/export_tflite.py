@@ -8,6 +8,7 @@ import command_line
 
 EXAMPLES = """\
   python scripts/export_tflite.py runs/digits/condensed.keras runs/digits/condensed.tflite
+  python scripts/export_tflite.py runs/digits/condensed.keras laptop.tflite --target x86_64 --report
   python scripts/export_tflite.py runs/digits/condensed.keras int8.tflite --quantize int8 --dataset digits
 """
 
@@ -21,6 +22,15 @@ def parser() -> argparse.ArgumentParser:
         choices=("none", "float16", "dynamic", "int8"),
         default="none",
         help="float16 and dynamic store smaller weights, int8 computes in int8 (default: %(default)s, float32)",
+    )
+    parser.add_argument(
+        "--target",
+        choices=("arm64", "x86_64", "measure"),
+        default="arm64",
+        help="processor to write the network down for; measure times the candidates here (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="print, layer by layer, what was chosen and what it costs"
     )
     calibration = parser.add_argument_group("calibration, for int8")
     command_line.add_dataset_arguments(calibration)
@@ -46,7 +56,15 @@ def export(arguments: argparse.Namespace) -> None:
     if quantize == "int8":
         data = command_line.load_dataset(arguments, model.input_shape[1:])
         representative_data = data.representative_data(arguments.calibration_images)
-    content = kc.export_tflite(model, output, quantize=quantize, representative_data=representative_data)
+    with command_line.log_shown("keras_condense.tflite.export"):
+        content = kc.export_tflite(
+            model,
+            output,
+            quantize=quantize,
+            representative_data=representative_data,
+            target=arguments.target,
+            report=arguments.report,
+        )
     print(f"{len(content):,} bytes: {output}")
 
 

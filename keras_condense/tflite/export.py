@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 import os
 import re
 import tempfile
@@ -15,13 +16,19 @@ from keras import ops
 
 from keras_condense.conversion import condense
 from keras_condense.files import check_writable, write_bytes
+from keras_condense.keras_graphs import functional_form
 from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D, LearnedInputs
 from keras_condense.tflite.emission import emit
 from keras_condense.tflite.frontend import is_readable, read_model
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.lowering import LOWERING_TARGETS, Lowering, lower
 from keras_condense.tflite.quantization import QUANTIZATIONS, configure_quantization, representative_rows
-from keras_condense.tflite.runtime import benchmark_tflite, native_output_logged
+from keras_condense.tflite.runtime import (
+    RUNTIMES,
+    benchmark_tflite,
+    native_output_logged,
+    operators_outside_xnnpack,
+)
 from keras_condense.validation import check_choice
 
 __all__ = ["convert_graph", "export_tflite"]
@@ -157,8 +164,7 @@ def _output_names(model: keras.Model, outputs: Any) -> list[str]:
     if isinstance(outputs, dict) and not any(isinstance(value, (dict, list, tuple)) for value in outputs.values()):
         return [str(key) for key in sorted(outputs)]
     count = len(keras.tree.flatten(outputs))
-    graph = getattr(model, "_functional", model) if isinstance(model, keras.Sequential) else model
-    names = list(getattr(graph, "output_names", None) or [])
+    names = list(getattr(functional_form(model), "output_names", None) or [])
     return names if len(names) == count else ["output"] * count
 
 
@@ -312,6 +318,29 @@ def convert_graph(graph: Graph, model: keras.Model | None = None) -> bytes:
     return _convert(_trace_graph(graph, model), model, sparse=sparse)
 
 
+# --- say what came of it ---------------------------------------------------------------------------------------------
+# a file beyond the model's weights by this factor, and by what the operators of its layers take, is announced
+_LARGEST_FILE = 1.1
+_BYTES_OF_A_LAYER = 400
+
+
+def _log_outcome(content: bytes, model: keras.Model, quantize: str | None) -> None:
+    """Log which operators XNNPACK does not execute, and warn of a file that is larger than the weights explain."""
+    weights = 4 * sum(math.prod(weight.shape) for weight in model.weights)
+    layers = sum(1 for _ in model._flatten_layers())
+    if quantize is None and len(content) > _LARGEST_FILE * weights + _BYTES_OF_A_LAYER * layers:
+        logger.warning(
+            "%s: the file takes %s bytes, %.2f times its weights' %s, since convolutions of few filters a group are "
+            "stored with zeros that fill SIMD registers. Export it with quantize='float16' for half of that.",
+            model.name,
+            f"{len(content):,}",
+            len(content) / weights,
+            f"{weights:,}",
+        )
+    if logger.isEnabledFor(logging.INFO) and any(runtime.is_installed() for runtime in RUNTIMES.values()):
+        logger.info("%s: outside XNNPACK: %s", model.name, operators_outside_xnnpack(content))
+
+
 def export_tflite(
     model: keras.Model,
     path: str | os.PathLike | None = None,
@@ -385,4 +414,5 @@ def export_tflite(
         print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
     if path is not None:
         write_bytes(path, content)
+    _log_outcome(content, prepared, quantize)
     return content

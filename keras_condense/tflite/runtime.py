@@ -22,7 +22,14 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-__all__ = ["RUNTIMES", "TFLiteBenchmark", "benchmark_tflite", "check_tflite", "run_tflite"]
+__all__ = [
+    "RUNTIMES",
+    "TFLiteBenchmark",
+    "benchmark_tflite",
+    "check_tflite",
+    "operators_outside_xnnpack",
+    "run_tflite",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -386,6 +393,30 @@ def _operators(interpreter) -> tuple[int, tuple[str, ...] | None]:
     return len(operators), tuple(detail["op_name"] for detail in operators if detail["index"] not in taken)
 
 
+def _described(operators: int, undelegated: tuple[str, ...] | None) -> str:
+    if undelegated is None:
+        return "not known"
+    counts = {name: undelegated.count(name) for name in sorted(set(undelegated))}
+    listed = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{len(undelegated)} of {operators} operators" + (f" ({listed})" if listed else "")
+
+
+def operators_outside_xnnpack(path_or_bytes: str | os.PathLike | bytes) -> str:
+    """Which operators XNNPACK leaves to the interpreter's own, slower kernels, in words.
+
+    Args:
+        path_or_bytes: the model, a file or its content.
+
+    Returns:
+        For instance "43 of 382 operators (43 GATHER)", or "not known" with a runtime that cannot tell.
+
+    Raises:
+        ValueError: a file that is missing, truncated or no model; no runtime.
+    """
+    data, name = _load(path_or_bytes)
+    return _described(*_operators(_interpreter(data, name, _choose_runtime(None), 1)))
+
+
 @dataclasses.dataclass(frozen=True)
 class TFLiteBenchmark:
     """What one run of `benchmark_tflite` measured.
@@ -417,12 +448,7 @@ class TFLiteBenchmark:
     undelegated: tuple[str, ...] | None
 
     def __str__(self) -> str:
-        if self.undelegated is None:
-            outside = "not known"
-        else:
-            counts = {name: self.undelegated.count(name) for name in sorted(set(self.undelegated))}
-            listed = ", ".join(f"{count} {name}" for name, count in counts.items())
-            outside = f"{len(self.undelegated)} of {self.operators} operators" + (f" ({listed})" if listed else "")
+        outside = _described(self.operators, self.undelegated)
         rows = {
             "model": f"{self.model} ({self.model_bytes:,} bytes)",
             "runtime": f"{self.runtime} {self.runtime_version}, {self.threads} thread{'s' * (self.threads > 1)}",

@@ -59,6 +59,17 @@ def test_int8_is_calibrated_on_the_data_set(small, tmp_path, capsys):
     assert abs(accuracy(capsys, path) - accuracy(capsys, small / "condensed.tflite")) < 0.1
 
 
+def test_export_reports_what_it_chose_for_a_target(small, tmp_path, capsys):
+    path = tmp_path / "laptop.tflite"
+    assert export_tflite.main([str(small / "condensed.keras"), str(path), "--target", "x86_64", "--report"]) == 0
+    captured = capsys.readouterr()
+    assert "x86_64: " in captured.out
+    assert "costs in milliseconds" in captured.out
+    assert "outside XNNPACK: " in captured.err
+    content = kc.export_tflite(keras.models.load_model(small / "condensed.keras"), target="x86_64")
+    assert path.read_bytes() == content
+
+
 def test_benchmark_times_files_in_turn(small, tmp_path, capsys, monkeypatch):
     order = []
     original = kc.benchmark_tflite

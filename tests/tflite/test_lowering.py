@@ -1,5 +1,7 @@
 """The choice among ways of writing a network down: every choice is exact, the report says what was considered."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -94,6 +96,29 @@ def test_quantized_files_agree_roughly(quantize):
     model = condensenet()
     # half precision keeps three digits, int8 weights two
     assert difference(kc.export_tflite(model, quantize=quantize), model, 32) < 0.1
+
+
+def test_log_names_operators_outside_xnnpack(caplog):
+    model = condensenet()
+    with caplog.at_level(logging.INFO, "keras_condense.tflite.export"):
+        content = kc.export_tflite(model)
+    outside = kc.benchmark_tflite(content, runs=1, warmup=1).undelegated
+    assert outside, "the network is too small to have an index of rows"
+    assert f"{model.name}: outside XNNPACK: {len(outside)} of " in caplog.text
+    assert f"{outside.count('GATHER')} GATHER" in caplog.text
+
+
+def test_file_larger_than_its_weights_explain_is_announced(caplog):
+    model = condensenet(size=8, stem_strides=1, growth=32)
+    with caplog.at_level(logging.WARNING, "keras_condense.tflite.export"):
+        content = kc.export_tflite(model, target="x86_64")
+    weights = 4 * kc.condense(model).count_params()
+    assert len(content) > 1.15 * weights, "no zeros were stored"
+    assert f"{len(content):,} bytes, {len(content) / weights:.2f} times its weights' {weights:,}" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "keras_condense.tflite.export"):
+        assert len(kc.export_tflite(model)) < 1.1 * weights
+    assert not caplog.text
 
 
 def test_cheapest_candidate_is_chosen():
