@@ -19,6 +19,11 @@ class Network:
     min_size: int
     default_size: int
 
+    @property
+    def side(self) -> int:
+        """Height and width of images that suit any test: small, and large enough for the network."""
+        return max(16, self.min_size)
+
 
 NETWORKS = {
     "densenet-cifar": Network(functools.partial(DenseNet, (2, 2), 4, stem="cifar"), 16, 2, 2, 32),

@@ -33,6 +33,9 @@ CONTRACT = (
 
 # the small networks that stand for their families are rows of NETWORKS in networks.py
 SMALL = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+FAMILIES = [
+    getattr(applications, name) for name in applications.__all__ if hasattr(getattr(applications, name), "FIGURES")
+]
 ALL_CONSTRUCTORS = [getattr(applications, name) for name in applications.__all__ if name[0].isupper()]
 
 
@@ -56,16 +59,14 @@ def assert_same_weights(a: keras.Model, b: keras.Model) -> None:
 def test_every_constructor_takes_the_contract_in_its_order(constructor):
     parameters = inspect.signature(constructor).parameters
     positional = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    # the arguments of a family's own, such as `stages`, stand before those that all share
     assert tuple(positional[-len(CONTRACT) :]) == CONTRACT
-    named = constructor not in (DenseNet, CondenseNet)
-    if named:
-        assert tuple(positional) == CONTRACT
-        assert parameters["name"].default == constructor.__name__.lower()
+    assert parameters["name"].default == constructor.__name__.lower()
     assert inspect.getdoc(constructor)
     assert not any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-@pytest.mark.parametrize("family", [applications.densenet, applications.condensenet])
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 def test_each_family_has_preprocessing_and_decoding_beside_it(family):
     reference = keras.applications.densenet
     for name in ("preprocess_input", "decode_predictions"):
@@ -81,8 +82,9 @@ def test_with_the_classifier(network):
     model = network.build()
     assert model.input_shape == (None, network.default_size, network.default_size, 3)
     assert model.output_shape == (None, 1000)
-    model = network.build(input_shape=(17, 24, 1), classes=3, name="mine")
-    probabilities = predict(model, images(2, 17, 24, 1))
+    shape = (network.side + 1, network.side + 8, 1)
+    model = network.build(input_shape=shape, classes=3, name="mine")
+    probabilities = predict(model, images(2, *shape))
     assert probabilities.shape == (2, 3)
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert model.name == "mine"
@@ -114,12 +116,13 @@ def test_the_smallest_image_leaves_one_pixel(network):
 
 @SMALL
 def test_an_input_tensor_begins_where_the_callers_layers_begin(network):
-    image = keras.Input((24, 24, 3), name="pixels")
+    shape = (network.side + 8, network.side + 8, 3)
+    image = keras.Input(shape, name="pixels")
     model = network.build(input_tensor=keras.layers.Rescaling(1 / 255)(image), classes=3)
-    plain = network.build(input_tensor=image, input_shape=(24, 24, 3), classes=3)
+    plain = network.build(input_tensor=image, input_shape=shape, classes=3)
     assert model.input is image
     plain.set_weights(model.get_weights())
-    x = 255 * images(2, 24, 24, 3)
+    x = 255 * images(2, *shape)
     np.testing.assert_allclose(predict(model, x), predict(plain, x / 255), atol=1e-5)
 
 
@@ -143,8 +146,9 @@ def test_half_precision_policies_reach_every_layer():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         for network in NETWORKS.values():
-            model = network.build(input_shape=(16, 16, 3), classes=3)
-            assert np.isfinite(predict(model, images(2, 16, 16, 3)).astype("float32")).all()
+            shape = (network.side, network.side, 3)
+            model = network.build(input_shape=shape, classes=3)
+            assert np.isfinite(predict(model, images(2, *shape)).astype("float32")).all()
             assert model.compute_dtype == "bfloat16"
             assert {w.dtype for w in model.trainable_weights} == {"float32"}
     finally:
@@ -156,8 +160,9 @@ def test_half_precision_policies_reach_every_layer():
 
 @SMALL
 def test_saved_models_load_without_custom_objects(network, tmp_path):
-    model = network.build(input_shape=(16, 16, 3), classes=3)
-    x = images(2, 16, 16, 3)
+    shape = (network.side, network.side, 3)
+    model = network.build(input_shape=shape, classes=3)
+    x = images(2, *shape)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
@@ -170,16 +175,17 @@ def test_saved_models_load_without_custom_objects(network, tmp_path):
 @SMALL
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 def test_weights_of_a_file(network, suffix, tmp_path):
-    saved = network.build(input_shape=(16, 16, 3), classes=3)
+    shape = (network.side, network.side, 3)
+    saved = network.build(input_shape=shape, classes=3)
     path = tmp_path / f"mine{suffix}"
     (saved.save_weights if suffix == ".weights.h5" else saved.save)(path)
     for weights in (path, str(path)):
-        assert_same_weights(network.build(input_shape=(16, 16, 3), classes=3, weights=weights), saved)
+        assert_same_weights(network.build(input_shape=shape, classes=3, weights=weights), saved)
     # the feature extractor reads a file that was saved with the classifier
     features = network.build(include_top=False, weights=path)
     np.testing.assert_array_equal(features.get_weights()[0], saved.get_weights()[0])
     with pytest.raises(ValueError, match="they don't fit") as error:
-        network.build(input_shape=(16, 16, 3), classes=4, weights=path)
+        network.build(input_shape=shape, classes=4, weights=path)
     assert str(path) in str(error.value)
     assert THREE_PARTS.fullmatch(str(error.value))
 
