@@ -1,15 +1,13 @@
 """From a trained, masked network to the small one that computes the same (CondenseNet, section 3.1, figure 3)."""
 
-import inspect
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_condense import condensing
 from keras_condense.callbacks import learned_layers
-from keras_condense.keras_graphs import is_graph, run_through_graph
 from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedInputs
+from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.validation import check_choice
 
 __all__ = ["condense"]
@@ -47,32 +45,15 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
         (['conv_index', 'conv', 'conv_shuffle'], 192, 32)
     """
     _check(model, finish)
-    copies: list[tuple[list[np.ndarray], keras.layers.Layer]] = []  # set once the new layers are built
-    condensed = _rewrite(model, copies, {})
-    for weights, layer in copies:
-        layer.set_weights(weights)
-        for part in layer._flatten_layers():
-            if isinstance(part, keras.layers.Normalization):
-                part.finalize_state()  # what it computes with is derived from its weights
-    return condensed
+    return rewrite(model, lambda layer: _replacement(layer) if isinstance(layer, LearnedInputs) else None)
 
 
 def _check(model, finish: bool) -> None:
     check_choice("finish", finish, (False, True), "True prunes at once what is still due.")
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"`model` (={model!r}) must be a Keras model. "
-            'Load one with `keras.models.load_model("model.keras")`, or build one from `keras_condense.applications`.'
-        )
-    if not is_graph(model):
-        raise ValueError(
-            f"`model` (={model.name!r}, a {type(model).__name__}) must be a functional or a built sequential model, "
-            "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
-            "`keras.Input`."
-        )
-    reachable = list(_reachable(model))
+    check_rewritable(model)
+    reachable = {id(layer) for _, layer in reachable_layers(model)}
     for layer in learned_layers(model):
-        if not any(layer is other for other in reachable):
+        if id(layer) not in reachable:
             raise ValueError(
                 f"Layer {layer.name!r} lies inside a layer that is not a functional or sequential model, where it "
                 "can't be replaced. Put it into the model's graph directly."
@@ -90,77 +71,8 @@ def _check(model, finish: bool) -> None:
             )
 
 
-def _reachable(model):
-    for layer in model.layers:
-        if is_graph(layer):
-            yield from _reachable(layer)
-        else:
-            yield layer
-
-
-def _rewrite(model, copies, done):
-    """A copy of `model` with its learned layers replaced; weights and the layers they are for go to `copies`."""
-
-    def replace(layer) -> list[keras.layers.Layer]:
-        if id(layer) not in done:  # a layer that is called several times stays one layer
-            if isinstance(layer, LearnedInputs):
-                done[id(layer)] = _replacement(layer, copies)
-            elif is_graph(layer):
-                done[id(layer)] = [_rewrite(layer, copies, done)]
-            else:
-                copy = type(layer).from_config(layer.get_config())
-                if isinstance(layer, keras.layers.Layer):  # not an operation such as `x + y`
-                    copies.append((layer.get_weights(), copy))
-                done[id(layer)] = [copy]
-        return done[id(layer)]
-
-    def call(layers, *args, **kwargs):
-        outputs = layers[0](*args, **kwargs)
-        for layer in layers[1:]:
-            outputs = layer(outputs)
-        return outputs
-
-    sequential = isinstance(model, keras.Sequential)
-    inputs = keras.tree.map_structure(
-        lambda tensor: keras.Input(
-            batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor._keras_history.operation.name
-        ),
-        model.inputs[0] if sequential else model.input,
-    )
-    if sequential:
-        layers = [new for layer in model.layers for new in replace(layer)]
-        condensed = keras.Sequential([inputs, *layers], name=model.name)
-    else:
-        outputs = run_through_graph(model, inputs, replace, call)
-        condensed = keras.Model(inputs, outputs, name=model.name)
-        kind = type(model)  # a subclass made from inputs and outputs, with a training step of its own, stays one
-        if _arguments(kind) == _arguments(type(condensed)):
-            condensed = kind(inputs, outputs, name=model.name)
-    if model.compiled:
-        _compile_like(condensed, model)
-    return condensed
-
-
-def _arguments(kind: type) -> list[str]:
-    return inspect.getfullargspec(kind.__init__).args
-
-
-def _compile_like(condensed, model) -> None:
-    """Compile as `model` is. `compile_from_config` would ask for Python functions (a loss) to be registered."""
-
-    def fresh(value):
-        has_state = isinstance(value, (keras.optimizers.Optimizer, keras.metrics.Metric))
-        return type(value).from_config(value.get_config()) if has_state else value
-
-    if type(model).compile is not keras.Model.compile:
-        condensed.compile_from_config(model.get_compile_config())  # says that it can't
-        return
-    condensed.compile(**keras.tree.map_structure(fresh, model._compile_config.config))
-    condensed.optimizer.build(condensed.trainable_variables)
-
-
-def _replacement(layer: LearnedInputs, copies) -> list[keras.layers.Layer]:
-    """The layers that compute what a learned layer computes, in their order."""
+def _replacement(layer: LearnedInputs) -> Replacement:
+    """The layers that compute what a learned layer computes, in their order, with their weights."""
     kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
     scores = condensing.importance(kernel, layer.groups)
     mask = condensing.drop_due(mask, scores, layer.final_stage, layer.condense_factor)
@@ -195,8 +107,8 @@ def _replacement(layer: LearnedInputs, copies) -> list[keras.layers.Layer]:
     weights = [condensing.condensed_kernel(kernel, mask)]
     if bias is not None:
         weights.append(np.concatenate([bias[g::groups] for g in range(groups)]))
-    copies.append((weights, core))
+    parts = [(core, weights), *((layer, None) for layer in after)]
     if layer.condense_factor == 1:
-        return [core, *after]
+        return parts
     index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=f"{layer.name}_index")
-    return [index, core, *after]
+    return [(index, None), *parts]

@@ -1,0 +1,181 @@
+"""A model's graph built anew with some of its layers replaced: what `condense` and `learn_groups` share."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_condense.keras_graphs import is_graph, run_through_graph
+
+__all__ = ["Replacement", "check_rewritable", "reachable_layers", "rewrite"]
+
+# What stands for a layer: layers in the order of their calls, and for each the weights it gets once it is built (None:
+# those that it begins with).
+Replacement = list[tuple[keras.layers.Layer, list[np.ndarray] | None]]
+
+
+def check_rewritable(model: Any) -> None:
+    """Raise ValueError unless `model` has a graph that `rewrite` can build anew.
+
+    Example:
+        >>> check_rewritable(keras.Sequential([keras.layers.Dense(2)], name="unbuilt"))
+        Traceback (most recent call last):
+        ...
+        ValueError: `model` (='unbuilt', a Sequential) must be a functional or a built sequential model, ...
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` (={model!r}) must be a Keras model. "
+            'Load one with `keras.models.load_model("model.keras")`, or build one from `keras_condense.applications`.'
+        )
+    if not is_graph(model):
+        raise ValueError(
+            f"`model` (={model.name!r}, a {type(model).__name__}) must be a functional or a built sequential model, "
+            "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
+            "`keras.Input`."
+        )
+
+
+def reachable_layers(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
+    """The layers that `rewrite` can replace: all but those inside layers that are no functional or sequential models.
+
+    Args:
+        model: a functional or built sequential model.
+        prefix: what stands before every name.
+
+    Yields:
+        Each layer's name, with those of the models that hold it before it, and the layer. One that several models hold
+        comes once for each.
+
+    Example:
+        >>> inner = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="dense")], name="inner")
+        >>> model = keras.Sequential([keras.Input((3,)), inner, keras.layers.ReLU(name="relu")])
+        >>> [name for name, layer in reachable_layers(model)]
+        ['inner/dense', 'relu']
+    """
+    for layer in model.layers:
+        if is_graph(layer):
+            yield from reachable_layers(layer, f"{prefix}{layer.name}/")
+        else:
+            yield f"{prefix}{layer.name}", layer
+
+
+def rewrite(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement | None]) -> keras.Model:
+    """A new model with other layers in the place of some; the remaining ones are copied with their weights.
+
+    A layer or nested model that is called several times is replaced or copied once, and stays shared.
+
+    Args:
+        model: a functional or built sequential model, nested models included; it is left as it is.
+        replace: gives what stands for a layer, or None for a copy of it.
+
+    Returns:
+        The new model, of the same name, inputs and structure of outputs, compiled as `model` is, with a fresh
+        optimizer. A subclass of `keras.Model` that is made from inputs and outputs stays one.
+
+    Raises:
+        ValueError: a layer that can't be copied, for its configuration does not say what it is.
+
+    Example:
+        >>> relu, scores = keras.layers.ReLU(name="relu"), keras.layers.Softmax(name="scores")
+        >>> def without_relu(layer):
+        ...     return [(keras.layers.Identity(name="same"), None)] if layer is relu else None
+        >>> new = rewrite(keras.Sequential([keras.Input((3,)), relu, scores]), without_relu)
+        >>> [layer.name for layer in new.layers]
+        ['same', 'scores']
+    """
+    rewriting = _Rewriting(replace)
+    rewritten = rewriting.model(model)
+    for layer, weights in rewriting.weights:
+        layer.set_weights(weights)
+        for part in layer._flatten_layers():
+            if isinstance(part, keras.layers.Normalization):
+                part.finalize_state()  # what it computes with is derived from its weights
+    for new, old in rewriting.compiled:
+        _compile_like(new, old)
+    return rewritten
+
+
+class _Rewriting:
+    """Builds models anew, and notes what is to be done once all layers are built."""
+
+    def __init__(self, replace: Callable[[keras.layers.Layer], Replacement | None]):
+        self.weights: list[tuple[keras.layers.Layer, list[np.ndarray]]] = []
+        self.compiled: list[tuple[keras.Model, keras.Model]] = []
+        self._replace = replace
+        self._done: dict[int, list[Any]] = {}
+
+    def layers(self, operation: Any) -> list[Any]:
+        """What stands for a layer, or for an operation such as `x + y`."""
+        if id(operation) not in self._done:  # a layer that is called several times stays one layer
+            self._done[id(operation)] = self._new_layers(operation)
+        return self._done[id(operation)]
+
+    def _new_layers(self, operation: Any) -> list[Any]:
+        if is_graph(operation):
+            return [self.model(operation)]
+        if not isinstance(operation, keras.layers.Layer):
+            return [_copy(operation)]
+        replacement = self._replace(operation)
+        if replacement is None:
+            replacement = [(_copy(operation), operation.get_weights())]
+        self.weights += [(layer, weights) for layer, weights in replacement if weights is not None]
+        return [layer for layer, _ in replacement]
+
+    def model(self, model: keras.Model) -> keras.Model:
+        sequential = isinstance(model, keras.Sequential)
+        inputs = keras.tree.map_structure(
+            lambda tensor: _copy(tensor._keras_history.operation).output, model.inputs[0] if sequential else model.input
+        )
+        kind = type(model)  # a subclass made as its base is, with a training step of its own, stays one
+        if sequential:
+            kind = kind if _arguments(kind) == _arguments(keras.Sequential) else keras.Sequential
+            new = kind([inputs, *(layer for old in model.layers for layer in self.layers(old))], name=model.name)
+        else:
+            outputs = run_through_graph(model, inputs, self.layers, _call_in_turn)
+            new = keras.Model(inputs, outputs, name=model.name)
+            if _arguments(kind) == _arguments(type(new)):
+                new = kind(inputs, outputs, name=model.name)
+        if model.compiled:
+            self.compiled.append((new, model))
+        return new
+
+
+def _call_in_turn(layers: list[Any], *args, **kwargs) -> Any:
+    outputs = layers[0](*args, **kwargs)
+    for layer in layers[1:]:
+        outputs = layer(outputs)
+    return outputs
+
+
+def _copy(operation: Any) -> Any:
+    try:
+        return type(operation).from_config(operation.get_config())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        kind = type(operation).__name__
+        raise ValueError(
+            f"Layer {operation.name!r} (a {kind}) must be one that `{kind}.from_config(layer.get_config())` can copy, "
+            f"and that fails ({str(error).strip().splitlines()[0]}). Register the functions that it is given with "
+            "`keras.saving.register_keras_serializable`, let its `get_config` return all arguments of its `__init__`, "
+            "and for a Python lambda call `keras.config.enable_unsafe_deserialization()`."
+        ) from error
+
+
+def _arguments(kind: type) -> list[str]:
+    return inspect.getfullargspec(kind.__init__).args
+
+
+def _compile_like(new: keras.Model, model: keras.Model) -> None:
+    """Compile as `model` is. `compile_from_config` would ask for Python functions (a loss) to be registered."""
+
+    def fresh(value):
+        has_state = isinstance(value, (keras.optimizers.Optimizer, keras.metrics.Metric))
+        return type(value).from_config(value.get_config()) if has_state else value
+
+    if type(model).compile is not keras.Model.compile:
+        new.compile_from_config(model.get_compile_config())  # says that it can't
+        return
+    new.compile(**keras.tree.map_structure(fresh, model._compile_config.config))
+    new.optimizer.build(new.trainable_variables)
