@@ -11,10 +11,12 @@ import keras
 
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.published import Published
 from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D
 from keras_condense.validation import check_divisible, check_fraction, check_positive_integer
 
 __all__ = [
+    "FIGURES",
     "CondenseNet",
     "CondenseNet50",
     "CondenseNet74",
@@ -299,3 +301,27 @@ CondenseNet122 = _named_network("CondenseNet122", (20, 20, 20), (8, 16, 32), 4, 
 CondenseNet182 = _named_network("CondenseNet182", (30, 30, 30), (12, 24, 48), 4, 10, 1)
 CondenseNetImageNet74G4 = _named_network("CondenseNetImageNet74G4", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 4, 1000, 2)
 CondenseNetImageNet74G8 = _named_network("CondenseNetImageNet74G8", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, 1000, 2)
+
+FIGURES: tuple[Published, ...] = tuple(
+    Published(
+        network=network,
+        constructor=constructor,
+        parameters=parameters,
+        operations=operations,
+        rule="flops",
+        condensed=True,
+        error=error,
+        source="arXiv:1711.09224; github.com/ShichenLiu/CondenseNet",
+    )
+    for network, constructor, parameters, operations, error in (
+        ("CondenseNet-50", "CondenseNet50", "0.22M", "28.6M", "6.22"),
+        ("CondenseNet-74", "CondenseNet74", "0.41M", "51.9M", "5.28"),
+        ("CondenseNet-86", "CondenseNet86", "0.52M", "65.8M", "5.06 / 23.64"),
+        ("CondenseNet-98", "CondenseNet98", "0.65M", "81.3M", "4.83"),
+        ("CondenseNet-110", "CondenseNet110", "0.79M", "98.2M", "4.63"),
+        ("CondenseNet-122", "CondenseNet122", "0.95M", "116.7M", "4.48"),
+        ("CondenseNet-182", "CondenseNet182", "4.2M", "513M", "3.76 / 18.47"),
+        ("CondenseNet-74 (ImageNet, G=C=4)", "CondenseNetImageNet74G4", "4.8M", "529M", "26.2"),
+        ("CondenseNet-74 (ImageNet, G=C=8)", "CondenseNetImageNet74G8", "2.9M", "274M", "29.0"),
+    )
+)
