@@ -1,0 +1,76 @@
+"""What the instructions of an exported network are spent on, stage by stage, by the table of measured costs.
+
+    python benchmarks/instructions_by_stage.py CondenseNetImageNet74G8
+
+Lists beside them what the useful multiply-adds alone would take, four to an instruction.
+"""
+
+import argparse
+import collections
+import os
+import re
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from common import write_results
+from phone_networks import condensing
+from rich.console import Console
+from rich.table import Table
+
+import keras_condense as kc
+from keras_condense.tflite.costs import graph_costs
+from keras_condense.tflite.frontend import read_model
+from keras_condense.tflite.lowering import lower
+
+LANES = 4  # multiply-adds of one instruction
+PURPOSES = {
+    "norms": ("affine", "relu", "maximum", "minimum"),
+    "picks_and_layouts": ("index", "gather", "transpose", "join", "concatenate", "reshape", "slice", "depth_to_space"),
+    "pools": ("average_pool", "mean"),
+}
+
+
+def stage_of(layer: str) -> str:
+    """The dense block that a layer belongs to; the transition behind it counts as its end."""
+    match = re.match(r"(?:block|pool)(\d)", layer)
+    return f"block {match[1]}" if match else ("stem" if layer.startswith("stem") else "classifier")
+
+
+def purpose(node) -> str:
+    """What an operator is for."""
+    if node.op in ("convolution", "dense"):
+        diagonal = node.get("channels_first") and (node["kernel"] != 0).sum() <= max(node["kernel"].shape[2:])
+        return "norms" if diagonal else "convolutions"
+    if node.op == "depthwise":
+        return "convolutions" if max(node["strides"]) == 1 else "pools"
+    return next((name for name, operators in PURPOSES.items() if node.op in operators), "convolutions")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("network", nargs="?", default="CondenseNetImageNet74G8")
+    arguments = parser.parse_args()
+    model = kc.condense(condensing(arguments.network))
+    lowering = lower(read_model(model, ["image"], ["logits"]), "arm64")
+    spent: dict[str, collections.Counter] = {}
+    for layer in kc.profile_model(model).layers:
+        spent.setdefault(stage_of(layer.name), collections.Counter())["multiply_adds_alone"] += layer.macs / LANES
+    costs = graph_costs(lowering.graph, "arm64")
+    for node in lowering.graph:
+        stage = spent[stage_of(node.name)]
+        stage[purpose(node)] += costs[node.name]
+        stage["all"] += costs[node.name]
+    spent["all"] = sum(spent.values(), collections.Counter())
+    columns = ("multiply_adds_alone", "convolutions", *PURPOSES, "all")
+    rows = [{"stage": stage} | {name: f"{spent[stage][name] / 1e6:.1f}" for name in columns} for stage in spent]
+    name = f"{arguments.network.lower()}_stages"
+    path = write_results(name, rows, threads=1, packages=("keras-condense", "keras", "tensorflow"))
+    table = Table(*rows[0], title=f"{path}: {lowering.chosen}, millions of instructions")
+    for row in rows:
+        table.add_row(*row.values())
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()
