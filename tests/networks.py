@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_condense.applications import CondenseNet, DenseNet
+from keras_condense.applications import CondenseNet, DenseNet, ResNeXt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,4 +38,5 @@ NETWORKS = {
                           group_lasso=1e-5, classifier_condense_factor=2),
         48, 8, 7, 224,
     ),
+    "resnext": Network(functools.partial(ResNeXt, (1, 1), cardinality=4, bottleneck_width=2), 512, 8, 1, 224),
 }  # fmt: skip

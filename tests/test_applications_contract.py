@@ -110,8 +110,9 @@ def test_without_the_classifier(network):
 def test_the_smallest_image_leaves_one_pixel(network):
     model = network.build(include_top=False, input_shape=(network.min_size, network.min_size + 1, 3))
     assert model.output_shape[1] == 1
-    with pytest.raises(ValueError, match=f"must be at least {network.min_size}x{network.min_size}"):
-        network.build(include_top=False, input_shape=(network.min_size, network.min_size - 1, 3))
+    if network.min_size > 1:  # else it pads everywhere, and no image is too small
+        with pytest.raises(ValueError, match=f"must be at least {network.min_size}x{network.min_size}"):
+            network.build(include_top=False, input_shape=(network.min_size, network.min_size - 1, 3))
 
 
 @SMALL

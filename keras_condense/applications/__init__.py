@@ -1,9 +1,9 @@
 """Constructors of whole networks, with the arguments of `keras.applications`.
 
-`preprocess_input` and `decode_predictions` stand beside each family, in `densenet` and `condensenet`.
+`preprocess_input` and `decode_predictions` stand beside each family, in its module, for instance `densenet`.
 """
 
-from keras_condense.applications import condensenet, densenet
+from keras_condense.applications import condensenet, densenet, resnext
 from keras_condense.applications.condensenet import (
     CondenseNet,
     CondenseNet50,
@@ -24,6 +24,7 @@ from keras_condense.applications.densenet import (
     DenseNet264,
     densenet_stages,
 )
+from keras_condense.applications.resnext import ResNeXt, ResNeXt50, ResNeXt101
 
 __all__ = [
     "CondenseNet",
@@ -41,7 +42,11 @@ __all__ = [
     "DenseNet169",
     "DenseNet201",
     "DenseNet264",
+    "ResNeXt",
+    "ResNeXt50",
+    "ResNeXt101",
     "condensenet",
     "densenet",
     "densenet_stages",
+    "resnext",
 ]

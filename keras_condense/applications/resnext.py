@@ -1,0 +1,261 @@
+"""ResNeXt (Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, arXiv:1611.05431)."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+
+import keras
+
+from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.published import Published
+from keras_condense.layers import BatchNormalization, GroupConv2D
+from keras_condense.validation import check_positive_integer
+
+__all__ = [
+    "FIGURES",
+    "ResNeXt",
+    "ResNeXt50",
+    "ResNeXt101",
+    "decode_predictions",
+    "preprocess_input",
+]
+
+EPSILON, MOMENTUM = 1e-5, 0.9
+STEM_FILTERS, FIRST_FILTERS = 64, 256
+_STAGES_50, _STAGES_101 = (3, 4, 6, 3), (3, 4, 23, 3)
+
+
+def ResNeXt(
+    stages: Sequence[int],
+    cardinality: int = 32,
+    bottleneck_width: int = 4,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "resnext",
+) -> keras.Model:
+    """Build a ResNeXt of any depth, cardinality and width.
+
+    A 7x7 stem to 64 channels, stride 2, and 3x3 max pooling, stride 2; then residual blocks: 1x1 convolution to
+    `cardinality` * d channels, 3x3 group convolution of `cardinality` groups (it carries the stride), 1x1 convolution
+    to 256 channels, each with BN, the first two with ReLU; the shortcut is added, then ReLU. Each further stage halves
+    the image and doubles d and the 256. Where size or channels change, the shortcut is a 1x1 convolution with BN
+    (option B). Section 3 and table 1 of the paper, in the form of its figure 3(c); cardinality 1 and width 64 make a
+    ResNet.
+
+    Kernels are drawn from N(0, sqrt(2 / (height * width * filters))), the classifier's from
+    U(-1/sqrt(in), 1/sqrt(in)), as in the authors' program.
+
+    Args:
+        stages: the number of residual blocks of each stage.
+        cardinality: C, the groups of the 3x3 convolutions.
+        bottleneck_width: d, the channels of a group in the first stage.
+        include_top: whether the classifier is part of the model.
+        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors'
+            files are Torch 7's.
+        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
+        input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
+            (224, 224, 3), and (None, None, 3) without the classifier.
+        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: a bad argument, or a file of weights that is broken or another network's.
+
+    Example:
+        >>> model = ResNeXt((1, 1), cardinality=4, bottleneck_width=2, input_shape=(32, 32, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+        >>> tuple(model.get_layer("conv3_block1_2_conv").kernel.shape)  # height, width, inputs of a group, filters
+        (3, 3, 4, 16)
+        >>> ResNeXt((1, 1), cardinality=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: `cardinality` (=0) must be a positive integer. Use the paper's 32, or 1 for a ResNet.
+    """
+    stages = check_positive_integers("stages", stages, "Give the blocks of each stage, for instance (3, 4, 6, 3).")
+    cardinality = check_positive_integer("cardinality", cardinality, "Use the paper's 32, or 1 for a ResNet.")
+    bottleneck_width = check_positive_integer("bottleneck_width", bottleneck_width, "Use 4 with cardinality 32.")
+    contract = Contract(
+        default_size=224,
+        min_size=1,  # everything is padded: each stride makes ceil(size / 2)
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+    image = contract.image()
+    x = _stem(image)
+    for stage, blocks in enumerate(stages):
+        for block in range(blocks):
+            x = _residual_block(
+                x,
+                filters=FIRST_FILTERS * 2**stage,
+                width=cardinality * bottleneck_width * 2**stage,
+                cardinality=cardinality,
+                strides=2 if stage > 0 and block == 0 else 1,
+                name=f"conv{stage + 2}_block{block + 1}",  # the stem is stage 1
+            )
+    return contract.model(image, x, _classifier())
+
+
+def _stem(image: keras.KerasTensor) -> keras.KerasTensor:
+    x = _convolve(image, STEM_FILTERS, 7, "conv1", strides=2)
+    x = _relu(x, "conv1_relu")
+    # nothing is below zero after the ReLU, so that zeros around the image never are a maximum
+    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    return keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+
+
+def _residual_block(
+    x: keras.KerasTensor, filters: int, width: int, cardinality: int, strides: int, name: str
+) -> keras.KerasTensor:
+    shortcut = x
+    if strides > 1 or x.shape[-1] != filters:
+        shortcut = _convolve(x, filters, 1, f"{name}_0", strides=strides)
+    x = _relu(_convolve(x, width, 1, f"{name}_1"), f"{name}_1_relu")
+    grouped = functools.partial(GroupConv2D, groups=cardinality)
+    x = _relu(_convolve(x, width, 3, f"{name}_2", strides=strides, convolution=grouped), f"{name}_2_relu")
+    x = _convolve(x, filters, 1, f"{name}_3")
+    return _relu(keras.layers.Add(name=f"{name}_add")([shortcut, x]), f"{name}_out")
+
+
+def _convolve(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    name: str,
+    strides: int = 1,
+    convolution: Callable[..., keras.Layer] = keras.layers.Conv2D,
+) -> keras.KerasTensor:
+    """Convolution and batch norm."""
+    padding = "same"
+    if strides > 1 and kernel_size > 1:  # "same" would pad an even image on one side only; the authors pad both
+        x, padding = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x), "valid"
+    x = convolution(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        use_bias=False,
+        # Keras' fan_out is height * width * filters, of a grouped kernel too
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal"),
+        name=f"{name}_conv",
+    )(x)
+    return BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{name}_bn")(x)
+
+
+def _relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    return keras.layers.Activation("relu", name=name)(x)
+
+
+def _classifier() -> Callable[..., keras.Layer]:
+    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), Torch's default, which the authors keep
+    initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+    return functools.partial(keras.layers.Dense, kernel_initializer=initializer)
+
+
+def _named_network(network: str, stages: tuple[int, ...]) -> Callable[..., keras.Model]:
+    default_name = network.lower()
+
+    def constructor(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = default_name,
+    ) -> keras.Model:
+        return ResNeXt(
+            stages,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = network
+    constructor.__doc__ = (
+        f"Build {network} (32x4d): `ResNeXt({stages})`, cardinality 32, bottleneck width 4. The arguments are those of "
+        "`ResNeXt`."
+    )
+    return constructor
+
+
+ResNeXt50 = _named_network("ResNeXt50", _STAGES_50)
+ResNeXt101 = _named_network("ResNeXt101", _STAGES_101)
+
+
+def _setting(cardinality: int, bottleneck_width: int) -> dict[str, object]:
+    return {"stages": _STAGES_50, "cardinality": cardinality, "bottleneck_width": bottleneck_width}
+
+
+_PAPER = "arXiv:1611.05431"
+# Errors are of one 224x224 crop. Of the networks that table 1 leaves out the paper says only that they have about the
+# size of those beside them in table 3: 4.1G and 25M for the first four, 7.8G and 44M for the last.
+FIGURES: tuple[Published, ...] = (
+    Published(
+        network="ResNet-50 (1x64d)",
+        constructor="ResNeXt",
+        arguments=_setting(1, 64),
+        parameters="25.5M",
+        operations="4.1G",
+        error="23.9",
+        source=f"{_PAPER}, tables 1 and 3",
+    ),
+    Published(
+        network="ResNeXt-50 (2x40d)",
+        constructor="ResNeXt",
+        arguments=_setting(2, 40),
+        error="23.0",
+        source=f"{_PAPER}, table 3",
+    ),
+    Published(
+        network="ResNeXt-50 (4x24d)",
+        constructor="ResNeXt",
+        arguments=_setting(4, 24),
+        error="22.6",
+        source=f"{_PAPER}, table 3",
+    ),
+    Published(
+        network="ResNeXt-50 (8x14d)",
+        constructor="ResNeXt",
+        arguments=_setting(8, 14),
+        error="22.3",
+        source=f"{_PAPER}, table 3",
+    ),
+    Published(
+        network="ResNeXt-50 (32x4d)",
+        constructor="ResNeXt50",
+        parameters="25.0M",
+        operations="4.2G",
+        error="22.2",
+        source=f"{_PAPER}, tables 1 and 3",
+    ),
+    Published(
+        network="ResNeXt-101 (32x4d)",
+        constructor="ResNeXt101",
+        error="21.2",
+        source=f"{_PAPER}, table 3",
+    ),
+)
