@@ -51,11 +51,12 @@ def masked_dense(model: keras.Model) -> keras.Model:
     def replaced(layer):
         config = layer.get_config()
         if isinstance(layer, kc.layers.LearnedGroupConv2D):
-            for name in ("groups", "condense_factor", "group_lasso"):
+            for name in ("groups", "group_lasso", *layer.plan_config()):
                 del config[name]
             return keras.layers.Conv2D.from_config(config)
         if isinstance(layer, kc.layers.CondenseDense):
-            del config["condense_factor"]
+            for name in layer.plan_config():
+                del config[name]
             return keras.layers.Dense.from_config(config)
         return type(layer).from_config(config)
 

@@ -47,7 +47,7 @@ def keras_step(contestant: str, threads: int):
     def replaced(layer):
         config = layer.get_config()
         if isinstance(layer, kc.layers.LearnedGroupConv2D):
-            for name in ("groups", "condense_factor", "group_lasso"):
+            for name in ("groups", "group_lasso", *layer.plan_config()):
                 del config[name]
             kind = kc.layers.GroupConv2D if contestant == "unmasked" else keras.layers.Conv2D
             return kind.from_config(config)

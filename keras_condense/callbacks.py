@@ -36,13 +36,14 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     Before each batch the progress is p = (epoch * steps + batch) / (epochs * steps), and each layer is brought to
     stage min(floor(2 p (C - 1)), C - 1): the drops are spread over the first half of the training, and the second
-    half trains the sparse network. A resumed or short run that skips stages drops all that is due.
+    half trains the sparse network. A layer with `drops_at` drops at those p instead. A resumed or short run that
+    skips stages drops all that is due.
 
     On a drop the dropped weights become zero and so does what the optimizer remembers of them (momentum), so they
     stay exactly zero.
 
-    Every epoch's logs get `condense_stage` (the stage of the layers with the largest condense factor; the lowest, if
-    they differ) and `connections_left` (the share of the learned layers' connections, 1 to 1 / C).
+    Every epoch's logs get `condense_stage` (the stage of the layers that have most stages; the lowest, if they differ)
+    and `connections_left` (the share of the learned layers' connections, 1 to 1 / C).
 
     Epochs count on over several calls of `fit`: with their `initial_epoch`, or, where each starts at 0, from where
     the last one ended. When the training ends, by its last epoch or by `model.stop_training`, the last stage is
@@ -148,7 +149,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         due = {
             layer: stage
             for layer in self._layers
-            if (stage := condensing.stage_from_progress(progress, layer.condense_factor)) > self._stages[layer]
+            if (stage := condensing.stage_from_progress(progress, layer.plan)) > self._stages[layer]
         }
         if not due:
             return
@@ -164,7 +165,7 @@ class CondenseSchedule(keras.callbacks.Callback):
             )
 
     def _stage(self) -> int:
-        """The stage to report; layers with a smaller condense factor have fewer and would hide it."""
+        """The stage to report; layers with fewer stages would hide it."""
         final_stage = max(layer.final_stage for layer in self._layers)
         return min(stage for layer, stage in self._stages.items() if layer.final_stage == final_stage)
 

@@ -75,16 +75,17 @@ def _replacement(layer: LearnedInputs) -> Replacement:
     """The layers that compute what a learned layer computes, in their order, with their weights."""
     kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
     scores = condensing.importance(kernel, layer.groups)
-    mask = condensing.drop_due(mask, scores, layer.final_stage, layer.condense_factor)
+    mask = condensing.drop_due(mask, scores, layer.final_stage, layer.plan)
+    drops = not mask.all()
     bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else None
-    groups = layer.groups if layer.condense_factor > 1 else 1
+    groups = layer.groups if drops else 1
     if groups == 1:
         mask = mask[:1]
     shared = {"dtype": layer.dtype_policy, "trainable": layer.trainable, "name": layer.name}
     config = {
         name: value
         for name, value in layer.get_config().items()
-        if name not in ("dtype", "trainable", "name", "condense_factor", "group_lasso", "groups")
+        if name not in ("dtype", "trainable", "name", "group_lasso", "groups", *layer.plan_config())
     }
     if isinstance(layer, CondenseDense):
         config["activation"] = layer.activation
@@ -108,7 +109,7 @@ def _replacement(layer: LearnedInputs) -> Replacement:
     if bias is not None:
         weights.append(np.concatenate([bias[g::groups] for g in range(groups)]))
     parts = [(core, weights), *((layer, None) for layer in after)]
-    if layer.condense_factor == 1:
+    if not drops:
         return parts
     index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=f"{layer.name}_index")
     return [(index, None), *parts]

@@ -209,7 +209,7 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
     It begins dense. At each of C - 1 stages every group loses the in / C inputs that matter least to it; at the last
     each group reads in / C inputs, and `keras_condense.condense` turns the layer into an index and a group
     convolution. `keras_condense.callbacks.CondenseSchedule` moves the stages on while a model is fitted; nothing is
-    pruned in `call`.
+    pruned in `call`. With `pruned_fraction` and `drops_at` a layer loses another share of its inputs, at other moments.
 
     Filter f belongs to group f mod `groups`. The weights are `kernel` (height, width, inputs, filters), `mask`
     (groups, inputs) and, if asked for, `bias` (filters).
@@ -222,7 +222,7 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         data_format: None or "channels_last".
         dilation_rate: one or two ints; not together with strides.
         groups: G, the number of groups.
-        condense_factor: C, a divisor of the input's channels; one connection in C is left at the end.
+        condense_factor: C, a divisor of the input's channels; one connection in C is left at the end. By default 4.
         group_lasso: weight of the group lasso (`condensing.group_lasso`), added to the training loss until the last
             stage is reached.
         activation: None, a name or a function.
@@ -237,6 +237,10 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         trainable: whether the weights are trained.
         dtype: dtype or dtype policy.
         name: the layer's name.
+        pruned_fraction: the share of its inputs that each group loses, in place of `condense_factor`; rounded so that
+            `condensing.inputs_left` are left, of any number of channels. It needs `drops_at`.
+        drops_at: the progress of the training, ascending in [0, 1), at which each drop falls; the drops are equally
+            large. By default CondenseNet's s / (2 (C - 1)) for s from 1 to C - 1.
 
     Input shape:
         (batch, height, width, channels).
@@ -245,7 +249,8 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         (batch, new height, new width, filters).
 
     Raises:
-        ValueError: an argument out of range; channels that `condense_factor` does not divide; `channels_first`.
+        ValueError: an argument out of range; both `condense_factor` and `pruned_fraction`; channels that
+            `condense_factor` does not divide; `channels_first`.
 
     Example:
         >>> import numpy as np
@@ -254,6 +259,11 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         ((2, 5, 5, 8), 0)
         >>> layer.condense_to(3), layer.stage, int(np.sum(layer.mask))
         (True, 3, 8)
+        >>> layer = LearnedGroupConv2D(8, 3, groups=1, pruned_fraction=0.3, drops_at=(1 / 6, 1 / 3))
+        >>> tuple(layer(np.ones((2, 5, 5, 16), "float32")).shape), layer.final_stage
+        ((2, 3, 3, 8), 2)
+        >>> layer.condense_to(2), int(np.sum(layer.mask))
+        (True, 11)
     """
 
     def __init__(
@@ -265,7 +275,7 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         data_format=None,
         dilation_rate=(1, 1),
         groups=4,
-        condense_factor=4,
+        condense_factor=None,
         group_lasso=0.0,
         activation=None,
         use_bias=False,
@@ -279,6 +289,9 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         trainable=True,
         dtype=None,
         name=None,
+        *,
+        pruned_fraction=None,
+        drops_at=None,
     ):
         super().__init__(
             filters,
@@ -301,9 +314,7 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
             dtype=dtype,
             name=name,
         )
-        self.condense_factor = check_positive_integer(
-            "condense_factor", condense_factor, "One connection in `condense_factor` is left at the end; 1 keeps all."
-        )
+        self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=4)
         self.group_lasso = check_not_negative(
             "group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet."
         )
@@ -323,9 +334,9 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""
         kernel = ops.convert_to_tensor(self.kernel)
         groups, inputs = self.mask.shape
-        connections = groups * (inputs // self.condense_factor)  # what the last stage leaves
+        connections = groups * condensing.inputs_left(inputs, self.final_stage, self.plan)
         unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
         return unfinished * condensing.group_lasso(kernel, ops.convert_to_tensor(self.mask))
 
     def get_config(self):
-        return super().get_config() | {"condense_factor": self.condense_factor, "group_lasso": self.group_lasso}
+        return super().get_config() | self.plan_config() | {"group_lasso": self.group_lasso}

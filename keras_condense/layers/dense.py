@@ -19,7 +19,7 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
 
     Args:
         units: number of outputs.
-        condense_factor: C, a divisor of the inputs; one input in C is left at the end.
+        condense_factor: C, a divisor of the inputs; one input in C is left at the end. By default 2.
         activation: None, a name or a function.
         use_bias: whether to add a bias.
         kernel_initializer: as in `keras.layers.Dense`, and so are the remaining arguments.
@@ -32,6 +32,9 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
         trainable: whether the weights are trained.
         dtype: dtype or dtype policy.
         name: the layer's name.
+        pruned_fraction: the share of its inputs that the layer loses, in place of `condense_factor`, as in
+            `LearnedGroupConv2D`. It needs `drops_at`.
+        drops_at: the progress of the training, ascending in [0, 1), at which each drop falls.
 
     Input shape:
         (..., inputs).
@@ -40,7 +43,8 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
         (..., units).
 
     Raises:
-        ValueError: an argument out of range; inputs that `condense_factor` does not divide.
+        ValueError: an argument out of range; both `condense_factor` and `pruned_fraction`; inputs that
+            `condense_factor` does not divide.
 
     Example:
         >>> import numpy as np
@@ -56,7 +60,7 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
     def __init__(
         self,
         units,
-        condense_factor=2,
+        condense_factor=None,
         activation=None,
         use_bias=True,
         kernel_initializer="glorot_uniform",
@@ -69,12 +73,13 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
         trainable=True,
         dtype=None,
         name=None,
+        *,
+        pruned_fraction=None,
+        drops_at=None,
     ):
         super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
         self.units = check_positive_integer("units", units, "Give the number of outputs.")
-        self.condense_factor = check_positive_integer(
-            "condense_factor", condense_factor, "One input in `condense_factor` is left at the end; 1 keeps all."
-        )
+        self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=2)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -125,7 +130,7 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
     def get_config(self):
         return super().get_config() | {
             "units": self.units,
-            "condense_factor": self.condense_factor,
+            **self.plan_config(),
             "activation": activations.serialize(self.activation),
             "use_bias": self.use_bias,
             "kernel_initializer": initializers.serialize(self.kernel_initializer),

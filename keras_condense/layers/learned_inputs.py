@@ -1,5 +1,8 @@
 """The state that learned layers share: a mask that says which inputs each group of filters still reads."""
 
+import operator
+from collections.abc import Sequence
+
 import numpy as np
 from keras import ops
 
@@ -12,14 +15,47 @@ __all__ = ["LearnedInputs"]
 class LearnedInputs:
     """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
 
-    The layer provides `groups`, `condense_factor`, `kernel` and `add_weight`. The mask only changes in `condense_to`;
-    nothing is pruned while the layer is called.
+    The layer provides `groups`, `condense_factor`, `kernel` and `add_weight`, and `pruned_fraction` and `drops_at` if
+    it has them. The mask only changes in `condense_to`; nothing is pruned while the layer is called.
     """
+
+    condense_factor: int | None
+    pruned_fraction: float | None = None
+    drops_at: tuple[float, ...] | None = None
+
+    def set_plan(
+        self,
+        condense_factor: int | None,
+        pruned_fraction: float | None,
+        drops_at: Sequence[float] | None,
+        default_condense_factor: int,
+    ) -> None:
+        """Check and keep the arguments that say what is dropped when (`condensing.drop_plan`); for `__init__`."""
+        if condense_factor is None and pruned_fraction is None:
+            condense_factor = default_condense_factor
+        plan = condensing.drop_plan(condense_factor, pruned_fraction, drops_at)
+        self.condense_factor = None if condense_factor is None else operator.index(condense_factor)
+        self.pruned_fraction = None if pruned_fraction is None else plan.pruned_fraction
+        self.drops_at = None if drops_at is None else plan.drops_at
+
+    @property
+    def plan(self) -> condensing.DropPlan:
+        """What the layer drops, and when."""
+        return condensing.drop_plan(self.condense_factor, self.pruned_fraction, self.drops_at)
+
+    def plan_config(self) -> dict:
+        """The arguments of `set_plan`, for `get_config`."""
+        return {
+            "condense_factor": self.condense_factor,
+            "pruned_fraction": self.pruned_fraction,
+            "drops_at": self.drops_at,
+        }
 
     def build_mask(self, inputs: int) -> None:
         """Make the mask weight, all ones; to be called in `build`."""
-        mend = f"Change the width of what layer {self.name!r} reads, or its condense factor."
-        check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, mend)
+        if self.condense_factor is not None:
+            mend = f"Change the width of what layer {self.name!r} reads, or its condense factor."
+            check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, mend)
         self.mask = self.add_weight(
             name="mask", shape=(self.groups, inputs), initializer="ones", trainable=False, autocast=False
         )
@@ -40,12 +76,12 @@ class LearnedInputs:
     def stage(self) -> int:
         """The condensing stage reached, 0 (dense) to `final_stage`."""
         self._check_built()
-        return condensing.stage_of_mask(ops.convert_to_numpy(self.mask), self.condense_factor)
+        return condensing.stage_of_mask(ops.convert_to_numpy(self.mask), self.plan)
 
     @property
     def final_stage(self) -> int:
         """The stage at which the layer can be condensed."""
-        return condensing.final_stage(self.condense_factor)
+        return condensing.final_stage(self.plan)
 
     def condense_to(self, stage: int) -> bool:
         """Drop what is due up to `stage`, least important inputs first, and set their weights to zero.
@@ -63,7 +99,7 @@ class LearnedInputs:
         if not hasattr(stage, "__index__") or not 0 <= stage <= self.final_stage:
             raise ValueError(
                 f"`stage` (={stage!r}) of layer {self.name!r} must be an integer in [0, {self.final_stage}]. "
-                f"Its condense factor is {self.condense_factor}; the last stage is one less."
+                f"Its inputs are dropped in {self.final_stage} steps; the stage is how many of them are done."
             )
         mask = ops.convert_to_numpy(self.mask)
         scores = condensing.importance(ops.convert_to_numpy(self.kernel), self.groups)
@@ -72,7 +108,7 @@ class LearnedInputs:
                 f"The kernel of layer {self.name!r} must be finite to order its inputs, and holds NaN or infinity: the "
                 "training has diverged. Lower the learning rate or go back to an earlier checkpoint."
             )
-        new = condensing.drop_due(mask, scores, stage, self.condense_factor)
+        new = condensing.drop_due(mask, scores, stage, self.plan)
         if np.array_equal(new, mask):
             return False
         self.mask.assign(new)
