@@ -135,7 +135,7 @@ def DenseNet(
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.2.", below_one=True)
     check_choice("stem", stem, ("imagenet", "cifar"), "Use 'cifar' for images of 32x32 pixels.")
     stem_filters = 2 * growth_rate if stem == "imagenet" or (bottleneck and compression < 1) else 16
-    widths = _transition_widths(stages, growth_rate, compression, stem_filters)
+    _check_compression(stages, growth_rate, compression, stem_filters)
     imagenet = stem == "imagenet"
     as_published = imagenet and growth_rate == 32 and bottleneck and compression == 0.5
     contract = Contract(
@@ -153,14 +153,28 @@ def DenseNet(
     )
     image = contract.image()
     x = _imagenet_stem(image, stem_filters) if imagenet else _convolve(image, stem_filters, 3, "conv1_conv")
+    return contract.model(image, dense_blocks(x, stages, growth_rate, bottleneck, compression, dropout_rate))
+
+
+def dense_blocks(
+    x: keras.KerasTensor,
+    stages: tuple[int, ...],
+    growth_rate: int,
+    bottleneck: bool,
+    compression: float,
+    dropout_rate: float,
+    convolution: Callable[..., keras.Layer] = keras.layers.Conv2D,
+) -> keras.KerasTensor:
+    """Return the last feature map: the dense blocks and transitions upon the stem, made of `convolution` layers."""
     for block, layers in enumerate(stages, start=2):  # the stem is stage 1
         for layer in range(1, layers + 1):
-            x = _dense_layer(x, growth_rate, bottleneck, dropout_rate, f"conv{block}_block{layer}")
-        if block - 2 < len(widths):
+            x = _dense_layer(x, growth_rate, bottleneck, dropout_rate, f"conv{block}_block{layer}", convolution)
+        if block - 1 < len(stages):
+            width = int(x.shape[-1] * compression)
             x = _normalize(x, f"pool{block}_")
-            x = _convolve(x, widths[block - 2], 1, f"pool{block}_conv", dropout_rate)
+            x = _convolve(x, width, 1, f"pool{block}_conv", dropout_rate, convolution)
             x = keras.layers.AveragePooling2D(2, strides=2, name=f"pool{block}_pool")(x)
-    return contract.model(image, _normalize(x, ""))
+    return _normalize(x, "")
 
 
 def _published(stages: tuple[int, ...]) -> PublishedWeights | None:
@@ -171,8 +185,7 @@ def _published(stages: tuple[int, ...]) -> PublishedWeights | None:
     return PublishedWeights(_FOLDER, (f"{file}.h5", top), (f"{file}_notop.h5", no_top))
 
 
-def _transition_widths(stages: tuple[int, ...], growth_rate: int, compression: float, channels: int) -> list[int]:
-    widths = []
+def _check_compression(stages: tuple[int, ...], growth_rate: int, compression: float, channels: int) -> None:
     for layers in stages[:-1]:
         channels = int((channels + layers * growth_rate) * compression)
         if channels < 1:
@@ -180,8 +193,6 @@ def _transition_widths(stages: tuple[int, ...], growth_rate: int, compression: f
                 f"`compression` (={compression}) must leave a channel in each transition. "
                 "Use 0.5, or a larger `growth_rate`."
             )
-        widths.append(channels)
-    return widths
 
 
 def _imagenet_stem(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
@@ -193,13 +204,18 @@ def _imagenet_stem(x: keras.KerasTensor, filters: int) -> keras.KerasTensor:
 
 
 def _dense_layer(
-    x: keras.KerasTensor, growth_rate: int, bottleneck: bool, dropout_rate: float, name: str
+    x: keras.KerasTensor,
+    growth_rate: int,
+    bottleneck: bool,
+    dropout_rate: float,
+    name: str,
+    convolution: Callable[..., keras.Layer],
 ) -> keras.KerasTensor:
     new = _normalize(x, f"{name}_0_")
     if bottleneck:
-        new = _convolve(new, BOTTLENECK_FACTOR * growth_rate, 1, f"{name}_1_conv", dropout_rate)
+        new = _convolve(new, BOTTLENECK_FACTOR * growth_rate, 1, f"{name}_1_conv", dropout_rate, convolution)
         new = _normalize(new, f"{name}_1_")
-    new = _convolve(new, growth_rate, 3, f"{name}_2_conv", dropout_rate)
+    new = _convolve(new, growth_rate, 3, f"{name}_2_conv", dropout_rate, convolution)
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
@@ -209,11 +225,16 @@ def _normalize(x: keras.KerasTensor, prefix: str) -> keras.KerasTensor:
 
 
 def _convolve(
-    x: keras.KerasTensor, filters: int, kernel_size: int, name: str, dropout_rate: float = 0.0
+    x: keras.KerasTensor,
+    filters: int,
+    kernel_size: int,
+    name: str,
+    dropout_rate: float = 0.0,
+    convolution: Callable[..., keras.Layer] = keras.layers.Conv2D,
 ) -> keras.KerasTensor:
     # a 1x1 convolution has nothing to pad; "valid" is what keras.applications writes into its configuration
     padding = "same" if kernel_size > 1 else "valid"
-    x = keras.layers.Conv2D(filters, kernel_size, padding=padding, use_bias=False, name=name)(x)
+    x = convolution(filters, kernel_size, padding=padding, use_bias=False, name=name)(x)
     return keras.layers.Dropout(dropout_rate, name=f"{name}_drop")(x) if dropout_rate else x
 
 
