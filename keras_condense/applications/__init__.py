@@ -1,9 +1,10 @@
 """Constructors of whole networks, with the arguments of `keras.applications`.
 
 `preprocess_input` and `decode_predictions` stand beside each family, in its module, for instance `densenet`.
+`table` counts what the networks of all papers' tables cost, beside what was published.
 """
 
-from keras_condense.applications import condensenet, densenet, resnext
+from keras_condense.applications import condensenet, densenet, resnext, zoo
 from keras_condense.applications.condensenet import (
     CondenseNet,
     CondenseNet50,
@@ -25,6 +26,7 @@ from keras_condense.applications.densenet import (
     densenet_stages,
 )
 from keras_condense.applications.resnext import ResNeXt, ResNeXt50, ResNeXt101
+from keras_condense.applications.zoo import table
 
 __all__ = [
     "CondenseNet",
@@ -49,4 +51,6 @@ __all__ = [
     "densenet",
     "densenet_stages",
     "resnext",
+    "table",
+    "zoo",
 ]
