@@ -17,6 +17,7 @@ from keras_condense import (
 )
 from keras_condense.conversion import condense
 from keras_condense.deployment import compare_deployed
+from keras_condense.learned_groups import learn_groups, learnable_layers
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
 
@@ -33,6 +34,8 @@ __all__ = [
     "deployment",
     "export_tflite",
     "layers",
+    "learn_groups",
+    "learnable_layers",
     "optimizers",
     "profile_model",
     "run_tflite",

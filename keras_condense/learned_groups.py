@@ -1,0 +1,342 @@
+"""Learned groups for a network that was made and trained without them."""
+
+import dataclasses
+import difflib
+import io
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_condense.layers import GroupConv2D, LearnedGroupConv2D
+from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
+from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
+
+__all__ = ["LearnableLayer", "LearnableLayers", "Where", "learn_groups", "learnable_layers"]
+
+# which convolutions to replace: None for those with a 1x1 kernel, a function of the layer, or names
+Where = Callable[[keras.layers.Layer], bool] | str | Iterable[str] | None
+
+# convolutions that have no groups to learn, and why
+_OTHER_KINDS = {
+    (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D): "is depthwise: each filter reads a single input",
+    (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D): "is separable: it is two convolutions in one",
+    (
+        keras.layers.Conv1DTranspose,
+        keras.layers.Conv2DTranspose,
+        keras.layers.Conv3DTranspose,
+    ): "is a transposed convolution",
+    (keras.layers.Conv1D, keras.layers.Conv3D): "does not convolve in two dimensions",
+}
+_ORDINARY_KINDS = (keras.layers.Conv2D, GroupConv2D)
+_CONVOLUTIONS = (*_ORDINARY_KINDS, LearnedGroupConv2D, *(kind for kinds in _OTHER_KINDS for kind in kinds))
+# arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
+# it is, whether Keras could save it or not
+_SHARED_ARGUMENTS = (
+    "filters",
+    "kernel_size",
+    "strides",
+    "padding",
+    "data_format",
+    "dilation_rate",
+    "activation",
+    "use_bias",
+    "kernel_initializer",
+    "bias_initializer",
+    "kernel_regularizer",
+    "bias_regularizer",
+    "activity_regularizer",
+    "kernel_constraint",
+    "bias_constraint",
+    "trainable",
+    "name",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnableLayer:
+    """A convolution of a model: does it learn groups, or why not?
+
+    Attributes:
+        name: the layer's name, with those of the models that hold it before it.
+        kind: the layer's class.
+        kernel: the kernel's shape: (height, width, inputs, filters) where there are two dimensions.
+        reason: why the layer is left as it is; None for one that learns groups.
+    """
+
+    name: str
+    kind: str
+    kernel: tuple[int, ...]
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnableLayers:
+    """What `learn_groups` does to each convolution of a model; `print` it for a table.
+
+    Attributes:
+        model: the model's name.
+        layers: a row for each convolution, in the model's order.
+    """
+
+    model: str
+    layers: tuple[LearnableLayer, ...]
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Names of the layers that learn groups."""
+        return tuple(layer.name for layer in self.layers if layer.reason is None)
+
+    @property
+    def left(self) -> dict[str, str]:
+        """Names of the layers that are left as they are, and why."""
+        return {layer.name: layer.reason for layer in self.layers if layer.reason is not None}
+
+    def __str__(self) -> str:
+        from rich.console import Console
+        from rich.table import Table
+
+        title = f"{self.model}: {len(self.learned)} of {len(self.layers)} convolutions learn groups"
+        table = Table(title=title, title_justify="left")
+        table.add_column("layer", overflow="fold")
+        table.add_column("kind")
+        table.add_column("kernel")
+        table.add_column("learns groups")
+        for layer in self.layers:
+            kernel = " x ".join(map(str, layer.kernel))
+            table.add_row(layer.name, layer.kind, kernel, "yes" if layer.reason is None else f"no: {layer.reason}")
+        text = io.StringIO()
+        Console(file=text, width=140).print(table)
+        return text.getvalue().rstrip()
+
+
+def learn_groups(
+    model: keras.Model,
+    groups: int = 4,
+    condense_factor: int = 4,
+    where: Where = None,
+    *,
+    group_lasso: float = 0.0,
+    report: bool = False,
+) -> keras.Model:
+    """Replace a trained model's ordinary convolutions by `LearnedGroupConv2D` layers that hold the same weights.
+
+    The new model computes what the model computes, until training with `CondenseSchedule` condenses it (CondenseNet,
+    section 3.1); `condense` and `export_tflite` then work on it as on the networks of this package. Filter f of a
+    layer belongs to group f mod `groups`. Everything else stays: names, strides, padding, dilation, bias, activation,
+    regularizers, initializers, constraints, dtypes, `trainable`, layers and nested models that are shared, inputs and
+    outputs. Convolutions that can't learn groups are left as they are; `learnable_layers` lists them with the reason.
+
+    Args:
+        model: a functional or built sequential model, with nested models or without. It is left as it is.
+        groups: G, the groups of filters that each layer learns; layers whose filters it does not divide are left.
+        condense_factor: C; in the end each group reads 1 / C of the layer's inputs. Layers whose inputs it does not
+            divide are left.
+        where: which convolutions learn groups: None for those with a 1x1 kernel; a function of a layer that answers
+            with True or False (it is asked about ordinary 2-D convolutions only); or one or more names, as
+            `learnable_layers` shows them.
+        group_lasso: weight of the group lasso of each layer while it is not condensed.
+        report: print what `learnable_layers` returns.
+
+    Returns:
+        The new model, compiled as `model` is, with a fresh optimizer.
+
+    Raises:
+        ValueError: no layer that can learn groups, with the reason for each; an argument out of range; a name that is
+            no convolution's, or that of one that can't learn groups; a model that has no graph to rewrite; a layer that
+            can't be copied.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((8, 8, 3)),
+        ...     keras.layers.Conv2D(16, 3, name="stem"),
+        ...     keras.layers.Conv2D(32, 1, activation="relu", name="conv"),
+        ... ])
+        >>> learning = learn_groups(model)
+        >>> [(layer.name, type(layer).__name__) for layer in learning.layers]
+        [('stem', 'Conv2D'), ('conv', 'LearnedGroupConv2D')]
+        >>> learn_groups(model, groups=3)
+        Traceback (most recent call last):
+        ...
+        ValueError: `model` (='sequential...') must have a convolution that can learn groups, and has none:
+        'stem' has a 3x3 kernel, and `where` chooses 1x1 kernels by default
+        'conv' has 32 filters, which `groups` (=3) does not divide
+        Give another `where`, `groups` or `condense_factor`.
+    """
+    group_lasso = check_not_negative("group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet.")
+    check_choice("report", report, (False, True), "True prints which layers learn groups.")
+    examined = _examine(model, groups, condense_factor, where)
+    chosen = {id(layer) for _, layer, reason in examined if reason is None}
+    if not chosen:
+        reasons = "".join(f"\n{name!r} {reason}" for name, _, reason in examined) or "\nit has no convolution at all"
+        raise ValueError(
+            f"`model` (={model.name!r}) must have a convolution that can learn groups, and has none:{reasons}\n"
+            "Give another `where`, `groups` or `condense_factor`."
+        )
+    if report:
+        print(_summary(model, examined))
+
+    def replace(layer: keras.layers.Layer) -> Replacement | None:
+        return _learned(layer, groups, condense_factor, group_lasso) if id(layer) in chosen else None
+
+    return rewrite(model, replace)
+
+
+def learnable_layers(
+    model: keras.Model, groups: int = 4, condense_factor: int = 4, where: Where = None
+) -> LearnableLayers:
+    """Say which convolutions of a model `learn_groups` would replace, and why it would leave the others.
+
+    Args:
+        model: as `learn_groups` takes it, and so are the other arguments.
+        groups: G.
+        condense_factor: C.
+        where: which convolutions learn groups.
+
+    Returns:
+        A `LearnableLayers`, with a readable `str`.
+
+    Raises:
+        ValueError: as `learn_groups`; a model without a layer that can learn groups is no error here.
+
+    Example:
+        >>> model = keras.Sequential([
+        ...     keras.Input((8, 8, 4)),
+        ...     keras.layers.DepthwiseConv2D(3, name="depthwise"),
+        ...     keras.layers.Conv2D(32, 1, name="pointwise"),
+        ...     keras.layers.Conv2D(30, 1, name="odd"),
+        ... ])
+        >>> layers = learnable_layers(model)
+        >>> layers.learned
+        ('pointwise',)
+        >>> layers.left["depthwise"], layers.left["odd"]
+        ('is depthwise: each filter reads a single input', 'has 30 filters, which `groups` (=4) does not divide')
+    """
+    return _summary(model, _examine(model, groups, condense_factor, where))
+
+
+# a convolution's name, the layer, and why it is left as it is (None: it learns groups)
+_Examined = tuple[str, keras.layers.Layer, str | None]
+
+
+def _summary(model: keras.Model, examined: list[_Examined]) -> LearnableLayers:
+    rows = [LearnableLayer(name, type(layer).__name__, _kernel(layer), reason) for name, layer, reason in examined]
+    return LearnableLayers(model.name, tuple(rows))
+
+
+def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
+    """The shape of the (first) kernel."""
+    return next((tuple(weight.shape) for weight in layer.weights if "kernel" in weight.name), ())
+
+
+def _examine(model: Any, groups: Any, condense_factor: Any, where: Any) -> list[_Examined]:
+    """Every convolution of the model, each once."""
+    check_rewritable(model)
+    groups = check_positive_integer("groups", groups, "Use 4, as the paper does for CIFAR.")
+    condense_factor = check_positive_integer(
+        "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
+    )
+    names = () if where is None or callable(where) else _names(where)
+    chooses = _is_pointwise if where is None else where if callable(where) else None
+    examined = []
+    for name, layer, holder in _convolutions(model):
+        reason = _unfit(layer, holder)
+        if reason is None:
+            chosen = chooses(layer) if chooses else name in names
+            reason = _indivisible(layer, groups, condense_factor) if chosen else _not_chosen(layer, where)
+        examined.append((name, layer, reason))
+    _check_names(names, examined, model)
+    return examined
+
+
+def _convolutions(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer, str | None]]:
+    """Name, layer, and the layer that holds it if it can't be replaced there."""
+    seen: set[int] = set()
+    for name, layer in reachable_layers(model):
+        for part in layer._flatten_layers():
+            if isinstance(part, _CONVOLUTIONS) and id(part) not in seen:
+                seen.add(id(part))
+                yield (name, part, None) if part is layer else (f"{name}/{part.name}", part, name)
+
+
+def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
+    """Why a layer has no groups to learn, whoever chooses it; None if it has."""
+    for kinds, reason in _OTHER_KINDS.items():
+        if isinstance(layer, kinds):
+            return reason
+    if isinstance(layer, LearnedGroupConv2D):
+        return "learns its groups already"
+    if holder is not None:
+        return f"lies inside layer {holder!r}, which is not a functional or sequential model"
+    if type(layer) not in _ORDINARY_KINDS:
+        return "is of a subclass, which may compute something else than its base"
+    if layer.groups > 1:
+        return f"has {layer.groups} groups already"
+    if layer.data_format != "channels_last":
+        return f'has `data_format="{layer.data_format}"`, and learned groups need "channels_last"'
+    if getattr(layer, "quantization_mode", None) is not None:
+        return f"is quantized to {layer.quantization_mode}"
+    if getattr(layer, "lora_enabled", False):
+        return "has a LoRA kernel of its own"
+    return None
+
+
+def _indivisible(layer: keras.layers.Layer, groups: int, condense_factor: int) -> str | None:
+    """Why a convolution is too small for so many groups, or does not divide into them; None if it does."""
+    for count, things, argument, divisor in (
+        (layer.kernel.shape[2], "inputs", "condense_factor", condense_factor),
+        (layer.filters, "filters", "groups", groups),
+    ):
+        if count < divisor:
+            return f"is too small: it has {count} {things}, and `{argument}` is {divisor}"
+        if count % divisor:
+            return f"has {count} {things}, which `{argument}` (={divisor}) does not divide"
+    return None
+
+
+def _is_pointwise(layer: keras.layers.Layer) -> bool:
+    return tuple(layer.kernel_size) == (1, 1)
+
+
+def _not_chosen(layer: keras.layers.Layer, where: Any) -> str:
+    if where is not None:
+        return "is not chosen by `where`"
+    height, width = layer.kernel_size
+    return f"has a {height}x{width} kernel, and `where` chooses 1x1 kernels by default"
+
+
+def _names(where: Any) -> tuple[str, ...]:
+    names = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, Iterable) else (where,)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"`where` (={where!r}) must be a function of a layer, a name or names of layers. "
+            "Leave it out for convolutions with a 1x1 kernel."
+        )
+    return names
+
+
+def _check_names(names: tuple[str, ...], examined: list[_Examined], model: keras.Model) -> None:
+    reasons = {name: reason for name, _, reason in examined}
+    for name in names:
+        if name not in reasons:
+            alike = difflib.get_close_matches(name, reasons, n=3)
+            raise ValueError(
+                f"`where` (={name!r}) must be the name of a convolution of model {model.name!r}, which has none of "
+                f"that name. Use {' or '.join(map(repr, alike)) or 'a name'} that `learnable_layers(model)` shows."
+            )
+        if reasons[name] is not None:
+            raise ValueError(
+                f"`where` (={name!r}) must be the name of a convolution that can learn groups, and this one "
+                f"{reasons[name]}. Leave it out."
+            )
+
+
+def _learned(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:
+    """The layer that computes what a convolution computes and learns its groups."""
+    arguments = {name: getattr(layer, name) for name in _SHARED_ARGUMENTS}
+    learned = LearnedGroupConv2D(
+        **arguments, dtype=layer.dtype_policy, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso
+    )
+    mask = np.ones((groups, layer.kernel.shape[2]))
+    return [(learned, [*layer.get_weights(), mask])]
