@@ -193,7 +193,7 @@ def _forget_dropped(optimizer, layer: LearnedInputs) -> None:
     position = next((i for i, variable in enumerate(trained) if variable is layer.kernel), None)
     if position is None:  # a layer that is not trained
         return
-    kept = condensing.mask_of_filters(ops.convert_to_numpy(layer.mask), layer.kernel.shape[-1])
+    kept = ops.convert_to_numpy(layer.kernel_mask())
     for name, memory in vars(optimizer).items():
         if name in ("_trainable_variables", "_accumulators") or not isinstance(memory, list):
             continue

@@ -9,6 +9,7 @@ Decisions are taken in NumPy and float64: the same kernel gives the same mask on
 """
 
 import dataclasses
+import itertools
 import math
 import numbers
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from keras_condense.validation import check_fraction, check_positive_integer
 __all__ = [
     "DropPlan",
     "condensed_kernel",
+    "condensed_reactivation",
     "connections_left",
     "drop_due",
     "drop_plan",
@@ -67,10 +69,12 @@ class DropPlan:
 
 
 def _check_moments(drops_at, needed: bool) -> tuple[float, ...]:
-    moments = () if isinstance(drops_at, str) or not isinstance(drops_at, Sequence) else tuple(drops_at)
-    are_numbers = all(isinstance(moment, numbers.Real) and not isinstance(moment, bool) for moment in moments)
-    ascending = are_numbers and all(a < b for a, b in zip((-1, *moments), (*moments, 1), strict=True))
-    if not ascending or (moments and moments[0] < 0) or (needed and not moments):
+    try:
+        moments = tuple(drops_at)
+    except TypeError:  # no sequence
+        moments = (None,)
+    in_range = all(isinstance(m, numbers.Real) and not isinstance(m, bool) and 0 <= m < 1 for m in moments)
+    if not in_range or any(a >= b for a, b in itertools.pairwise(moments)) or (needed and not moments):
         raise ValueError(
             f"`drops_at` (={drops_at!r}) must be a tuple of ascending numbers in [0, 1), the progress at each drop. "
             "Use (1 / 6, 1 / 3) for drops at epochs 50 and 100 of 300."
@@ -352,3 +356,26 @@ def condensed_kernel(kernel: np.ndarray, mask: np.ndarray) -> np.ndarray:
     groups = mask.shape[0]
     index = kept_inputs(mask).reshape(groups, -1)
     return np.concatenate([kernel[..., index[g], g::groups] for g in range(groups)], axis=-1)
+
+
+def condensed_reactivation(kernel: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The kernel of the group convolution that replaces a masked sparse feature reactivation (arXiv 2104.04382).
+
+    Args:
+        kernel: (..., inputs, filters); here input i belongs to group i mod G.
+        mask: (groups, filters) with k ones a row: the filters that each group reaches.
+
+    Returns:
+        (..., inputs / G, G k), for inputs sorted by group. Its filter i gives a part of filter `kept_inputs(mask)[i]`,
+        where the parts of several groups are added up.
+
+    Example:
+        >>> import numpy as np
+        >>> kernel = np.array([[10, 11, 12], [20, 21, 22], [30, 31, 32], [40, 41, 42]])
+        >>> condensed_reactivation(kernel, np.array([[1, 0, 1], [1, 1, 0]]))
+        array([[10, 12, 20, 21],
+               [30, 32, 40, 41]])
+    """
+    groups = mask.shape[0]
+    index = kept_inputs(mask).reshape(groups, -1)
+    return np.concatenate([kernel[..., g::groups, :][..., index[g]] for g in range(groups)], axis=-1)

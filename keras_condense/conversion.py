@@ -6,7 +6,15 @@ from keras import ops
 
 from keras_condense import condensing
 from keras_condense.callbacks import learned_layers
-from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedInputs
+from keras_condense.layers import (
+    ChannelIndex,
+    ChannelScatterAdd,
+    ChannelShuffle,
+    CondenseDense,
+    GroupConv2D,
+    LearnedInputs,
+    SparseFeatureReactivation,
+)
 from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.validation import check_choice
 
@@ -17,7 +25,8 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     """Turn a network with learned groups into one of index layers, group convolutions and standard layers.
 
     Each `LearnedGroupConv2D` becomes `ChannelIndex`, `GroupConv2D` (which keeps the name) and `ChannelShuffle`; each
-    `CondenseDense` becomes `ChannelIndex` and `keras.layers.Dense`. The other layers are copied with their weights. The
+    `CondenseDense` becomes `ChannelIndex` and `keras.layers.Dense`; each `SparseFeatureReactivation` becomes
+    `ChannelShuffle`, `GroupConv2D` and `ChannelScatterAdd`. The other layers are copied with their weights. The
     new model computes the same, can be trained further, and loads from `.keras` once `keras_condense` is imported.
 
     Args:
@@ -74,8 +83,9 @@ def _check(model, finish: bool) -> None:
 def _replacement(layer: LearnedInputs) -> Replacement:
     """The layers that compute what a learned layer computes, in their order, with their weights."""
     kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
-    scores = condensing.importance(kernel, layer.groups)
-    mask = condensing.drop_due(mask, scores, layer.final_stage, layer.plan)
+    mask = condensing.drop_due(mask, layer.importance(), layer.final_stage, layer.plan)
+    if isinstance(layer, SparseFeatureReactivation):
+        return _reactivation_replacement(layer, kernel, mask)
     drops = not mask.all()
     bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else None
     groups = layer.groups if drops else 1
@@ -113,3 +123,32 @@ def _replacement(layer: LearnedInputs) -> Replacement:
         return parts
     index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=f"{layer.name}_index")
     return [(index, None), *parts]
+
+
+def _reactivation_replacement(layer: SparseFeatureReactivation, kernel: np.ndarray, mask: np.ndarray) -> Replacement:
+    drops = not mask.all()
+    groups = layer.groups if drops else 1
+    if groups == 1:
+        mask = mask[:1]
+    weights = condensing.condensed_reactivation(kernel, mask)
+    core = GroupConv2D(
+        weights.shape[-1],
+        1,
+        groups=groups,
+        kernel_initializer=layer.kernel_initializer,
+        kernel_regularizer=layer.kernel_regularizer,
+        kernel_constraint=layer.kernel_constraint,
+        trainable=layer.trainable,
+        dtype=layer.dtype_policy,
+        name=layer.name,
+    )
+    parts: list = [(core, [weights])]
+    if groups > 1:
+        # puts input d G + g, of group g, in place g (inputs / G) + d
+        shuffle = ChannelShuffle(kernel.shape[-2] // groups, dtype=layer.dtype_policy, name=f"{layer.name}_shuffle")
+        parts.insert(0, (shuffle, None))
+    if drops:
+        targets = condensing.kept_inputs(mask)
+        add = ChannelScatterAdd(targets, layer.filters, dtype=layer.dtype_policy, name=f"{layer.name}_scatter")
+        parts.append((add, None))
+    return parts

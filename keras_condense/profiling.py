@@ -41,7 +41,8 @@ _CONVOLUTION = (
     keras.layers.SeparableConv1D,
     keras.layers.SeparableConv2D,
 )
-_RELU = ("relu", "relu6")
+# operations an output
+_ACTIVATIONS = {"relu": 1, "relu6": 1, "hard_silu": 1, "sigmoid": 2}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +116,9 @@ def profile_model(model: keras.Model) -> ModelProfile:
 
     `macs` are the multiply-adds of convolutions and dense layers. `flops` follows the rule of the CondenseNet paper's
     published tables: the same, and one for each bias added by a dense layer, each ReLU output and each pooled input
-    element; batch norm costs nothing. A masked layer counts what its mask leaves, so a network that has reached its
-    last stage counts as its condensed form.
+    element; as the CondenseNetV2 paper adds, one for each hard-swish output and two for each sigmoid output; batch norm
+    costs nothing. A masked layer counts what its mask leaves, so a network that has reached its last stage counts as
+    its condensed form.
 
     Args:
         model: a functional or built sequential model whose inputs have known sizes.
@@ -164,9 +166,8 @@ def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
 
 def _connections(layer: LearnedInputs) -> int:
     """Weights of a masked kernel that its mask leaves."""
-    filters = layer.kernel.shape[-1]
     positions = math.prod(layer.kernel.shape[:-2])
-    return int(np.sum(ops.convert_to_numpy(layer.mask))) * (filters // layer.groups) * positions
+    return int(np.sum(ops.convert_to_numpy(layer.kernel_mask()))) * positions
 
 
 def _parameters(layer) -> int:
@@ -196,6 +197,7 @@ def _operations(layer, inputs, outputs) -> tuple[int, int]:
     if isinstance(layer, keras.layers.Dense) or (isinstance(layer, LearnedInputs) and layer.kernel.ndim == 2):
         extra += output if layer.use_bias else 0
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
-    if isinstance(layer, keras.layers.ReLU) or activation in _RELU:
-        extra += output
+    if isinstance(layer, keras.layers.ReLU):
+        activation = "relu"
+    extra += output * _ACTIVATIONS.get(activation, 0)
     return macs, macs + extra

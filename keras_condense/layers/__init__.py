@@ -1,20 +1,23 @@
 """Layers: state and call; which stage they are in is the callback's business."""
 
-from keras_condense.layers.channels import ChannelIndex, ChannelShuffle
+from keras_condense.layers.channels import ChannelIndex, ChannelScatterAdd, ChannelShuffle
 from keras_condense.layers.convolution import GroupConv2D, LearnedGroupConv2D
 from keras_condense.layers.dense import CondenseDense
 from keras_condense.layers.learned_inputs import LearnedInputs
 from keras_condense.layers.normalization import BatchNormalization
+from keras_condense.layers.reactivation import SparseFeatureReactivation
 
 LearnedGroupConv = LearnedGroupConv2D  # the paper's name
 
 __all__ = [
     "BatchNormalization",
     "ChannelIndex",
+    "ChannelScatterAdd",
     "ChannelShuffle",
     "CondenseDense",
     "GroupConv2D",
     "LearnedGroupConv",
     "LearnedGroupConv2D",
     "LearnedInputs",
+    "SparseFeatureReactivation",
 ]

@@ -1,4 +1,4 @@
-"""Layers that only move channels: choose them by index, or interleave groups."""
+"""Layers that only move channels: choose them by index, add them up by index, or interleave groups."""
 
 import keras
 import numpy as np
@@ -6,7 +6,20 @@ from keras import ops
 
 from keras_condense.validation import check_divisible, check_positive_integer
 
-__all__ = ["ChannelIndex", "ChannelShuffle"]
+__all__ = ["ChannelIndex", "ChannelScatterAdd", "ChannelShuffle"]
+
+
+def _check_indices(indices, meaning: str) -> np.ndarray:
+    try:
+        array = np.asarray(indices)
+    except ValueError:  # sequences of different lengths
+        array = np.empty(0)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0:
+        raise ValueError(
+            f"`indices` (={indices!r}) must be a non-empty sequence of integers, none negative. "
+            f"Give {meaning}, for instance [0, 2, 5]."
+        )
+    return array
 
 
 @keras.saving.register_keras_serializable("keras_condense")
@@ -40,16 +53,7 @@ class ChannelIndex(keras.layers.Layer):
 
     def __init__(self, indices, trainable=True, dtype=None, name=None):
         super().__init__(trainable=trainable, dtype=dtype, name=name)
-        try:
-            array = np.asarray(indices)
-        except ValueError:  # sequences of different lengths
-            array = np.empty(0)
-        if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0:
-            raise ValueError(
-                f"`indices` (={indices!r}) must be a non-empty sequence of integers, none negative. "
-                "Give the channels to read, for instance [0, 2, 5]."
-            )
-        self._initial_indices = array
+        self._initial_indices = _check_indices(indices, "the channels to read")
 
     def build(self, input_shape):
         channels, highest = input_shape[-1], int(self._initial_indices.max())  # before int32 could wrap them
@@ -75,6 +79,74 @@ class ChannelIndex(keras.layers.Layer):
     def get_config(self):
         indices = ops.convert_to_numpy(self.indices) if self.built else self._initial_indices
         return super().get_config() | {"indices": indices.tolist()}
+
+
+@keras.saving.register_keras_serializable("keras_condense")
+class ChannelScatterAdd(keras.layers.Layer):
+    """Add channels of the last axis up: output channel c is the sum of the input channels i that have `indices[i]` = c.
+
+    An output channel that no index names is zero. `ChannelIndex` says of each output where it comes from, this layer of
+    each input where it goes: it puts the results of a condensed `SparseFeatureReactivation` where they belong. The
+    indices are a weight, so that weights of a condensed network bring their own.
+
+    Args:
+        indices: a sequence of ints, the output channel of each input channel.
+        channels: number of output channels, above every index.
+        trainable: has no effect, since there is nothing to train; accepted as for every layer.
+        dtype: dtype or dtype policy.
+        name: the layer's name.
+
+    Input shape:
+        (..., len(indices)).
+
+    Output shape:
+        (..., channels).
+
+    Raises:
+        ValueError: no index, one that is not an integer, negative, or not below `channels`; an input of another
+            number of channels.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras import ops
+        >>> ops.convert_to_numpy(ChannelScatterAdd([3, 0, 3], channels=4)(np.array([[1.0, 10.0, 100.0]], "float32")))
+        array([[ 10.,   0.,   0., 101.]], dtype=float32)
+    """
+
+    def __init__(self, indices, channels, trainable=True, dtype=None, name=None):
+        super().__init__(trainable=trainable, dtype=dtype, name=name)
+        self._initial_indices = _check_indices(indices, "the output channel of each input channel")
+        self.channels = check_positive_integer("channels", channels, "Give the number of output channels.")
+        if (highest := int(self._initial_indices.max())) >= self.channels:
+            raise ValueError(
+                f"`indices` (up to {highest}) must be below `channels` (={self.channels}). "
+                f"Give at least {highest + 1} channels."
+            )
+
+    def build(self, input_shape):
+        if input_shape[-1] != len(self._initial_indices):
+            raise ValueError(
+                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects as many channels (last "
+                f"axis) as it has `indices` (={len(self._initial_indices)}). Give one index for each channel."
+            )
+        self.indices = self.add_weight(
+            name="indices",
+            shape=self._initial_indices.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(self._initial_indices, dtype),
+            dtype="int32",
+            trainable=False,
+        )
+
+    def call(self, inputs):
+        channels_first = ops.moveaxis(inputs, -1, 0)
+        return ops.moveaxis(ops.segment_sum(channels_first, self.indices, num_segments=self.channels), 0, -1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.channels)
+
+    def get_config(self):
+        indices = ops.convert_to_numpy(self.indices) if self.built else self._initial_indices
+        return super().get_config() | {"indices": indices.tolist(), "channels": self.channels}
 
 
 @keras.saving.register_keras_serializable("keras_condense")

@@ -1,4 +1,4 @@
-"""The state that learned layers share: a mask that says which inputs each group of filters still reads."""
+"""The state that learned layers share: a mask that says which connections each group still has."""
 
 import operator
 from collections.abc import Sequence
@@ -16,7 +16,9 @@ class LearnedInputs:
     """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
 
     The layer provides `groups`, `condense_factor`, `kernel` and `add_weight`, and `pruned_fraction` and `drops_at` if
-    it has them. The mask only changes in `condense_to`; nothing is pruned while the layer is called.
+    it has them. One whose groups are of inputs and learn which filters they reach has a mask of (groups, filters), and
+    overrides `kernel_mask` and `importance`. The mask only changes in `condense_to`; nothing is pruned while the layer
+    is called.
     """
 
     condense_factor: int | None
@@ -67,10 +69,18 @@ class LearnedInputs:
                 "Call the layer or its model on a batch of data first, or begin the model with `keras.Input`."
             )
 
+    def kernel_mask(self):
+        """The mask spread over the kernel: (inputs, filters), 1 where a connection is left."""
+        return condensing.mask_of_filters(ops.convert_to_tensor(self.mask), self.kernel.shape[-1])
+
+    def importance(self) -> np.ndarray:
+        """How much each group needs what it may drop, of the mask's shape (`condensing.importance`)."""
+        return condensing.importance(ops.convert_to_numpy(self.kernel), self.groups)
+
     def masked_kernel(self):
-        """The kernel as the layer uses it, in the variables' dtype: dropped inputs get neither weight nor gradient."""
+        """The kernel as the layer uses it, in its variable's dtype: what is dropped has neither weight nor gradient."""
         kernel = ops.convert_to_tensor(self.kernel)
-        return kernel * condensing.mask_of_filters(ops.cast(self.mask, kernel.dtype), kernel.shape[-1])
+        return kernel * ops.cast(self.kernel_mask(), kernel.dtype)
 
     @property
     def stage(self) -> int:
@@ -84,7 +94,7 @@ class LearnedInputs:
         return condensing.final_stage(self.plan)
 
     def condense_to(self, stage: int) -> bool:
-        """Drop what is due up to `stage`, least important inputs first, and set their weights to zero.
+        """Drop what is due up to `stage`, the least important first, and set its weights to zero.
 
         Args:
             stage: 0 to `final_stage`; a stage already reached changes nothing.
@@ -99,13 +109,13 @@ class LearnedInputs:
         if not hasattr(stage, "__index__") or not 0 <= stage <= self.final_stage:
             raise ValueError(
                 f"`stage` (={stage!r}) of layer {self.name!r} must be an integer in [0, {self.final_stage}]. "
-                f"Its inputs are dropped in {self.final_stage} steps; the stage is how many of them are done."
+                f"Its connections are dropped in {self.final_stage} steps; the stage is how many of them are done."
             )
         mask = ops.convert_to_numpy(self.mask)
-        scores = condensing.importance(ops.convert_to_numpy(self.kernel), self.groups)
+        scores = self.importance()
         if not np.isfinite(scores).all():
             raise ValueError(
-                f"The kernel of layer {self.name!r} must be finite to order its inputs, and holds NaN or infinity: the "
+                f"The kernel of layer {self.name!r} must be finite to be pruned, and holds NaN or infinity: the "
                 "training has diverged. Lower the learning rate or go back to an earlier checkpoint."
             )
         new = condensing.drop_due(mask, scores, stage, self.plan)
