@@ -1,6 +1,7 @@
 """A model's graph built anew with some of its layers replaced: what `condense` and `learn_groups` share."""
 
 import inspect
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,28 @@ def check_rewritable(model: Any) -> None:
             "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
             "`keras.Input`."
         )
+    for part in _graphs(model):
+        kind = type(part)
+        if not kind.call.__module__.startswith("keras.") and not _is_made_like_its_base(kind):
+            raise ValueError(
+                f"`model` (={model.name!r}) must compute what its graph says, and {part.name!r}, a {kind.__name__}, "
+                "has a `call` of its own, which a model made anew from the graph would lose. Let its `__init__` take "
+                "`inputs, outputs, name=None`, or put what `call` does into the graph."
+            )
+
+
+def _graphs(model: keras.Model) -> Iterator[keras.Model]:
+    """A model and those nested in it."""
+    yield model
+    for layer in model.layers:
+        if is_graph(layer):
+            yield from _graphs(layer)
+
+
+def _is_made_like_its_base(kind: type) -> bool:
+    """Whether a subclass of a functional or sequential model takes the arguments of its base, and can be made anew."""
+    base = ["layers", "trainable", "name"] if issubclass(kind, keras.Sequential) else ["inputs", "outputs", "name"]
+    return inspect.getfullargspec(kind.__init__).args == ["self", *base]
 
 
 def reachable_layers(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
@@ -73,7 +96,8 @@ def rewrite(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacem
 
     Returns:
         The new model, of the same name, inputs and structure of outputs, compiled as `model` is, with a fresh
-        optimizer. A subclass of `keras.Model` that is made from inputs and outputs stays one.
+        optimizer. A subclass of `keras.Model` whose `__init__` takes inputs and outputs stays one; one of other
+        arguments becomes a plain functional model.
 
     Raises:
         ValueError: a layer that can't be copied, for its configuration does not say what it is.
@@ -129,15 +153,14 @@ class _Rewriting:
         inputs = keras.tree.map_structure(
             lambda tensor: _copy(tensor._keras_history.operation).output, model.inputs[0] if sequential else model.input
         )
-        kind = type(model)  # a subclass made as its base is, with a training step of its own, stays one
+        kind = type(model)  # a subclass, with a training step of its own, stays one
         if sequential:
-            kind = kind if _arguments(kind) == _arguments(keras.Sequential) else keras.Sequential
+            kind = kind if _is_made_like_its_base(kind) else keras.Sequential
             new = kind([inputs, *(layer for old in model.layers for layer in self.layers(old))], name=model.name)
         else:
+            kind = kind if _is_made_like_its_base(kind) else keras.Model
             outputs = run_through_graph(model, inputs, self.layers, _call_in_turn)
-            new = keras.Model(inputs, outputs, name=model.name)
-            if _arguments(kind) == _arguments(type(new)):
-                new = kind(inputs, outputs, name=model.name)
+            new = kind(inputs, outputs, name=model.name)
         if model.compiled:
             self.compiled.append((new, model))
         return new
@@ -152,19 +175,26 @@ def _call_in_turn(layers: list[Any], *args, **kwargs) -> Any:
 
 def _copy(operation: Any) -> Any:
     try:
-        return type(operation).from_config(operation.get_config())
+        with keras.saving.custom_object_scope(_functions(operation)):
+            return type(operation).from_config(operation.get_config())
     except (NotImplementedError, TypeError, ValueError) as error:
         kind = type(operation).__name__
         raise ValueError(
-            f"Layer {operation.name!r} (a {kind}) must be one that `{kind}.from_config(layer.get_config())` can copy, "
-            f"and that fails ({str(error).strip().splitlines()[0]}). Register the functions that it is given with "
-            "`keras.saving.register_keras_serializable`, let its `get_config` return all arguments of its `__init__`, "
-            "and for a Python lambda call `keras.config.enable_unsafe_deserialization()`."
+            f"Layer {operation.name!r} of class {kind} must be one that `{kind}.from_config(layer.get_config())` can "
+            "copy, and that fails. Let its `get_config` return all arguments of its `__init__`; if it holds a Python "
+            "lambda, write a function, or call `keras.config.enable_unsafe_deserialization()`."
         ) from error
 
 
-def _arguments(kind: type) -> list[str]:
-    return inspect.getfullargspec(kind.__init__).args
+def _functions(operation: Any) -> dict[str, Callable]:
+    """The functions that a layer was given, by their names: Keras would ask for them to be registered."""
+    parts = operation._flatten_layers() if isinstance(operation, keras.layers.Layer) else ()
+    return {
+        value.__name__: value
+        for part in parts
+        for value in vars(part).values()
+        if isinstance(value, types.FunctionType)
+    }
 
 
 def _compile_like(new: keras.Model, model: keras.Model) -> None:

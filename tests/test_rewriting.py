@@ -1,0 +1,119 @@
+"""Models that `condense` and `learn_groups` can't build anew; what they can is tested beside each of them."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_condense.rewriting import check_rewritable, rewrite
+
+L = keras.layers
+
+
+def same(layer):
+    return None
+
+
+class Doubled(keras.Model):
+    """Made from inputs and outputs, with a `call` that is not in the graph."""
+
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training=training, mask=mask)
+
+
+class DoubledOfWidth(Doubled):
+    def __init__(self, width, **options):
+        image = keras.Input((width,))
+        super().__init__(image, L.ReLU()(image), **options)
+
+
+class InTurn(keras.Sequential):
+    steps = 0
+
+    def train_step(self, *args, **kwargs):
+        InTurn.steps += 1
+        return super().train_step(*args, **kwargs)
+
+
+def test_a_call_of_its_own_is_kept_where_a_model_can_be_made_anew():
+    image = keras.Input((3,))
+    model = Doubled(image, L.ReLU()(image))
+    check_rewritable(model)
+    new = rewrite(model, same)
+    assert type(new) is Doubled
+    assert keras.ops.convert_to_numpy(new(keras.ops.ones((1, 3)))).tolist() == [[2, 2, 2]]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_call_of_its_own_is_not_lost_silently(nested):
+    model = DoubledOfWidth(3, name="doubled")
+    if nested:
+        model = keras.Sequential([keras.Input((3,)), model], name="outer")
+    message = rf"`model` \(='{model.name}'\) must compute what its graph says, and 'doubled', a DoubledOfWidth, has"
+    with pytest.raises(ValueError, match=message + r" .*\. Let its `__init__` take"):
+        check_rewritable(model)
+
+
+def test_a_sequential_model_with_its_own_training_step_keeps_it():
+    model = InTurn([keras.Input((3,)), L.Dense(2)])
+    model.compile("sgd", "mse")
+    new = rewrite(model, same)
+    assert type(new) is InTurn
+    before = InTurn.steps
+    new.fit(keras.ops.ones((2, 3)), keras.ops.ones((2, 2)), verbose=0)
+    assert InTurn.steps > before
+
+
+def test_inputs_that_may_be_missing():
+    image, weight = keras.Input((3,)), keras.Input((3,), name="weight", optional=True)
+
+    class Scale(L.Layer):
+        def call(self, x, weight=None):
+            return x if weight is None else x * weight
+
+    model = keras.Model([image, weight], Scale()(image, weight))
+    new = rewrite(model, same)
+    assert keras.ops.convert_to_numpy(new([keras.ops.ones((1, 3)), None])).tolist() == [[1, 1, 1]]
+
+
+class Unsaid(L.Layer):
+    """Its configuration does not say what it was made of."""
+
+    def __init__(self, scale, **options):
+        super().__init__(**options)
+        self.scale = scale
+
+    def call(self, x):
+        return x * self.scale[0]
+
+
+def unregistered(x):
+    return x + 1
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.Activation(unregistered),
+        L.Lambda(unregistered),
+        L.Dense(3, activation=unregistered),
+        L.TimeDistributed(L.Dense(3, activation=unregistered)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_functions_need_not_be_registered(layer):
+    model = keras.Sequential([keras.Input((2, 3)), layer])
+    x = np.arange(6.0).reshape(1, 2, 3)
+    np.testing.assert_array_equal(rewrite(model, same)(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Unsaid([2.0, object()], name="bad"), L.Lambda(lambda x: x + 1, name="bad")],
+    ids=["no get_config", "a Python lambda"],
+)
+def test_layers_that_can_not_be_copied_are_named(layer):
+    model = keras.Sequential([keras.Input((3,)), layer])
+    kind = type(layer).__name__
+    message = rf"Layer 'bad' of class {kind} must be one that `{kind}\.from_config\(.*\)` can copy, .+\. Let its"
+    with pytest.raises(ValueError, match=message):
+        rewrite(model, same)
