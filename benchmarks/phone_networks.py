@@ -3,15 +3,18 @@
 CondenseNets as `export_tflite` writes them for each target, beside what TensorFlow's converter makes of the condensed
 network one to one and of the masked one, and the networks of keras.applications that a user would pick instead.
 Weights are random: time does not depend on them, and untrained masks read more different inputs than trained ones.
+Each file's outputs are compared with what Keras computes, here and, with a runner, on the emulated core.
 
-    python benchmarks/phone_networks.py imagenet --counter "python arm_cost.py count"
+    python benchmarks/phone_networks.py imagenet --counter "python arm_cost.py count" --runner "python arm_cost.py run"
     python benchmarks/phone_networks.py cifar
 """
 
 import argparse
 import os
 import pathlib
+import shlex
 import statistics
+import subprocess
 import tempfile
 import time
 
@@ -75,20 +78,39 @@ def converted(model: keras.Model) -> bytes:
 
 
 def condensenet_files(name: str):
-    """A CondenseNet in all its forms: label, content, seconds to export."""
+    """A CondenseNet in all its forms: label, content, model, seconds to export."""
     model = condensing(name)
     for target in ("arm64", "x86_64"):
         start = time.perf_counter()
         content = kc.export_tflite(model, target=target)
-        yield f"{name}, export_tflite for {target}", content, time.perf_counter() - start
-    yield f"{name}, one to one", converted(kc.condense(model)), None
-    yield f"{name}, masked", converted(masked_dense(model)), None
+        yield f"{name}, export_tflite for {target}", content, model, time.perf_counter() - start
+    yield f"{name}, one to one", converted(kc.condense(model)), model, None
+    yield f"{name}, masked", converted(masked_dense(model)), model, None
 
 
 def application_files(name: str, shape: tuple[int, int, int], classes: int, **arguments):
     label = ", ".join([name, *(f"{key} {value}" for key, value in arguments.items())])
     model = getattr(keras.applications, name)(weights=None, input_shape=shape, classes=classes, **arguments)
-    yield label, kc.export_tflite(model), None
+    yield label, kc.export_tflite(model), model, None
+
+
+def difference(outputs: np.ndarray, expected: np.ndarray) -> str:
+    """The largest difference, relative to the largest expected value."""
+    return f"{np.abs(outputs - expected).max() / np.abs(expected).max():.1e}"
+
+
+def differences(path: pathlib.Path, model: keras.Model, runner: str | None) -> dict[str, str]:
+    """How far a file's outputs for a random image are from the model's, here and where `runner` runs it."""
+    image = np.random.default_rng(1).normal(size=(1, *model.input_shape[1:])).astype("float32")
+    expected = keras.ops.convert_to_numpy(model(image, training=False))
+    found = {"difference": difference(kc.run_tflite(path, image), expected)}
+    if runner:
+        given, computed = path.with_suffix(".in.npy"), path.with_suffix(".out.npy")
+        np.save(given, image)
+        command = [*shlex.split(runner), str(path), str(given), str(computed)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        found["difference_on_arm"] = difference(np.load(computed), expected)
+    return found
 
 
 def files(which: str):
@@ -109,16 +131,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=("imagenet", "cifar"))
     parser.add_argument("--counter", help="command that counts instructions, see operator_costs.py; left out without")
+    parser.add_argument("--runner", help="command that runs MODEL.tflite IN.npy OUT.npy on another core")
     parser.add_argument("--rounds", type=int, default=5, help="turns of all files (default: %(default)s)")
     arguments = parser.parse_args()
     rows, times = [], {}
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
-        for number, (label, content, seconds) in enumerate(track(files(arguments.which), description="exporting")):
+        exported = track(files(arguments.which), description="exporting")
+        for number, (label, content, model, seconds) in enumerate(exported):
             paths[label] = pathlib.Path(folder, f"{number}.tflite")
             paths[label].write_bytes(content)
             row = {"network": label, "file_bytes": len(content)}
-            rows.append(row | {"seconds_to_export": "" if seconds is None else f"{seconds:.1f}"})
+            row["seconds_to_export"] = "" if seconds is None else f"{seconds:.1f}"
+            rows.append(row | differences(paths[label], model, arguments.runner))
         for turn in track(range(arguments.rounds), description="timing"):
             for label, path in paths.items():
                 for threads in (1, 2):
