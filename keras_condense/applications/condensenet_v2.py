@@ -1,0 +1,311 @@
+"""CondenseNetV2 (Yang et al., "CondenseNet V2: Sparse Feature Reactivation for Deep Networks").
+
+CVPR 2021, arXiv:2104.04382.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_condense.applications.condensenet import EPSILON, MOMENTUM, _check_channels, _kernel_initializer, _stem
+from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.published import Published
+from keras_condense.layers import BatchNormalization, GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
+from keras_condense.validation import check_positive_integer
+
+__all__ = [
+    "FIGURES",
+    "CondenseNetV2",
+    "CondenseNetV2A",
+    "CondenseNetV2B",
+    "CondenseNetV2C",
+    "decode_predictions",
+    "preprocess_input",
+]
+
+# by how much squeeze-excitation narrows the features before the classifier; in the layers it does not
+SQUEEZE_FACTOR = 16
+
+
+def CondenseNetV2(
+    stages: Sequence[int],
+    growth_rates: Sequence[int],
+    groups: int = 8,
+    condense_factor: int = 8,
+    bottleneck_factor: int = 4,
+    hidden_units: int = 1024,
+    hard_swish_from_block: int = 3,
+    squeeze_excitation_from_block: int = 4,
+    stem_strides: int = 2,
+    group_lasso: float = 0.0,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "condensenetv2",
+) -> keras.Model:
+    """Build a CondenseNetV2 as it is trained: with learned groups and sparse feature reactivation, nothing pruned yet.
+
+    A 3x3 stem to 2*k0 channels; then in each layer of a block, as in `CondenseNet`, BN, activation, learned 1x1 group
+    convolution to `bottleneck_factor` * k, BN, activation, 3x3 group convolution to k, here with squeeze-excitation in
+    the later blocks. These k new features are concatenated to the block's features so far once they have updated them:
+    BN, activation and `SparseFeatureReactivation` of the new ones are added. 2x2 average pooling between
+    blocks; the classifier is squeeze-excitation, a hidden layer with hard-swish and the dense layer of the classes.
+    The activation is ReLU, and hard-swish in the later blocks. Train it with
+    `keras_condense.callbacks.CondenseSchedule`, then shrink it with `keras_condense.condense`.
+
+    Convolutions are drawn from N(0, sqrt(2 / (height * width * filters))), dense layers and squeeze-excitation from
+    U(-1/sqrt(in), 1/sqrt(in)), as in the authors' program.
+
+    Args:
+        stages: the number of layers of each dense block.
+        growth_rates: k of each block: the channels that each of its layers adds.
+        groups: groups of the learned 1x1 convolutions, the 3x3 convolutions and the reactivations.
+        condense_factor: C; the condensed network keeps 1/C of the connections of learned convolutions and
+            reactivations (of these the paper calls it the sparse factor S).
+        bottleneck_factor: outputs of the learned 1x1 convolution are this many times k.
+        hidden_units: units of the classifier's hidden layer.
+        hard_swish_from_block: the first block, counted from 1, whose activation is hard-swish.
+        squeeze_excitation_from_block: the first block, counted from 1, whose layers have squeeze-excitation.
+        stem_strides: strides of the first convolution: 1 for images of about 32x32 pixels, 2 for ImageNet.
+        group_lasso: weight of the group lasso of learned convolutions and reactivations in the loss; the authors train
+            without.
+        include_top: whether the classifier, hidden layer included, is part of the model.
+        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors'
+            files are PyTorch's.
+        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
+        input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
+            (224, 224, 3), and (32, 32, 3) with `stem_strides` 1; (None, None, 3) without the classifier.
+        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: a bad argument, numbers of channels that the groups or the condense factor don't divide, or a
+            file of weights that is broken or another network's.
+
+    Example:
+        >>> model = CondenseNetV2((2, 2), (8, 16), groups=4, condense_factor=4, input_shape=(32, 32, 3), classes=10)
+        >>> model.output_shape
+        (None, 10)
+        >>> tuple(model.get_layer("block1_layer2_3_conv").kernel.shape)  # height, width, in, filters
+        (1, 1, 8, 24)
+        >>> CondenseNetV2((2, 2), (6, 12))
+        Traceback (most recent call last):
+        ...
+        ValueError: `growth_rates[0]` (=6) must be divisible by `groups` (=8). Use 8 or 16, ...
+    """
+    stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (2, 4, 6, 8, 6).")
+    growth_rates = check_positive_integers(
+        "growth_rates", growth_rates, "Give k of each block, for instance (6, 12, 24, 48, 96)."
+    )
+    if len(stages) != len(growth_rates):
+        raise ValueError(
+            f"`growth_rates` (of {len(growth_rates)} values) must be as long as `stages` (of {len(stages)}). "
+            "Give one growth rate for each block."
+        )
+    for argument, value, mend in (
+        ("groups", groups, "The paper has 6 or 8 groups; 1 turns them off."),
+        ("condense_factor", condense_factor, "The paper has 6 or 8; 1 keeps all connections."),
+        ("bottleneck_factor", bottleneck_factor, "The paper has 4."),
+        ("hidden_units", hidden_units, "The paper has 828 or 1024."),
+        ("hard_swish_from_block", hard_swish_from_block, "The paper has 3; a number above the blocks' for none."),
+        (
+            "squeeze_excitation_from_block",
+            squeeze_excitation_from_block,
+            "The paper has 4; a number above the blocks' for none.",
+        ),
+        ("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's."),
+    ):
+        check_positive_integer(argument, value, mend)
+    _check_channels(stages, growth_rates, groups, condense_factor, classifier_factor=1)
+    contract = Contract(
+        default_size=32 if stem_strides == 1 else 224,
+        # the stem makes ceil(size / strides), each pooling floor(size / 2)
+        min_size=stem_strides * (2 ** (len(stages) - 1) - 1) + 1,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+    image = contract.image()
+    x = _stem(image, 2 * growth_rates[0], stem_strides)
+    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
+        if block > 1:
+            x = keras.layers.AveragePooling2D(2, name=f"pool{block - 1}")(x)
+        for layer in range(1, layers + 1):
+            x = _dense_layer(
+                x,
+                growth_rate,
+                groups=groups,
+                condense_factor=condense_factor,
+                bottleneck_factor=bottleneck_factor,
+                activation="hard_swish" if block >= hard_swish_from_block else "relu",
+                squeeze_excitation=block >= squeeze_excitation_from_block,
+                group_lasso=group_lasso,
+                name=f"block{block}_layer{layer}",
+            )
+    return contract.model(image, _normalize(x, "relu", ""), _classifier(hidden_units))
+
+
+def _dense_layer(
+    x: keras.KerasTensor,
+    growth_rate: int,
+    groups: int,
+    condense_factor: int,
+    bottleneck_factor: int,
+    activation: str,
+    squeeze_excitation: bool,
+    group_lasso: float,
+    name: str,
+) -> keras.KerasTensor:
+    """The features so far, updated, and `growth_rate` new ones."""
+    learned = {
+        "groups": groups,
+        "condense_factor": condense_factor,
+        "group_lasso": group_lasso,
+        "kernel_initializer": _kernel_initializer(),
+    }
+    new = _normalize(x, activation, f"{name}_1_")
+    new = LearnedGroupConv2D(bottleneck_factor * growth_rate, 1, **learned, name=f"{name}_1_conv")(new)
+    new = _normalize(new, activation, f"{name}_2_")
+    new = GroupConv2D(
+        growth_rate,
+        3,
+        padding="same",
+        groups=groups,
+        kernel_initializer=_kernel_initializer(),
+        name=f"{name}_2_conv",
+    )(new)
+    if squeeze_excitation:
+        means = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_pool")(new)
+        gates = keras.layers.Conv2D(growth_rate, 1, **_gate("relu"), name=f"{name}_se_1_conv")(means)
+        gates = keras.layers.Conv2D(growth_rate, 1, **_gate("sigmoid"), name=f"{name}_se_2_conv")(gates)
+        new = keras.layers.Multiply(name=f"{name}_se_scale")([new, gates])
+    # The authors' layer begins with the scale (gamma) of this batch norm at zero, and their network then sets those of
+    # all batch norms to one: this is what they trained.
+    update = _normalize(new, activation, f"{name}_3_")
+    update = SparseFeatureReactivation(x.shape[-1], **learned, name=f"{name}_3_conv")(update)
+    x = keras.layers.Add(name=f"{name}_add")([x, update])
+    return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
+
+
+def _normalize(x: keras.KerasTensor, activation: str, prefix: str) -> keras.KerasTensor:
+    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{prefix}bn")(x)
+    return keras.layers.Activation(activation, name=f"{prefix}{activation}")(x)
+
+
+def _uniform() -> keras.initializers.Initializer:
+    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), PyTorch's default, which the authors keep
+    return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+
+
+def _gate(activation: str) -> dict[str, Any]:
+    """Arguments of a layer of squeeze-excitation."""
+    return {"activation": activation, "use_bias": False, "kernel_initializer": _uniform()}
+
+
+def _classifier(hidden_units: int) -> Callable[..., Callable]:
+    """Squeeze-excitation, a hidden layer and the classes, in the form that `Contract.model` asks for."""
+
+    def build(classes: int, activation: str | Callable | None, name: str) -> Callable:
+        def call(means: keras.KerasTensor) -> keras.KerasTensor:
+            channels = means.shape[-1]
+            squeezed = max(channels // SQUEEZE_FACTOR, 1)
+            gates = keras.layers.Dense(squeezed, **_gate("relu"), name="se_1_dense")(means)
+            gates = keras.layers.Dense(channels, **_gate("sigmoid"), name="se_2_dense")(gates)
+            x = keras.layers.Multiply(name="se_scale")([means, gates])
+            x = keras.layers.Dense(hidden_units, kernel_initializer=_uniform(), name="hidden")(x)
+            x = keras.layers.Activation("hard_swish", name="hidden_hard_swish")(x)
+            return keras.layers.Dense(classes, activation=activation, kernel_initializer=_uniform(), name=name)(x)
+
+        return call
+
+    return build
+
+
+def _named_network(
+    network: str,
+    stages: tuple[int, ...],
+    growth_rates: tuple[int, ...],
+    default_groups: int,
+    default_hidden_units: int,
+) -> Callable[..., keras.Model]:
+    default_name = network.lower()
+
+    def constructor(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = default_name,
+        *,
+        groups: int = default_groups,
+        condense_factor: int = default_groups,
+        hidden_units: int = default_hidden_units,
+        group_lasso: float = 0.0,
+    ) -> keras.Model:
+        return CondenseNetV2(
+            stages,
+            growth_rates,
+            groups=groups,
+            condense_factor=condense_factor,
+            hidden_units=hidden_units,
+            group_lasso=group_lasso,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = network
+    constructor.__doc__ = (
+        f"Build {network}: `CondenseNetV2({stages}, {growth_rates})`, {default_groups} groups, condense factor "
+        f"{default_groups}, {default_hidden_units} hidden units. The arguments are those of `CondenseNetV2`."
+    )
+    return constructor
+
+
+# The paper's networks for ImageNet: stages, growth rates, groups and condense factor, hidden units of the classifier
+CondenseNetV2A = _named_network("CondenseNetV2A", (1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, 828)
+CondenseNetV2B = _named_network("CondenseNetV2B", (2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, 1024)
+CondenseNetV2C = _named_network("CondenseNetV2C", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, 1024)
+
+FIGURES: tuple[Published, ...] = tuple(
+    Published(
+        network=network,
+        constructor=constructor,
+        parameters=parameters,
+        operations=operations,
+        rule="flops",
+        condensed=True,
+        error=error,
+        source="arXiv:2104.04382; github.com/jianghaojun/CondenseNetV2",
+    )
+    for network, constructor, parameters, operations, error in (
+        ("CondenseNetV2-A", "CondenseNetV2A", "2.0M", "46M", "35.6"),
+        ("CondenseNetV2-B", "CondenseNetV2B", "3.6M", "146M", "28.1"),
+        ("CondenseNetV2-C", "CondenseNetV2C", "6.1M", "309M", "24.1"),
+    )
+)
