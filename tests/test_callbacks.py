@@ -112,6 +112,78 @@ def test_any_schedule(epochs, steps, condense_factor, data):
     assert model.get_layer("conv").stage == condense_factor - 1
 
 
+def planned(fraction=0.3, drops_at=(1 / 6, 1 / 3)):
+    """A network with a layer of a plan of its own, beside one of a condense factor."""
+    model = keras.Sequential([
+        keras.Input((3, 3, 8)),
+        LearnedGroupConv2D(4, 3, groups=1, pruned_fraction=fraction, drops_at=drops_at, name="conv"),
+        keras.layers.Flatten(),
+        CondenseDense(3, name="top"),
+    ])  # fmt: skip
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("drops_at", "first_steps"),  # of 6 epochs of 3 batches
+    [((1 / 6, 1 / 3), (3, 6)), ((0.0,), (0,)), ((0.1, 0.5, 0.95), (2, 9, 18)), ((0.3, 0.31, 0.9), (6, 6, 17))],
+)
+def test_drops_fall_before_the_batch_that_the_plan_says(drops_at, first_steps):
+    model, record = planned(drops_at=drops_at), Record()
+    with warnings.catch_warnings():
+        if first_steps[-1] == 18:  # due after the last batch's beginning: made up for at the end
+            warnings.simplefilter("ignore")
+        history = fit(model, CondenseSchedule(), record).history
+    stages = [sum(step >= first for first in first_steps) for step in range(18)]
+    assert [conv for conv, _ in record.stages.values()] == stages
+    assert [top for _, top in record.stages.values()] == [exact(step, 18, 2) for step in range(18)]
+    assert model.get_layer("conv").stage == len(drops_at)
+    assert model.get_layer("conv").mask.numpy().sum() == 5  # floor(8 * 0.7)
+    left = [math.floor(8 * (1 - 0.3 * stages[3 * epoch + 2] / len(drops_at)) + 1e-9) for epoch in range(6)]
+    top = [4 if exact(3 * epoch + 2, 18, 2) == 0 else 2 for epoch in range(6)]
+    assert history["connections_left"] == pytest.approx([(a + b) / 12 for a, b in zip(left, top, strict=True)])
+
+
+@given(st.integers(1, 4), st.integers(1, 6), st.sets(st.integers(0, 23), min_size=1, max_size=4), st.data())
+@settings(max_examples=15)
+def test_any_plan(epochs, steps, moments, data):
+    """The callback's own part, without a training: drops at n / 24 of it."""
+    moments = sorted(moments)
+    model = planned(0.9, tuple(moment / 24 for moment in moments))
+    schedule = CondenseSchedule(epochs=epochs, steps_per_epoch=steps)
+    schedule.set_model(model)
+    schedule.set_params({"epochs": 99, "steps": 99, "verbose": 0})
+    schedule.on_train_begin()
+    for epoch in range(data.draw(st.integers(0, epochs - 1)), epochs):
+        schedule.on_epoch_begin(epoch)
+        for batch in range(steps):
+            schedule.on_train_batch_begin(batch)
+            done = Fraction(epoch * steps + batch, epochs * steps)
+            assert model.get_layer("conv").stage == sum(done >= Fraction(moment, 24) for moment in moments)
+        schedule.on_epoch_end(epoch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schedule.on_train_end()
+    assert model.get_layer("conv").stage == len(moments)
+
+
+def test_going_on_from_a_file_between_two_drops_of_a_plan(tmp_path):
+    model = planned()
+    fit(model, CondenseSchedule(epochs=6), epochs=2)
+    assert model.get_layer("conv").stage == 1
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_layer("conv").plan == model.get_layer("conv").plan
+    assert_same_masks(loaded, model)
+    for one in (model, loaded):
+        record = Record()
+        fit(one, CondenseSchedule(epochs=6), record, initial_epoch=2)
+        assert record.stages[2, 0] == (2, 0)
+    assert_same_masks(loaded, model)
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
 def test_the_history_has_the_stage_and_the_connections():
     history = fit(network(dense_factor=1), CondenseSchedule()).history
     conv, dense = 2 * 8, 36

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_condense import condensing
+from keras_condense.condensing import DropPlan
 
 # (groups, condense factor): equal, and different both ways
 PAIRS = [(1, 2), (2, 2), (2, 4), (4, 2), (4, 4), (4, 8), (8, 4), (8, 8), (3, 5)]
@@ -67,6 +68,23 @@ def random_kernel(size, inputs, filters, seed=0):
     return np.random.default_rng(seed).normal(size=(*size, inputs, filters)).astype("float32")
 
 
+def reference_drop(mask, scores, left):
+    """The least important first, of equal ones the first, one after another until `left` are left in each group."""
+    for row, row_scores in zip(mask, scores, strict=True):
+        while sum(row) > left:
+            _, least = min((row_scores[j], j) for j in range(len(row)) if row[j])
+            row[least] = 0
+
+
+@st.composite
+def plans(draw):
+    """A plan, and its fraction as it was meant: a float such as 0.3 is not three tenths."""
+    denominator = draw(st.sampled_from([2, 3, 7, 10, 16, 100]))
+    fraction = Fraction(draw(st.integers(1, denominator - 1)), denominator)
+    moments = sorted(draw(st.sets(st.integers(0, 99), min_size=1, max_size=5)))
+    return DropPlan(float(fraction), tuple(moment / 100 for moment in moments)), fraction
+
+
 @st.composite
 def kernels(draw):
     groups, condense_factor = draw(st.sampled_from(PAIRS))
@@ -114,6 +132,32 @@ def test_four_groups_condensed_by_four_step_by_step():
         assert ["".join(str(int(m)) for m in row) for row in mask] == rows
         assert condensing.stage_of_mask(mask, 4) == stage
     np.testing.assert_array_equal(condensing.kept_inputs(mask), [0, 2, 6, 7, 0, 1, 6, 7])
+
+
+def test_three_inputs_in_ten_go_in_two_drops():
+    # after the drops floor(10 * 0.85) = 8 and 10 * 0.7 = 7 are left, though 10 * (1 - 0.3) is a little below 7
+    scores = np.array([[5, 1, 9, 2, 8, 3, 7, 4, 6, 0], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]], "float64")
+    plan = DropPlan(0.3, (1 / 6, 1 / 3))
+    mask = np.ones((2, 10))
+    for stage, rows in {1: ["1011111110", "0011111111"], 2: ["1010111110", "0001111111"]}.items():
+        mask = condensing.drop_due(mask, scores, stage, plan)
+        assert ["".join(str(int(m)) for m in row) for row in mask] == rows
+        assert condensing.stage_of_mask(mask, plan) == stage
+
+
+def test_inputs_left_of_an_odd_number_are_rounded_down_and_never_none():
+    plan = DropPlan(0.3, (0.1, 0.2))
+    left = {inputs: [condensing.inputs_left(inputs, stage, plan) for stage in range(3)] for inputs in (1, 2, 16, 40)}
+    assert left == {1: [1, 1, 1], 2: [2, 1, 1], 16: [16, 13, 11], 40: [40, 34, 28]}
+
+
+def test_a_mask_is_in_the_stage_after_a_drop_that_takes_nothing():
+    plan = DropPlan(0.3, (0.1, 0.2))
+    assert condensing.stage_of_mask(np.ones((2, 1)), plan) == 2  # one input is left at every stage
+    assert condensing.stage_of_mask(np.array([[0, 1]]), plan) == 2
+    assert condensing.stage_of_mask(np.ones((2, 2)), plan) == 0
+    # a group that was left behind holds the stage
+    assert condensing.stage_of_mask(np.array([[1, 1], [0, 1]]), plan) == 0
 
 
 def test_ties_drop_the_lower_index_first():
@@ -190,6 +234,66 @@ def test_stage_from_a_division_equals_exact_arithmetic(total, data, condense_fac
     assert condensing.stage_from_progress(done / total, condense_factor) == exact
 
 
+@given(plans(), st.integers(1, 10**6), st.data())
+def test_any_plans_drops_fall_exactly_at_their_progress(case, total, data):
+    plan, _ = case
+    done = data.draw(st.integers(0, total))
+    stage = sum(Fraction(done, total) >= Fraction(round(100 * moment), 100) for moment in plan.drops_at)
+    assert condensing.stage_from_progress(done / total, plan) == stage
+    assert condensing.final_stage(plan) == len(plan.drops_at)
+    for number, moment in enumerate(plan.drops_at, start=1):
+        assert condensing.stage_from_progress(moment, plan) == number
+        assert condensing.stage_from_progress(max(moment - 1e-9, 0), plan) == number - (moment > 0)
+
+
+def test_sparse_densenets_300_epochs_drop_at_50_and_100():
+    plan = DropPlan(0.3, (1 / 6, 1 / 3))
+    stages = [condensing.stage_from_progress(epoch / 300, plan) for epoch in range(300)]
+    assert [epoch for epoch in range(1, 300) if stages[epoch] != stages[epoch - 1]] == [50, 100]
+
+
+@pytest.mark.parametrize("condense_factor", [1, 2, 3, 4, 8, 49])
+def test_a_condense_factor_stands_for_its_plan(condense_factor):
+    plan = condensing.drop_plan(condense_factor)
+    assert plan.drops_at == tuple(s / (2 * (condense_factor - 1)) for s in range(1, condense_factor))
+    inputs = 3 * condense_factor
+    mask = np.ones((2, inputs))
+    scores = np.random.default_rng(0).normal(size=mask.shape)
+    for stage in range(condense_factor):
+        left = inputs - 3 * stage
+        assert condensing.inputs_left(inputs, stage, plan) == condensing.inputs_left(inputs, stage, condense_factor)
+        assert condensing.inputs_left(inputs, stage, plan) == left
+        mask = condensing.drop_due(mask, scores, stage, plan)
+        np.testing.assert_array_equal(mask, condensing.drop_due(mask, scores, stage, condense_factor))
+        assert mask.sum(1).tolist() == [left, left]
+        assert condensing.stage_of_mask(mask, plan) == condensing.stage_of_mask(mask, condense_factor) == stage
+
+
+def test_plans_of_arguments():
+    assert condensing.drop_plan(4, drops_at=[0.1, np.float64(0.5)]) == DropPlan(0.75, (0.1, 0.5))
+    assert condensing.drop_plan(pruned_fraction=0, drops_at=()) == condensing.drop_plan(1) == DropPlan(0.0, ())
+    assert condensing.drop_plan(pruned_fraction=0.3, drops_at=np.array([0.0, 0.25])) == DropPlan(0.3, (0.0, 0.25))
+
+
+MOMENTS = r"`drops_at` \(=.*\) must be a tuple of ascending numbers in \[0, 1\), .*\. Use \(1 / 6, 1 / 3\)"
+WRONG_PLANS = [
+    ((4, 0.3, (0.1,)), r"`condense_factor` \(=4\) must be left out beside `pruned_fraction` \(=0.3\), .*\. Use one"),
+    ((None,), r"`condense_factor` \(=None\) must be a positive integer\. One connection"),
+    ((0,), r"`condense_factor` \(=0\) must be a positive integer\. One connection"),
+    *(((None, bad, (0.1,)), r"`pruned_fraction` \(=.*\) must be a number in \[0, 1\)\. Use 0\.3")
+      for bad in (1, 1.5, -0.1, float("nan"), "0.3", True)),
+    *(((None, 0.3, bad), MOMENTS)
+      for bad in (None, (), 0.5, (0.5, 0.5), (0.5, 0.2), (0.5, 1), (-0.1,), (float("nan"),), ("a",), "01", (True,))),
+    ((2, None, ()), MOMENTS),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG_PLANS)
+def test_wrong_plans(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        condensing.drop_plan(*arguments)
+
+
 @pytest.mark.parametrize("progress", [-0.01, 1.01, float("nan"), float("inf")])
 def test_progress_outside_its_range_is_refused(progress):
     with pytest.raises(ValueError, match=r"`progress` \(=.*\) must lie in \[0, 1\]. Divide"):
@@ -226,6 +330,27 @@ def test_any_kernel_any_stages(case, data):
         np.testing.assert_array_equal(mask.sum(1), inputs - stage * (inputs // condense_factor))
         assert condensing.stage_of_mask(mask, condense_factor) == stage
         assert (mask <= before).all()
+
+
+@given(plans(), st.integers(1, 3), st.integers(1, 40), st.integers(0, 10**6), st.data())
+def test_any_plan_any_inputs_any_stages(case, groups, inputs, seed, data):
+    """Exact counts, nothing comes back, the least important of the moment goes first and the first of equal ones."""
+    plan, fraction = case
+    random = np.random.default_rng(seed)
+    mask, expected = np.ones((groups, inputs)), [[1] * inputs for _ in range(groups)]
+    drops = len(plan.drops_at)
+    for stage in sorted(data.draw(st.sets(st.integers(0, drops)))):
+        scores = random.integers(0, 5, (groups, inputs)).astype("float64")  # others at every stage, many of them equal
+        before, mask = mask, condensing.drop_due(mask, scores, stage, plan)
+        left = max(math.floor(inputs * (1 - fraction * stage / drops)), 1)
+        reference_drop(expected, scores.tolist(), left)
+        np.testing.assert_array_equal(mask, expected)
+        assert condensing.inputs_left(inputs, stage, plan) == left
+        assert mask.sum(1).tolist() == [left] * groups
+        assert (mask <= before).all()
+        # a later drop that takes nothing from so few inputs counts as done
+        assert condensing.stage_of_mask(mask, plan) >= stage
+        assert condensing.inputs_left(inputs, condensing.stage_of_mask(mask, plan), plan) == left
 
 
 @given(kernels(), st.data())

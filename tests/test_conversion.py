@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_condense.callbacks import learned_layers
+from keras_condense.condensing import inputs_left
 from keras_condense.conversion import condense
 from keras_condense.layers import (
     BatchNormalization,
@@ -77,6 +78,12 @@ LAYERS = {
     "G1 C4": {"groups": 1, "use_bias": True, "activation": "relu"},
     "G4 C1": {"condense_factor": 1, "use_bias": True, "activation": "softmax"},
     "G1 C1": {"groups": 1, "condense_factor": 1},
+    "30 % G1": {"groups": 1, "pruned_fraction": 0.3, "drops_at": (0.1, 0.2), "kernel_size": 3, "use_bias": True},
+    "30 % G4": {"pruned_fraction": 0.3, "drops_at": (0.1, 0.2), "use_bias": True, "activation": "softmax"},
+    "90 % G2": {"groups": 2, "pruned_fraction": 0.9, "drops_at": (0.1,), "use_bias": True},
+    "1 %, which drops one of 16": {"groups": 2, "pruned_fraction": 0.01, "drops_at": (0.1,), "use_bias": True},
+    "0 %": {"pruned_fraction": 0.0, "drops_at": (0.1,), "use_bias": True},
+    "C4 in two drops": {"drops_at": (0.1, 0.7), "use_bias": True},
     "regularised": {"kernel_regularizer": "l2", "activity_regularizer": "l2", "kernel_constraint": "max_norm"},
 }
 
@@ -92,10 +99,13 @@ def test_one_convolution(arguments):
     assert small.output_shape == model.output_shape
     conv = small.get_layer("conv")
     assert type(conv) is GroupConv2D
-    assert conv.kernel.shape[2] == 16 // layer.condense_factor
+    left = inputs_left(16, layer.final_stage, layer.plan)
+    if layer.condense_factor:
+        assert left == 16 // layer.condense_factor
+    assert conv.kernel.shape[2] == left
     kinds = {type(part) for part in small.layers}
-    assert (ChannelIndex in kinds) == (layer.condense_factor > 1)
-    assert (ChannelShuffle in kinds) == (layer.condense_factor > 1 and layer.groups > 1)
+    assert (ChannelIndex in kinds) == (left < 16)
+    assert (ChannelShuffle in kinds) == (left < 16 and layer.groups > 1)
     small(x, training=True)
     model(x, training=True)
     if "activity_regularizer" in arguments:  # of the same outputs; that of the kernel counts no zeros anyway
@@ -103,14 +113,16 @@ def test_one_convolution(arguments):
 
 
 @pytest.mark.parametrize("arguments", [{}, {"condense_factor": 4, "activation": "softmax"}, {"condense_factor": 1},
-                                       {"use_bias": False, "kernel_regularizer": "l2"}])  # fmt: skip
+                                       {"use_bias": False, "kernel_regularizer": "l2"},
+                                       {"pruned_fraction": 0.3, "drops_at": (0.5,)}])  # fmt: skip
 @pytest.mark.parametrize("shape", [(8,), (3, 8)], ids=str)
 def test_one_classifier(arguments, shape):
     model = finished(keras.Sequential([keras.Input(shape), CondenseDense(5, **arguments, name="top")]))
     small = condense(model)
     assert_same_outputs(model, small, array(4, *shape))
     assert type(small.get_layer("top")) is L.Dense
-    assert small.get_layer("top").kernel.shape == (8 // arguments.get("condense_factor", 2), 5)
+    left = 5 if "pruned_fraction" in arguments else 8 // arguments.get("condense_factor", 2)
+    assert small.get_layer("top").kernel.shape == (left, 5)
 
 
 @given(
@@ -132,6 +144,25 @@ def test_any_convolution(groups, factor, a, b, kernel_size, strides, dilation, p
     assert layer.stage == 0 or factor == 1
     layer.condense_to(layer.final_stage)
     assert_same_outputs(model, small, x)
+
+
+@given(
+    st.sampled_from([1, 2, 3]), st.integers(1, 12), st.floats(0, 0.99), st.integers(1, 4), st.integers(1, 3),
+    st.integers(0, 10**6),
+)  # fmt: skip
+@settings(max_examples=20)
+def test_any_fraction(groups, inputs, fraction, drops, kernel_size, seed):
+    layer = LearnedGroupConv2D(
+        2 * groups, kernel_size, padding="same", groups=groups, use_bias=True,
+        pruned_fraction=fraction, drops_at=tuple(drop / (drops + 1) for drop in range(drops)),
+        bias_initializer=keras.initializers.RandomNormal(seed=seed),
+        kernel_initializer=keras.initializers.RandomNormal(seed=seed),
+    )  # fmt: skip
+    model = keras.Sequential([keras.Input((4, 5, inputs)), layer])
+    small = condense(model, finish=True)
+    layer.condense_to(layer.final_stage)
+    assert_same_outputs(model, small, array(1, 4, 5, inputs, seed=seed))
+    assert small.get_layer(layer.name).kernel.shape[2] == inputs_left(inputs, drops, layer.plan)
 
 
 # ----------------------------------------------------------------------------------------------------------- graphs
@@ -429,6 +460,14 @@ def test_unfinished_layers_are_named_with_their_stage(stage):
     for layer in learned_layers(model):
         layer.condense_to(layer.final_stage)  # what the rest by magnitude means
     assert_same_outputs(model, small, array(2, 8, 8, 8))
+
+
+def test_unfinished_drops_of_a_plan_of_its_own():
+    layer = LearnedGroupConv2D(4, 1, groups=1, pruned_fraction=0.3, drops_at=(0.1, 0.2), name="conv")
+    model = keras.Sequential([keras.Input((2, 2, 7)), layer])
+    layer.condense_to(1)
+    with pytest.raises(ValueError, match=r"Layer 'conv' is in condensing stage 1, and must be in stage 2 to be cond"):
+        condense(model)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -101,6 +101,14 @@ CASES = {
     "learned-C1": Case(
         LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "groups": 2, "condense_factor": 1}, (3, 3, 5), 2, 1
     ),
+    "learned-fraction": Case(
+        LearnedGroupConv2D,
+        {"filters": 4, "kernel_size": 3, "groups": 1, "pruned_fraction": 0.3, "drops_at": (1 / 6, 1 / 3)},
+        (5, 5, 7), 2, 1,
+    ),
+    "learned-moments": Case(
+        LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "groups": 2, "drops_at": [0.0, 0.25]}, (3, 3, 8), 2, 1
+    ),
     "group": Case(GroupConv2D, {"filters": 8, "kernel_size": 3, "padding": "same", "groups": 4}, (5, 5, 8), 1, 1),
     "group-everything": Case(
         GroupConv2D,
@@ -122,6 +130,7 @@ CASES = {
         },
         (2, 8), 2, 1, losses=True,
     ),
+    "dense-fraction": Case(CondenseDense, {"units": 3, "pruned_fraction": 0.5, "drops_at": (0.2,)}, (7,), 3, 2),
     "index": Case(ChannelIndex, {"indices": [3, 0, 3]}, (2, 2, 4), 1, 0),
     "index-array": Case(ChannelIndex, {"indices": np.array([1, 2], "int64")}, (4,), 1, 0),
     "shuffle": Case(ChannelShuffle, {"groups": 3}, (2, 2, 6), 0, 0),
@@ -685,6 +694,36 @@ def test_condense_to():
     np.testing.assert_array_equal((after != 0)[0, 0], np.tile(mask.T, 2) > 0)
 
 
+def test_condense_to_any_fraction():
+    layer = LearnedGroupConv2D(4, 3, groups=2, pruned_fraction=0.3, drops_at=(0.2, 0.6))
+    assert (layer.condense_factor, layer.final_stage) == (None, 2)
+    layer.build((None, 3, 3, 10))
+    kernel = layer.kernel.numpy()
+    scores = np.abs(kernel).sum((0, 1))  # (inputs, filters)
+    scores = np.stack([scores[:, g::2].sum(1) for g in range(2)])
+    for stage, left in ((1, 8), (2, 7)):  # floor(10 * 0.85), 10 * 0.7
+        assert layer.condense_to(stage)
+        assert layer.stage == stage
+        np.testing.assert_array_equal(layer.mask.numpy(), scores >= np.sort(scores, axis=1)[:, [10 - left]])
+    np.testing.assert_array_equal(layer.kernel.numpy(), kernel * np.tile(layer.mask.numpy().T, 2))
+    assert not layer.condense_to(2)
+    with pytest.raises(ValueError, match=r"`stage` \(=3\) of layer .* must be an integer in \[0, 2\]\. Its"):
+        layer.condense_to(3)
+
+
+def test_condense_factors_are_what_they_are_by_default():
+    assert LearnedGroupConv2D(4, 1).condense_factor == 4
+    assert CondenseDense(3).condense_factor == 2
+    assert LearnedGroupConv2D(4, 1, condense_factor=np.int64(8)).get_config()["condense_factor"] == 8
+
+
+@pytest.mark.parametrize("layer", [LearnedGroupConv2D(4, 1, condense_factor=8), CondenseDense(3)])
+def test_configurations_without_a_fraction_of_their_own_make_the_same_layer(layer):
+    config = layer.get_config()
+    shorter = {name: value for name, value in config.items() if name not in ("pruned_fraction", "drops_at")}
+    assert type(layer).from_config(shorter).get_config() == config
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_condensing_keeps_what_is_left_to_the_last_bit(dtype):
     layer = LearnedGroupConv2D(4, 1, dtype=dtype)
@@ -751,6 +790,16 @@ def test_group_lasso_is_added_while_training_until_the_last_stage():
     assert float(layer.losses[0]) == float(layer.lasso()) == 0
 
 
+def test_group_lasso_ends_with_the_last_of_any_drops():
+    layer = LearnedGroupConv2D(4, 1, groups=1, group_lasso=0.01, pruned_fraction=0.3, drops_at=(0.2, 0.6))
+    layer.build((None, 2, 2, 7))
+    for stage in range(2):
+        layer.condense_to(stage)
+        assert float(layer.lasso()) > 1
+    layer.condense_to(2)
+    assert float(layer.lasso()) == 0
+
+
 BAD_ARGUMENTS = [
     (LearnedGroupConv2D, {"filters": 0, "kernel_size": 1}, r"`filters` \(=0\) must be a positive integer. Give"),
     (LearnedGroupConv2D, {"filters": 4.0, "kernel_size": 1}, r"`filters` \(=4.0\) must be a positive integer"),
@@ -766,6 +815,22 @@ BAD_ARGUMENTS = [
     (LearnedGroupConv2D, {"filters": 6, "kernel_size": 3}, r"`filters` \(=6\) must be divisible by `groups` \(=4\)"),
     (LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "groups": True}, r"`groups` \(=True\)"),
     (LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "condense_factor": 0}, r"`condense_factor` \(=0\).* One"),
+    (
+        LearnedGroupConv2D,
+        {"filters": 4, "kernel_size": 1, "pruned_fraction": 0.3},
+        r"`drops_at` \(=None\) must be a tuple of ascending numbers .*\. Use \(1 / 6, 1 / 3\)",
+    ),
+    (
+        LearnedGroupConv2D,
+        {"filters": 4, "kernel_size": 1, "pruned_fraction": 1, "drops_at": (0.5,)},
+        r"`pruned_fraction` \(=1\) must be a number in \[0, 1\)\. Use 0\.3",
+    ),
+    (
+        LearnedGroupConv2D,
+        {"filters": 4, "kernel_size": 1, "condense_factor": 4, "pruned_fraction": 0.3, "drops_at": (0.5,)},
+        r"`condense_factor` \(=4\) must be left out beside `pruned_fraction` \(=0\.3\), .*\. Use one",
+    ),
+    (CondenseDense, {"units": 4, "drops_at": (0.5, 0.5)}, r"`drops_at` \(=\(0\.5, 0\.5\)\) must be a tuple"),
     (LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "group_lasso": -1}, r"`group_lasso` \(=-1\).* Use 0"),
     (LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "group_lasso": float("nan")}, r"`group_lasso` \(=nan\)"),
     (LearnedGroupConv2D, {"filters": 4, "kernel_size": 1, "group_lasso": "1"}, r"`group_lasso` \(='1'\)"),
