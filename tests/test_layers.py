@@ -17,11 +17,13 @@ from keras_condense.callbacks import CondenseSchedule
 from keras_condense.layers import (
     BatchNormalization,
     ChannelIndex,
+    ChannelScatterAdd,
     ChannelShuffle,
     CondenseDense,
     GroupConv2D,
     LearnedGroupConv,
     LearnedGroupConv2D,
+    SparseFeatureReactivation,
     grouped_convolution,
 )
 
@@ -133,8 +135,18 @@ CASES = {
     "dense-fraction": Case(CondenseDense, {"units": 3, "pruned_fraction": 0.5, "drops_at": (0.2,)}, (7,), 3, 2),
     "index": Case(ChannelIndex, {"indices": [3, 0, 3]}, (2, 2, 4), 1, 0),
     "index-array": Case(ChannelIndex, {"indices": np.array([1, 2], "int64")}, (4,), 1, 0),
+    "scatter": Case(ChannelScatterAdd, {"indices": [3, 0, 3], "channels": 5}, (2, 2, 3), 1, 0),
     "shuffle": Case(ChannelShuffle, {"groups": 3}, (2, 2, 6), 0, 0),
     "shuffle-vector": Case(ChannelShuffle, {"groups": 2}, (4,), 0, 0),
+    "reactivation": Case(SparseFeatureReactivation, {"filters": 8, "groups": 2, "condense_factor": 4}, (5, 5, 4), 2, 1),
+    "reactivation-everything": Case(
+        SparseFeatureReactivation,
+        {
+            "filters": 6, "groups": 1, "condense_factor": 3, "group_lasso": 1e-4, "kernel_initializer": "he_normal",
+            "kernel_regularizer": "l2", "kernel_constraint": "max_norm",
+        },
+        (3, 4, 3), 2, 1, losses=True,
+    ),
     "batch norm": Case(BatchNormalization, {"momentum": 0.9, "epsilon": 1e-5}, (3, 3, 4), 4, 2),
     "batch norm-vector": Case(BatchNormalization, {"center": False}, (4,), 3, 1),
 }  # fmt: skip
