@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_condense.applications import CondenseNet, DenseNet, ResNeXt
+from keras_condense.applications import CondenseNet, DenseNet, ResNeXt, SparseDenseNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,4 +39,5 @@ NETWORKS = {
         48, 8, 7, 224,
     ),
     "resnext": Network(functools.partial(ResNeXt, (1, 1), cardinality=4, bottleneck_width=2), 512, 8, 1, 224),
+    "sparse-densenet": Network(functools.partial(SparseDenseNet, (2, 1), 4), 28, 2, 2, 32),
 }  # fmt: skip

@@ -4,7 +4,7 @@
 `table` counts what the networks of all papers' tables cost, beside what was published.
 """
 
-from keras_condense.applications import condensenet, densenet, resnext, zoo
+from keras_condense.applications import condensenet, densenet, resnext, sparse_densenet, zoo
 from keras_condense.applications.condensenet import (
     CondenseNet,
     CondenseNet50,
@@ -26,6 +26,7 @@ from keras_condense.applications.densenet import (
     densenet_stages,
 )
 from keras_condense.applications.resnext import ResNeXt, ResNeXt50, ResNeXt101
+from keras_condense.applications.sparse_densenet import SparseDenseNet, SparseDenseNet40
 from keras_condense.applications.zoo import table
 
 __all__ = [
@@ -47,10 +48,13 @@ __all__ = [
     "ResNeXt",
     "ResNeXt50",
     "ResNeXt101",
+    "SparseDenseNet",
+    "SparseDenseNet40",
     "condensenet",
     "densenet",
     "densenet_stages",
     "resnext",
+    "sparse_densenet",
     "table",
     "zoo",
 ]
