@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_condense.applications import CondenseNet, DenseNet, ResNeXt, SparseDenseNet
+from keras_condense.applications import CondenseNet, DenseNet, ResNeXt, SparseDenseNet, SqueezeNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +40,5 @@ NETWORKS = {
     ),
     "resnext": Network(functools.partial(ResNeXt, (1, 1), cardinality=4, bottleneck_width=2), 512, 8, 1, 224),
     "sparse-densenet": Network(functools.partial(SparseDenseNet, (2, 1), 4), 28, 2, 2, 32),
+    "squeezenet": Network(functools.partial(SqueezeNet, bypass="complex"), 512, 16, 21, 227),
 }  # fmt: skip

@@ -24,6 +24,10 @@ EXACT = {
     "ResNeXt-50 (32x4d)": (25_028_904, 4_230_479_872, 4_245_282_792),
     "ResNeXt-101 (32x4d)": (44_177_704, 7_969_996_800, 7_991_623_656),
     "Sparse-DenseNet-40": (718_934, 184_753_792, 187_280_522),
+    "SqueezeNet v1.0": (1_248_424, 832_667_936, 842_360_176),
+    "SqueezeNet v1.0 (simple bypass)": (1_248_424, 832_667_936, 842_360_176),
+    "SqueezeNet v1.0 (complex bypass)": (1_589_672, 1_183_953_184, 1_193_645_424),
+    "SqueezeNet v1.1": (1_235_496, 387_747_520, 393_867_712),
 }
 
 # (network, column): ours in the digits printed, where those are not what was published; and why

@@ -4,7 +4,7 @@
 `table` counts what the networks of all papers' tables cost, beside what was published.
 """
 
-from keras_condense.applications import condensenet, densenet, resnext, sparse_densenet, zoo
+from keras_condense.applications import condensenet, densenet, resnext, sparse_densenet, squeezenet, zoo
 from keras_condense.applications.condensenet import (
     CondenseNet,
     CondenseNet50,
@@ -27,6 +27,7 @@ from keras_condense.applications.densenet import (
 )
 from keras_condense.applications.resnext import ResNeXt, ResNeXt50, ResNeXt101
 from keras_condense.applications.sparse_densenet import SparseDenseNet, SparseDenseNet40
+from keras_condense.applications.squeezenet import SqueezeNet
 from keras_condense.applications.zoo import table
 
 __all__ = [
@@ -50,11 +51,13 @@ __all__ = [
     "ResNeXt101",
     "SparseDenseNet",
     "SparseDenseNet40",
+    "SqueezeNet",
     "condensenet",
     "densenet",
     "densenet_stages",
     "resnext",
     "sparse_densenet",
+    "squeezenet",
     "table",
     "zoo",
 ]

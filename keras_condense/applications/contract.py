@@ -143,13 +143,16 @@ class Contract:
         image: keras.KerasTensor,
         features: keras.KerasTensor,
         classifier: Callable[..., keras.Layer] = keras.layers.Dense,
+        head: Callable[[keras.KerasTensor], keras.KerasTensor] | None = None,
     ) -> keras.Model:
         """Return the model from the images to the class scores, the pooled features or the feature map.
 
         Args:
             image: what `image()` returned.
             features: the last feature map (batch, height, width, channels).
-            classifier: called as `classifier(classes, activation=..., name="predictions")`.
+            classifier: called as `classifier(classes, activation=..., name="predictions")` upon the pooled features.
+            head: for a network that does not classify pooled features: what makes class scores of the feature map, in
+                the place of global pooling and `classifier`.
 
         Returns:
             The model, with its weights loaded if `weights` names any.
@@ -157,7 +160,9 @@ class Contract:
         Raises:
             ValueError: the file that `weights` names is broken or another network's.
         """
-        if self.include_top:
+        if self.include_top and head is not None:
+            x = head(features)
+        elif self.include_top:
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
             x = classifier(self.classes, activation=self.classifier_activation, name="predictions")(x)
         elif self.pooling == "avg":
