@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_condense.applications import CondenseNet, DenseNet, ResNeXt, SparseDenseNet, SqueezeNet
+from keras_condense.applications import CondenseNet, DenseNet, ResNeXt, ShuffleNet, SparseDenseNet, SqueezeNet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,4 +41,6 @@ NETWORKS = {
     "resnext": Network(functools.partial(ResNeXt, (1, 1), cardinality=4, bottleneck_width=2), 512, 8, 1, 224),
     "sparse-densenet": Network(functools.partial(SparseDenseNet, (2, 1), 4), 28, 2, 2, 32),
     "squeezenet": Network(functools.partial(SqueezeNet, bypass="complex"), 512, 16, 21, 227),
+    "shufflenet": Network(functools.partial(ShuffleNet, 3, 0.25, squeeze_excitation=True, stages=(1, 2)),
+                          120, 16, 1, 224),
 }  # fmt: skip

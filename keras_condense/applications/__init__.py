@@ -4,7 +4,7 @@
 `table` counts what the networks of all papers' tables cost, beside what was published.
 """
 
-from keras_condense.applications import condensenet, densenet, resnext, sparse_densenet, squeezenet, zoo
+from keras_condense.applications import condensenet, densenet, resnext, shufflenet, sparse_densenet, squeezenet, zoo
 from keras_condense.applications.condensenet import (
     CondenseNet,
     CondenseNet50,
@@ -26,6 +26,7 @@ from keras_condense.applications.densenet import (
     densenet_stages,
 )
 from keras_condense.applications.resnext import ResNeXt, ResNeXt50, ResNeXt101
+from keras_condense.applications.shufflenet import ShuffleNet
 from keras_condense.applications.sparse_densenet import SparseDenseNet, SparseDenseNet40
 from keras_condense.applications.squeezenet import SqueezeNet
 from keras_condense.applications.zoo import table
@@ -49,6 +50,7 @@ __all__ = [
     "ResNeXt",
     "ResNeXt50",
     "ResNeXt101",
+    "ShuffleNet",
     "SparseDenseNet",
     "SparseDenseNet40",
     "SqueezeNet",
@@ -56,6 +58,7 @@ __all__ = [
     "densenet",
     "densenet_stages",
     "resnext",
+    "shufflenet",
     "sparse_densenet",
     "squeezenet",
     "table",
