@@ -53,13 +53,13 @@ class PublishedWeights:
 
     Attributes:
         folder: the URL of the files' folder.
-        top: name and MD5 sum of the file with the classifier's weights.
+        top: name and MD5 sum of the file with the classifier's weights; None for a sum that is not known.
         no_top: name and MD5 sum of the file without them.
     """
 
     folder: str
-    top: tuple[str, str]
-    no_top: tuple[str, str]
+    top: tuple[str, str | None]
+    no_top: tuple[str, str | None]
 
     def download(self, include_top: bool) -> str:
         """Return the local path of the file, downloaded to Keras' cache on its first use and checked."""
@@ -171,15 +171,30 @@ class Contract:
             x = keras.layers.GlobalMaxPooling2D(name="max_pool")(features)
         else:
             x = features
+        return self.model_of(image, x)
+
+    def model_of(self, image: keras.KerasTensor, outputs: keras.KerasTensor) -> keras.Model:
+        """Return the model from the images to `outputs`, for a network that comes with its own classifier and pooling.
+
+        Args:
+            image: what `image()` returned.
+            outputs: the class scores, the pooled features or the feature map.
+
+        Returns:
+            The model, with its weights loaded if `weights` names any.
+
+        Raises:
+            ValueError: the file that `weights` names is broken or another network's.
+        """
         if self.input_tensor is None:
             inputs = image
         else:  # the model begins where the caller's own layers begin
             inputs = keras.utils.get_source_inputs(image)
             inputs = inputs[0] if len(inputs) == 1 else inputs
-        model = keras.Model(inputs, x, name=self.name)
+        model = keras.Model(inputs, outputs, name=self.name)
         if self.pretrained:
             # the published file knows nothing of layers that the caller put before the network
-            _load_weights(keras.Model(image, x), self.published.download(self.include_top))
+            _load_weights(keras.Model(image, outputs), self.published.download(self.include_top))
         elif self.weights is not None:
             _load_weights(model, os.fspath(self.weights))
         return model
