@@ -1,12 +1,24 @@
-"""Small networks of every family: whatever a test asks of all constructors, it asks of these."""
+"""Small networks of every family: whatever a test asks of all constructors, it asks of these; and how they fail."""
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 
 import keras
 
-from keras_condense.applications import CondenseNet, DenseNet, ResNeXt, ShuffleNet, SparseDenseNet, SqueezeNet
+from keras_condense.applications import (
+    CondenseNet,
+    DenseNet,
+    MobileNet,
+    ResNeXt,
+    ShuffleNet,
+    SparseDenseNet,
+    SqueezeNet,
+)
+
+# what came, what was expected, how to mend it
+THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,4 +55,5 @@ NETWORKS = {
     "squeezenet": Network(functools.partial(SqueezeNet, bypass="complex"), 512, 16, 21, 227),
     "shufflenet": Network(functools.partial(ShuffleNet, 3, 0.25, squeeze_excitation=True, stages=(1, 2)),
                           120, 16, 1, 224),
+    "mobilenet": Network(functools.partial(MobileNet, 0.25, weights=None), 256, 32, 32, 224),
 }  # fmt: skip

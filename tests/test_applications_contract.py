@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import NETWORKS
+from networks import NETWORKS, THREE_PARTS
 
 from keras_condense import applications
 from keras_condense.applications import CondenseNet, DenseNet, contract, densenet_stages
 from keras_condense.applications import imagenet as imagenet_functions
 from keras_condense.layers import CondenseDense
 
-# what came, what was expected, how to mend it
-THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
 CONTRACT = (
     "include_top",
     "weights",

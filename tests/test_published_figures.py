@@ -23,6 +23,14 @@ EXACT = {
     "ResNeXt-50 (8x14d)": (25_603_016, 4_267_409_408, 4_281_390_696),
     "ResNeXt-50 (32x4d)": (25_028_904, 4_230_479_872, 4_245_282_792),
     "ResNeXt-101 (32x4d)": (44_177_704, 7_969_996_800, 7_991_623_656),
+    "MobileNet 1.0x, 224": (4_231_976, 568_740_352, 573_833_216),
+    "MobileNet 0.75x, 224": (2_585_560, 325_400_448, 329_220_096),
+    "MobileNet 0.5x, 224": (1_331_592, 149_497_088, 152_043_520),
+    "MobileNet 0.25x, 224": (470_072, 41_030_272, 42_303_488),
+    "MobileNet 1.0x, 192": (4_231_976, 418_121_728, 421_863_424),
+    "MobileNet 1.0x, 160": (4_231_976, 290_675_200, 293_273_600),
+    "MobileNet 1.0x, 128": (4_231_976, 186_400_768, 188_063_744),
+    "MobileNetV2 1.0x, 224": (3_504_872, 300_774_272, 306_943_784),
     "Sparse-DenseNet-40": (718_934, 184_753_792, 187_280_522),
     "SqueezeNet v1.0": (1_248_424, 832_667_936, 842_360_176),
     "SqueezeNet v1.0 (simple bypass)": (1_248_424, 832_667_936, 842_360_176),
@@ -66,6 +74,10 @@ DIFFERENT = {
     ("CondenseNet-98", "parameters"): "0.64M",
     ("CondenseNet-122", "parameters"): "0.94M",
     ("ResNet-50 (1x64d)", "parameters"): "25.6M",  # 25.5M published, which leaves out the batch norms' 53,120
+    # 290M, 300M and 3.4M published: cut off, not rounded; 3.4M without the batch norms' 34,112
+    ("MobileNet 1.0x, 160", "operations"): "291M",
+    ("MobileNetV2 1.0x, 224", "operations"): "301M",
+    ("MobileNetV2 1.0x, 224", "parameters"): "3.5M",
     # 370M published, which counts multiplications and additions apart: twice 184.8M
     ("Sparse-DenseNet-40", "operations"): "185M",
     # 140M, 133M and 137M published, which leave the classifier out

@@ -4,7 +4,16 @@
 `table` counts what the networks of all papers' tables cost, beside what was published.
 """
 
-from keras_condense.applications import condensenet, densenet, resnext, shufflenet, sparse_densenet, squeezenet, zoo
+from keras_condense.applications import (
+    condensenet,
+    densenet,
+    mobilenet,
+    resnext,
+    shufflenet,
+    sparse_densenet,
+    squeezenet,
+    zoo,
+)
 from keras_condense.applications.condensenet import (
     CondenseNet,
     CondenseNet50,
@@ -25,6 +34,7 @@ from keras_condense.applications.densenet import (
     DenseNet264,
     densenet_stages,
 )
+from keras_condense.applications.mobilenet import MobileNet, MobileNetV2
 from keras_condense.applications.resnext import ResNeXt, ResNeXt50, ResNeXt101
 from keras_condense.applications.shufflenet import ShuffleNet
 from keras_condense.applications.sparse_densenet import SparseDenseNet, SparseDenseNet40
@@ -47,6 +57,8 @@ __all__ = [
     "DenseNet169",
     "DenseNet201",
     "DenseNet264",
+    "MobileNet",
+    "MobileNetV2",
     "ResNeXt",
     "ResNeXt50",
     "ResNeXt101",
@@ -57,6 +69,7 @@ __all__ = [
     "condensenet",
     "densenet",
     "densenet_stages",
+    "mobilenet",
     "resnext",
     "shufflenet",
     "sparse_densenet",

@@ -1,0 +1,227 @@
+"""MobileNet (Howard et al., arXiv:1704.04861) and MobileNetV2 (Sandler et al., CVPR 2018, arXiv:1801.04381).
+
+The networks are `keras.applications`' own, built with the arguments and the errors of this package, so that they can
+stand beside the others.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from keras_condense.applications.contract import Contract, PublishedWeights
+from keras_condense.applications.imagenet import decode_predictions
+from keras_condense.applications.published import Published
+from keras_condense.validation import check_not_negative
+
+__all__ = ["FIGURES", "MobileNet", "MobileNetV2", "decode_predictions", "preprocess_input"]
+
+preprocess_input = keras.applications.mobilenet.preprocess_input  # scales to [-1, 1]
+
+_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications"
+# Keras' public files for each alpha, and the sizes of the images that they were trained with
+_FILES = {
+    0.25: "mobilenet_2_5_{size}_tf",
+    0.5: "mobilenet_5_0_{size}_tf",
+    0.75: "mobilenet_7_5_{size}_tf",
+    1.0: "mobilenet_1_0_{size}_tf",
+}
+_SIZES = (128, 160, 192, 224)
+_FILES_V2 = {
+    alpha: f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{{size}}"
+    for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+}
+_SIZES_V2 = (96, 128, 160, 192, 224)
+
+
+def MobileNet(
+    alpha: float = 1.0,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = "imagenet",
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "mobilenet",
+) -> keras.Model:
+    """Build a MobileNet: 3x3 depthwise convolutions, each followed by a 1x1 one.
+
+    Section 3 of the paper; `keras.applications.MobileNet` builds it.
+
+    Args:
+        alpha: the width multiplier: each layer has this many times the paper's filters, at least 1/32.
+        include_top: whether the classifier is part of the model.
+        weights: None (random), "imagenet" (for an alpha of 0.25, 0.5, 0.75 or 1.0), or the path of a `.weights.h5`,
+            `.keras` or `.h5` file. Those for ImageNet are of square images of 128, 160, 192 or 224 pixels, whichever
+            the model is built for, and of 224 for any other size, which needs `include_top=False`.
+        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
+        input_shape: (height, width, channels), at least 32x32; height and width may be None if `include_top` is False.
+            By default (224, 224, 3) with the classifier and (None, None, 3) without it.
+        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: a bad argument, or a file of weights that is broken or another network's.
+
+    Example:
+        >>> model = MobileNet(0.25, weights=None, input_shape=(32, 32, 3), classes=10)
+        >>> model.output_shape, model.count_params()
+        ((None, 10), 221114)
+        >>> MobileNet(0.01)
+        Traceback (most recent call last):
+        ...
+        ValueError: `alpha` (=0.01) must be at least 0.03125, for the first layer has 32 * alpha filters. Use 0.25, ...
+    """
+    alpha = _check_alpha(alpha)
+    if alpha < 1 / 32:
+        raise ValueError(
+            f"`alpha` (={alpha}) must be at least {1 / 32}, for the first layer has 32 * alpha filters. "
+            "Use 0.25, 0.5, 0.75 or 1.0."
+        )
+    size = _image_size(_SIZES, input_tensor, input_shape)
+    contract = Contract(
+        default_size=size,
+        min_size=32,
+        published=_published("mobilenet", _FILES.get(alpha), size),
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+    return _build(keras.applications.MobileNet, alpha, contract)
+
+
+def MobileNetV2(
+    alpha: float = 1.0,
+    include_top: bool = True,
+    weights: str | os.PathLike | None = "imagenet",
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str | None = "mobilenetv2",
+) -> keras.Model:
+    """Build a MobileNetV2: 1x1 to six times the channels, 3x3 depthwise, 1x1 back to few, and a shortcut past them.
+
+    Section 3 of the paper; `keras.applications.MobileNetV2` builds it.
+
+    Args:
+        alpha: the width multiplier: each layer has about this many times the paper's filters, a multiple of 8.
+        include_top: whether the classifier is part of the model.
+        weights: None (random), "imagenet" (for an alpha of 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4), or the path of a
+            `.weights.h5`, `.keras` or `.h5` file. Those for ImageNet are of square images of 96, 128, 160, 192 or 224
+            pixels, whichever the model is built for, and of 224 for any other size, which needs `include_top=False`.
+        input_tensor: as `MobileNet`'s, and so are all arguments that follow.
+        input_shape: (height, width, channels), at least 32x32.
+        pooling: None, "avg" or "max".
+        classes: outputs of the classifier.
+        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
+        name: the model's name.
+
+    Returns:
+        The model, not compiled.
+
+    Raises:
+        ValueError: a bad argument, or a file of weights that is broken or another network's.
+
+    Example:
+        >>> model = MobileNetV2(0.35, weights=None, include_top=False, pooling="avg")
+        >>> model.output_shape
+        (None, 1280)
+    """
+    alpha = _check_alpha(alpha)
+    size = _image_size(_SIZES_V2, input_tensor, input_shape)
+    contract = Contract(
+        default_size=size,
+        min_size=32,
+        published=_published("mobilenet_v2", _FILES_V2.get(alpha), size),
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+    )
+    return _build(keras.applications.MobileNetV2, alpha, contract)
+
+
+def _check_alpha(alpha: Any) -> float:
+    return check_not_negative("alpha", alpha, "Use 0.5 for half of the filters, 1.0 for all.", above_zero=True)
+
+
+def _image_size(sizes: tuple[int, ...], input_tensor: Any, input_shape: Any) -> int:
+    """Height and width of the images that the ImageNet weights are for: the model's own if it is one of `sizes`."""
+    shape = input_shape if input_tensor is None else getattr(input_tensor, "shape", ())[1:]
+    for size in sizes:
+        if isinstance(shape, Sequence) and tuple(shape[:2]) == (size, size):
+            return size
+    return 224
+
+
+def _published(folder: str, file: str | None, size: int) -> PublishedWeights | None:
+    if file is None:
+        return None
+    file = file.format(size=size)
+    return PublishedWeights(f"{_FOLDER}/{folder}", (f"{file}.h5", None), (f"{file}_no_top.h5", None))
+
+
+def _build(constructor: Callable[..., keras.Model], alpha: float, contract: Contract) -> keras.Model:
+    image = contract.image()
+    network = constructor(
+        alpha=alpha,
+        include_top=contract.include_top,
+        weights=None,
+        input_tensor=image,
+        pooling=contract.pooling,
+        classes=contract.classes,
+        classifier_activation=contract.classifier_activation,
+    )
+    return contract.model_of(image, network.output)
+
+
+_PAPER, _PAPER_V2 = "arXiv:1704.04861", "arXiv:1801.04381"
+
+FIGURES: tuple[Published, ...] = (
+    *(
+        Published(
+            network=f"MobileNet {alpha}x, {size}",
+            constructor="MobileNet",
+            arguments={"alpha": alpha, "input_shape": (size, size, 3)},
+            parameters=parameters,
+            operations=operations,
+            error=error,
+            source=f"{_PAPER}, table {table}",
+        )
+        for alpha, size, parameters, operations, error, table in (
+            (1.0, 224, "4.2M", "569M", "29.4", 6),
+            (0.75, 224, "2.6M", "325M", "31.6", 6),
+            (0.5, 224, "1.3M", "149M", "36.3", 6),
+            (0.25, 224, "0.5M", "41M", "49.4", 6),
+            (1.0, 192, "4.2M", "418M", "30.9", 7),
+            (1.0, 160, "4.2M", "290M", "32.8", 7),
+            (1.0, 128, "4.2M", "186M", "35.6", 7),
+        )
+    ),
+    Published(
+        network="MobileNetV2 1.0x, 224",
+        constructor="MobileNetV2",
+        parameters="3.4M",
+        operations="300M",
+        error="28.0",
+        source=f"{_PAPER_V2}, table 4",
+    ),
+)
