@@ -275,10 +275,8 @@ def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
         return f"has {layer.groups} groups already"
     if layer.data_format != "channels_last":
         return f'has `data_format="{layer.data_format}"`, and learned groups need "channels_last"'
-    if getattr(layer, "quantization_mode", None) is not None:
-        return f"is quantized to {layer.quantization_mode}"
     if getattr(layer, "lora_enabled", False):
-        return "has a LoRA kernel of its own"
+        return "has a LoRA kernel beside its own"
     return None
 
 
