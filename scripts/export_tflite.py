@@ -29,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
         default="arm64",
         help="processor to write the network down for; measure times the candidates here (default: %(default)s)",
     )
-    parser.add_argument(
-        "--report", action="store_true", help="print what was chosen and, layer by layer, its cost"
-    )
+    parser.add_argument("--report", action="store_true", help="print what was chosen and, layer by layer, its cost")
     calibration = parser.add_argument_group("calibration, for int8")
     command_line.add_dataset_arguments(calibration)
     calibration.add_argument(
