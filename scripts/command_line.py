@@ -134,10 +134,11 @@ def add_network_arguments(parser: argparse._ActionsContainer) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=help_text)
 
 
-def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequence[int], classes: int | None):
+def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequence[int] | None, classes: int | None):
     """Build the network called `name` in `keras_condense.applications` with the options that were given.
 
     Where `stages` and `growth_rates` must be given and are not, they are 4-4-4 and 8-16-32, doubling block by block.
+    The network's own defaults hold where `input_shape` or `classes` is None.
     """
     import keras_condense as kc
 
@@ -151,18 +152,21 @@ def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequenc
     if unknown := sorted(options.keys() - accepted.keys()):
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in unknown)
         raise ValueError(f"`network` (={constructor.__name__!r}) has no option {flags}. Leave it out.")
-    if "stages" in accepted:
+    required = {key for key, parameter in accepted.items() if parameter.default is parameter.empty}
+    if "stages" in required:
         options.setdefault("stages", (4, 4, 4))
-    if "growth_rates" in accepted:
+    if "growth_rates" in required:
         options.setdefault("growth_rates", tuple(8 * 2**block for block in range(len(options["stages"]))))
-    is_small = min(input_shape[:2]) <= 64  # as the papers' networks for CIFAR
-    if "stem_strides" in accepted:
-        options["stem_strides"] = 1 if is_small else 2
-    if "stem" in accepted:
-        options["stem"] = "cifar" if is_small else "imagenet"
+    if input_shape is not None:
+        options["input_shape"] = tuple(input_shape)
+        is_small = min(input_shape[:2]) <= 64  # as the papers' networks for CIFAR
+        if "stem_strides" in accepted:
+            options["stem_strides"] = 1 if is_small else 2
+        if "stem" in accepted:
+            options["stem"] = "cifar" if is_small else "imagenet"
     if classes is not None:
         options["classes"] = classes
-    return constructor(weights=None, input_shape=tuple(input_shape), **options)
+    return constructor(weights=None, **options)
 
 
 def check_file(path: str, suffix: str, *, to_write: bool = False) -> pathlib.Path:

@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import pathlib
+import types
 
 import benchmark
 import condense
@@ -107,6 +108,56 @@ def test_describe_reads_a_file(small, capsys):
     assert describe.main([str(small / "condensed.keras")]) == 0
     parameters = kc.profile_model(keras.models.load_model(small / "condensed.keras")).parameters
     assert f"{parameters:,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "shape"),
+    [
+        (["condensenet50"], (32, 32, 16)),
+        (["densenet", "--stages", "1-1"], (230, 230, 3)),
+        (["densenet", "--stages", "1-1", "--input-shape", "16x16x1"], (16, 16, 64)),
+        (["squeezenet"], (111, 111, 96)),
+        (["mobilenet"], (112, 112, 32)),
+    ],
+)
+def test_describe_takes_images_of_the_networks_own_size(argv, shape, tmp_path):
+    table = tmp_path / "layers.csv"
+    assert describe.main([*argv, "--csv", str(table)]) == 0
+    with open(table, newline="") as file:
+        assert next(csv.DictReader(file))["output_shape"] == "x".join(map(str, shape))
+
+
+def test_describe_shows_all_networks(tmp_path, capsys, monkeypatch):
+    families = {name: kc.applications.zoo.families()[name] for name in ("condensenet", "mobilenet")}
+    few = {name: types.SimpleNamespace(FIGURES=family.FIGURES[:1]) for name, family in families.items()}
+    monkeypatch.setattr(kc.applications.zoo, "families", lambda: few)
+    table = tmp_path / "zoo.csv"
+    assert describe.main(["--all", "--csv", str(table)]) == 0
+    output = capsys.readouterr().out
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["network"] for row in rows] == [family.FIGURES[0].network for family in few.values()]
+    for row in rows:
+        assert row["network"] in output
+        assert f"{int(row['parameters']):,}" in output
+        assert row["file_bytes"] == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["CondenseNet86", "--all"], "not allowed with"),
+        (["--all", "--condensed"], "argument --all: not allowed with argument --condensed"),
+        (["--all", "--input-shape", "32x32x3"], "argument --all: not allowed with argument --input-shape"),
+        (["--all", "--stages", "2-2"], "argument --all: not allowed with argument --stages"),
+        (["CondenseNet86", "--file-sizes"], "argument --file-sizes: not allowed without argument --all"),
+    ],
+)
+def test_options_that_contradict_each_other_are_wrong_usage(argv, message, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        describe.main(argv)
+    assert exit_info.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture
