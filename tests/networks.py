@@ -9,6 +9,7 @@ import keras
 
 from keras_condense.applications import (
     CondenseNet,
+    CondenseNetV2,
     DenseNet,
     MobileNet,
     ResNeXt,
@@ -49,6 +50,11 @@ NETWORKS = {
         functools.partial(CondenseNet, (1, 1, 1), (8, 8, 16), groups=8, condense_factor=4, dropout_rate=0.1,
                           group_lasso=1e-5, classifier_condense_factor=2),
         48, 8, 7, 224,
+    ),
+    "condensenet-v2": Network(
+        functools.partial(CondenseNetV2, (1, 1), (8, 8), groups=4, condense_factor=4, hidden_units=8,
+                          hard_swish_from_block=2, squeeze_excitation_from_block=2),
+        32, 4, 3, 224,
     ),
     "resnext": Network(functools.partial(ResNeXt, (1, 1), cardinality=4, bottleneck_width=2), 512, 8, 1, 224),
     "sparse-densenet": Network(functools.partial(SparseDenseNet, (2, 1), 4), 28, 2, 2, 32),

@@ -17,6 +17,11 @@ EXACT = {
     "CondenseNet-182": (4_209_226, 493_916_592, 512_658_874),
     "CondenseNet-74 (ImageNet, G=C=4)": (4_773_944, 516_640_576, 529_328_264),
     "CondenseNet-74 (ImageNet, G=C=8)": (2_935_416, 261_545_792, 274_233_480),
+    # the authors' program counts 45,874,350, 146,469,057 and 309,740,977 operations: no biases (1,828, 2,024, 2,024),
+    # but the last features (800, 1,176, 2,064) once more, whose mean over one pixel squeeze-excitation takes again
+    "CondenseNetV2-A": (2_038_444, 43_143_776, 45_875_378),
+    "CondenseNetV2-B": (3_592_662, 140_468_656, 146_469_905),
+    "CondenseNetV2-C": (6_177_512, 295_787_552, 309_740_937),
     "ResNet-50 (1x64d)": (25_557_032, 4_089_184_256, 4_100_700_648),
     "ResNeXt-50 (2x40d)": (25_425_000, 4_124_508_160, 4_136_846_184),
     "ResNeXt-50 (4x24d)": (25_292_968, 4_159_832_064, 4_172_991_720),
@@ -73,6 +78,9 @@ DIFFERENT = {
     ("CondenseNet-74", "parameters"): "0.40M",
     ("CondenseNet-98", "parameters"): "0.64M",
     ("CondenseNet-122", "parameters"): "0.94M",
+    # 6.1M and 309M published, cut and not rounded: the authors' program counts 6,177,512 and 309.74M
+    ("CondenseNetV2-C", "parameters"): "6.2M",
+    ("CondenseNetV2-C", "operations"): "310M",
     ("ResNet-50 (1x64d)", "parameters"): "25.6M",  # 25.5M published, which leaves out the batch norms' 53,120
     # 290M, 300M and 3.4M published: cut off, not rounded; 3.4M without the batch norms' 34,112
     ("MobileNet 1.0x, 160", "operations"): "291M",

@@ -6,6 +6,7 @@
 
 from keras_condense.applications import (
     condensenet,
+    condensenet_v2,
     densenet,
     mobilenet,
     resnext,
@@ -26,6 +27,7 @@ from keras_condense.applications.condensenet import (
     CondenseNetImageNet74G4,
     CondenseNetImageNet74G8,
 )
+from keras_condense.applications.condensenet_v2 import CondenseNetV2, CondenseNetV2A, CondenseNetV2B, CondenseNetV2C
 from keras_condense.applications.densenet import (
     DenseNet,
     DenseNet121,
@@ -52,6 +54,10 @@ __all__ = [
     "CondenseNet182",
     "CondenseNetImageNet74G4",
     "CondenseNetImageNet74G8",
+    "CondenseNetV2",
+    "CondenseNetV2A",
+    "CondenseNetV2B",
+    "CondenseNetV2C",
     "DenseNet",
     "DenseNet121",
     "DenseNet169",
@@ -67,6 +73,7 @@ __all__ = [
     "SparseDenseNet40",
     "SqueezeNet",
     "condensenet",
+    "condensenet_v2",
     "densenet",
     "densenet_stages",
     "mobilenet",
