@@ -13,7 +13,7 @@ __all__ = ["CondenseSchedule", "learned_layers"]
 
 
 def learned_layers(model: keras.Model) -> list[LearnedInputs]:
-    """The layers of a model that learn which inputs they need, nested models and layers included.
+    """The layers of a model that learn which connections they need, nested models and layers included.
 
     Args:
         model: any Keras model or layer.

@@ -107,9 +107,9 @@ def golden():
         return dict(arrays)
 
 
-def golden_model(golden, **arguments):
+def golden_model(golden):
     """The golden network, dense; its activations and squeeze-excitation change at the second block."""
-    model = build((1, 2), (8, 12), hidden_units=12, classes=5, classifier_activation=None, **arguments)
+    model = build((1, 2), (8, 12), hidden_units=12, classes=5, classifier_activation=None)
     weights = {}
     for name, array in golden.items():
         if name.startswith("weights/"):

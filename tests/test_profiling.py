@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from keras_condense.conversion import condense
-from keras_condense.layers import BatchNormalization, ChannelIndex, CondenseDense, GroupConv2D, LearnedGroupConv2D
+from keras_condense.layers import (
+    BatchNormalization,
+    ChannelIndex,
+    ChannelScatterAdd,
+    CondenseDense,
+    GroupConv2D,
+    LearnedGroupConv2D,
+    SparseFeatureReactivation,
+)
 from keras_condense.profiling import profile_model
 
 L = keras.layers
@@ -29,15 +37,19 @@ HAND = [
     (L.Dense(10, use_bias=False), (3, 7), 70, 210, 210),
     (GroupConv2D(8, 3, padding="same", groups=4), (5, 5, 8), 9 * 2 * 8, 25 * 144, 25 * 144),
     (LearnedGroupConv2D(8, 1, use_bias=True), (5, 5, 8), 72, 25 * 64, 25 * 64),
+    (SparseFeatureReactivation(16, groups=2), (5, 5, 8), 128, 25 * 128, 25 * 128),
     (CondenseDense(10), (8,), 90, 80, 90),
     (BatchNormalization(), (4, 4, 3), 6, 0, 0),
     (L.ReLU(), (4, 4, 3), 0, 0, 48),
     (L.Activation("relu6"), (4, 4, 3), 0, 0, 48),
+    (L.Activation("hard_swish"), (4, 4, 3), 0, 0, 48),
+    (L.Dense(10, use_bias=False, activation="sigmoid"), (7,), 70, 70, 90),
     (L.Activation("softmax"), (3,), 0, 0, 0),
     (L.AveragePooling2D(2), (4, 6, 3), 0, 0, 72),
     (L.MaxPooling2D(3, 2), (5, 5, 2), 0, 0, 2 * 2 * 2 * 9),
     (L.GlobalAveragePooling2D(), (4, 6, 3), 0, 0, 72),
     (ChannelIndex([0, 1]), (4,), 0, 0, 0),
+    (ChannelScatterAdd([0, 0], 4), (2,), 0, 0, 0),
     (L.Flatten(), (4, 4, 3), 0, 0, 0),
 ]
 
