@@ -189,17 +189,15 @@ def test_a_training_step_lowers_the_loss():
     assert model.evaluate(x, y, verbose=0) < before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "size"),
-    [({"bypass": "complex"}, (43, 40)), ({"version": "1.1", "classifier_activation": None}, (32, 35))],
-)
+@pytest.mark.parametrize(("arguments", "size"), [({"bypass": "complex"}, (43, 40)), ({"version": "1.1"}, (32, 35))])
 def test_exported_networks_compute_the_same(arguments, size):
     pytest.importorskip("tensorflow")
-    model = SqueezeNet(**arguments, input_shape=(*size, 3), classes=5)
+    model = SqueezeNet(**arguments, input_shape=(*size, 3), classes=5, classifier_activation=None)
     x = images(2, *size, 3)
     expected = predict(model, x)
     # float32 sums in another order; 1e-4 is the promise
-    np.testing.assert_allclose(kc.run_tflite(kc.export_tflite(model), x), expected, rtol=0, atol=1e-4)
+    actual = kc.run_tflite(kc.export_tflite(model), x)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 # ------------------------------------------------------------------------------------------------------- errors
