@@ -26,7 +26,7 @@ _FIRST_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 # paper's tables follow from them (292M at 1.5x, 13M at 0.25x) and not from 24 * width (300M, 11M).
 _STEM_FILTERS = {0.25: 12, 0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}
 # With 12 filters in the stem, 8 groups could not share what the first unit adds to them. At 0.5x the authors' program
-# has 16; for 0.25x there is none, and 8 comes nearest to the paper's 13M (12.3M; 15.7M with 16).
+# has 16; for 0.25x there is none, and 8 comes nearest to the paper's 13M (12.4M; 15.7M with 16).
 _STEM_FILTERS_OF_8_GROUPS = _STEM_FILTERS | {0.25: 8, 0.5: 16}
 
 
