@@ -42,4 +42,5 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/phone_networks.py imagenet $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/phone_networks.py cifar $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/instructions_by_stage.py
+	$(VENV)/bin/python benchmarks/zoo.py
 	$(VENV)/bin/python benchmarks/readme_tables.py
