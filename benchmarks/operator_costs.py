@@ -5,6 +5,7 @@ cost. A least-squares fit with no negative coefficient gives the cost of a multi
 
     python benchmarks/operator_costs.py x86_64
     python benchmarks/operator_costs.py arm64 --counter "python arm_cost.py count"
+    python benchmarks/operator_costs.py x86_64 --only add hard_swish
 
 The counter is a command that takes .tflite files and prints a line for each: its name and the millions of instructions
 of one inference, as the second word.
@@ -32,7 +33,7 @@ from sklearn.linear_model import LinearRegression
 
 from keras_condense.files import write_text
 from keras_condense.tflite import benchmark_tflite
-from keras_condense.tflite.costs import TARGETS, features
+from keras_condense.tflite.costs import TARGETS, coefficients, features
 from keras_condense.tflite.export import convert_graph
 from keras_condense.tflite.graph import Graph, Node
 
@@ -95,6 +96,12 @@ def limit(size, channels):
     return shape, shape, "maximum", {}, {"limit": normal(channels)}
 
 
+def elementwise(size, channels, op):
+    """A sum of two images, or an activation."""
+    shape = (size, size, channels)
+    return shape, shape, op, {}, {}
+
+
 def average_pool(size, channels):
     def output(number):  # each halves what the one before it gave
         return (size >> (number + 1), size >> (number + 1), channels)
@@ -124,6 +131,8 @@ def cases():
         yield depthwise(size, width, 3)
         yield affine(size, width)
         yield limit(size, width)
+        yield elementwise(size, width, "add")
+        yield elementwise(size, width, "hard_swish")
         yield average_pool(4 * size, width // 4)
         yield concatenation(size, width)
         yield index(size, width)
@@ -165,6 +174,7 @@ def network(case, repeats: int) -> Graph:
             limits = {"limit": normal(shape[2])}
             nodes.append(Node(f"between{number}", "maximum", (nodes[-1].name,), shape, {}, limits))
         inputs = (nodes[-1].name,) * (2 if op == "join" else 1)
+        inputs += ("image",) if op == "add" else ()
         nodes.append(Node(f"operator{number}", op, inputs, following, attributes, weights))
     if first:
         nodes.append(Node("mean", "mean", (nodes[-1].name,), (output[-1],)))
@@ -184,9 +194,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
+    parser.add_argument("--only", nargs="+", metavar="OPERATOR", help="measure these and keep the rest of the table")
     arguments = parser.parse_args()
     samples, unit = defaultdict(list), "instructions" if arguments.counter else "picoseconds"
-    chosen = list(cases())
+    chosen = [case for case in cases() if not arguments.only or case[2] in (*arguments.only, "maximum")]
     graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, f"{number}.tflite") for number in range(len(graphs))]
@@ -216,6 +227,8 @@ def main() -> None:
         table[kind] = dict(zip(names, map(float, fit.coef_.round(4)), strict=True))
         error = np.abs(fit.predict(sizes) / np.maximum(measured, 1) - 1)
         print(f"{kind:18s} {table[kind]}  relative error: median {np.median(error):.0%}, largest {error.max():.0%}")
+    if arguments.only:
+        table = dict(sorted((coefficients(arguments.target) | table).items()))
     content = {"unit": unit, "versions": versions("ai-edge-litert"), "coefficients": table}
     write_text(COSTS / f"{arguments.target}.json", json.dumps(content, indent=2) + "\n")
 

@@ -67,6 +67,8 @@ def features(node: Node, inputs: list[Node]) -> tuple[str, dict[str, float]]:
         return node.op, {"inputs": sum(math.prod(source.shape) for source in inputs)}
     if node.op in ("concatenate", "join"):
         return "concatenate", {"outputs": outputs}
+    if node.op == "add":
+        return "add", {"outputs": outputs * (len(inputs) - 1)}
     if node.op in ("maximum", "minimum"):
         return "maximum", {"outputs": outputs}
     return node.op, {"outputs": outputs}

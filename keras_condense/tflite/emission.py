@@ -78,6 +78,13 @@ def _relu(node: Node, inputs: list) -> Any:
     return tf.nn.relu(inputs[0])
 
 
+def _hard_swish(node: Node, inputs: list) -> Any:
+    import tensorflow as tf
+
+    # in the order in which the converter knows it again
+    return inputs[0] * tf.nn.relu6(inputs[0] + 3.0) * (1.0 / 6.0)
+
+
 def _index(node: Node, inputs: list) -> Any:
     import tensorflow as tf
 
@@ -193,6 +200,7 @@ _EMITTERS: dict[str, Callable[[Node, list], Any]] = {
     "depthwise": _depthwise,
     "affine": _affine,
     "relu": _relu,
+    "hard_swish": _hard_swish,
     "index": _index,
     "concatenate": _concatenate,
     "add": _add,

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
-from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.layers import ChannelIndex, ChannelScatterAdd, ChannelShuffle, GroupConv2D
 from keras_condense.tflite.graph import Graph, Node
 
 __all__ = ["explicit_padding", "is_readable", "read_model"]
@@ -27,7 +27,7 @@ _IDENTITIES = (
     keras.layers.Identity,
 )
 _LINEAR = keras.activations.linear
-_RELU = keras.activations.relu
+_ACTIVATIONS = {keras.activations.relu: "relu", keras.activations.hard_silu: "hard_swish"}
 
 # what a reader of a layer gives: operator, attributes, weights; and an activation that is still to come
 _Operator = tuple[str, dict[str, Any], dict[str, np.ndarray]]
@@ -101,6 +101,15 @@ def _read_shuffle(layer: ChannelShuffle, shape: tuple[int, ...]) -> _Operator | 
     return "index", {}, {"indices": np.arange(shape[-1]).reshape(layer.groups, -1).T.ravel()}
 
 
+def _read_scatter(layer: ChannelScatterAdd, shape: tuple[int, ...]) -> _Operator | None:
+    """A 1x1 convolution of zeros and ones, which a convolution before it can swallow."""
+    if len(shape) != 3:
+        return None
+    targets = ops.convert_to_numpy(layer.indices)
+    attributes = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1, "relu": False}
+    return "convolution", attributes, {"kernel": np.eye(layer.channels, dtype="float32")[targets][None, None]}
+
+
 def _read_pool(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
     size = tuple(layer.pool_size)
     if layer.data_format != "channels_last" or layer.padding != "valid" or tuple(layer.strides) != size:
@@ -122,7 +131,8 @@ def _read_relu(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
 
 
 def _read_activation(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    return ("relu", {}, {}) if layer.activation is _RELU else None
+    operator = _ACTIVATIONS.get(layer.activation)
+    return None if operator is None else (operator, {}, {})
 
 
 def _read_concatenation(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
@@ -145,6 +155,7 @@ _READERS: dict[type, Callable[[Any, tuple[int, ...]], _Operator | None]] = {
     keras.layers.DepthwiseConv2D: _read_depthwise,
     keras.layers.BatchNormalization: _read_batch_norm,
     ChannelIndex: _read_index,
+    ChannelScatterAdd: _read_scatter,
     ChannelShuffle: _read_shuffle,
     keras.layers.AveragePooling2D: _read_pool,
     keras.layers.GlobalAveragePooling2D: _read_mean,
@@ -230,10 +241,10 @@ class _Reader:
         name = self.add(operation.name, op, inputs, shapes[0], attributes, weights)
         activation = getattr(operation, "activation", _LINEAR)
         if op in ("convolution", "depthwise", "dense") and activation is not _LINEAR:
-            following = (
-                ("relu", {}) if activation is _RELU else ("layer", {"call": _activate(activation), "position": 0})
-            )
-            name = self.add(f"{operation.name}_activation", following[0], (name,), shapes[0], following[1], {})
+            following, attributes = _ACTIVATIONS.get(activation), {}
+            if following is None:
+                following, attributes = "layer", {"call": _activate(activation), "position": 0}
+            name = self.add(f"{operation.name}_activation", following, (name,), shapes[0], attributes, {})
         self.bind(node.outputs[0], name)
 
 

@@ -8,7 +8,7 @@ Every node has one output, an image (height, width, channels) or a vector, of ba
 | convolution | strides, padding ((top, bottom), (left, right)), dilation, groups, relu | kernel, bias |
 | depthwise | strides, padding, relu | kernel (height, width, channels[, outputs a channel]), bias |
 | affine | relu | scale, shift (channels) |
-| relu | | |
+| relu, hard_swish | | |
 | index | | indices: output channel i is input channel indices[i] |
 | pad | padding: zeros around an image | |
 | concatenate | | |

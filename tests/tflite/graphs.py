@@ -92,6 +92,9 @@ class Builder:
     def relu(self, x):
         return self.add("relu", [x], self.shape(x))
 
+    def hard_swish(self, x):
+        return self.add("hard_swish", [x], self.shape(x))
+
     def index(self, x, indices):
         indices = np.asarray(indices)
         return self.add("index", [x], (*self.shape(x)[:-1], len(indices)), {}, {"indices": indices})

@@ -10,6 +10,7 @@ from keras_condense.tflite.emission import emit
 from keras_condense.tflite.passes.channels_last import (
     ARM64,
     block_pixels,
+    group_reactivations,
     keep_rows,
     limit_instead_of_norm,
     lower_channels_last,
@@ -247,6 +248,68 @@ def test_rows_are_joined_and_gathered():
         "gather",
         "convolution",
     ]
+
+
+# --- reactivations -------------------------------------------------------------------------------------------------
+def reactivated(b, channels=48, growth=16, groups=4, kept=0.25, size=6):
+    """A store whose channels a reactivation updates before new ones are joined, and an index that reads it."""
+    x = b.concatenate(b.input(size, size, channels // 2), b.input(size, size, channels // 2))
+    new = b.input(size, size, growth)
+    kernel, reached = b.normal(1, 1, growth, channels), b.random.random((groups, channels)) < kept
+    kernel *= np.tile(reached, (growth // groups, 1))  # input i belongs to group i mod G
+    attributes = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1, "relu": False}
+    update = b.add("convolution", [new], (size, size, channels), attributes, {"kernel": kernel}, name="update")
+    store = b.concatenate(b.sum(x, update), new)
+    picked = b.index(store, b.random.permutation(channels + growth)[: channels // 2 + 1])
+    return b.graph(b.convolution(picked, 4), b.pool(store))
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(
+    groups=st.sampled_from([1, 2, 4, 8]),
+    per_group=st.integers(1, 4),
+    channels=st.sampled_from([8, 24, 48]),
+    kept=st.sampled_from([0.0, 0.1, 0.3, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_any_reactivation(groups, per_group, channels, kept, seed):
+    graph = reactivated(Builder(seed), channels, groups * per_group, groups, kept)
+    assert_equivalent(lower_channels_last(graph), graph)
+
+
+def test_reactivation_is_computed_by_groups_and_added_up_as_rows():
+    graph = reactivated(Builder(), channels=128, growth=64, groups=8, kept=0.125)
+    grouped = group_reactivations(graph)
+    assert grouped["update"].op == "sum_of_rows"
+    convolution = grouped[grouped["update"].inputs[0]]
+    assert convolution["groups"] in (2, 4, 8)
+    # each output's picks name the filters that make it, or one that is always zero
+    picks = grouped["update"]["picks"]
+    assert picks.shape[1] == 128
+    zeros = np.flatnonzero((convolution["kernel"] == 0).all(axis=(0, 1, 2)))
+    for output, sources in enumerate(picks.T):
+        made = [source for source in sources if source not in zeros]
+        columns = convolution["kernel"][0, 0][:, made]
+        assert np.isclose(np.abs(columns).sum(), np.abs(graph["update"]["kernel"][..., output]).sum())
+    rows = lower_channels_last(graph)
+    assert_equivalent(rows, graph)
+    assert "sum_of_rows" not in operators(rows)
+    assert operators(rows).count("gather") == len(picks) + 1
+
+
+def test_reactivation_of_few_inputs_stays_dense():
+    graph = reactivated(Builder(), channels=24, growth=4, groups=2, kept=0.5)
+    assert_unchanged(group_reactivations(graph), graph)
+
+
+def test_sums_of_a_residual_network_stay_images():
+    b = Builder()
+    x = b.input(4, 4, 8)
+    y = b.sum(x, b.convolution(x, 8))
+    graph = b.graph(b.convolution(b.index(y, [7, 2, 6]), 4), b.sum(y, b.convolution(y, 8)))
+    rows = keep_rows(graph)
+    assert_equivalent(rows, graph)
+    assert [node.shape for node in rows if node.op == "add"] == [(4, 4, 8)] * 2
 
 
 def test_store_that_is_an_output_read_as_image_and_read_twice():

@@ -7,7 +7,7 @@ import tflite_networks as networks
 from graphs import assert_same, computed, operators
 from keras import layers, ops
 
-from keras_condense.layers import BatchNormalization, ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.layers import BatchNormalization, ChannelIndex, ChannelScatterAdd, ChannelShuffle, GroupConv2D
 from keras_condense.tflite.frontend import explicit_padding, is_readable, read_model
 
 tf = pytest.importorskip("tensorflow")
@@ -99,7 +99,7 @@ def test_convolution(kind, shape, arguments):
         ("relu", ["relu"]),
         ("softmax", LAYER),
         ("relu6", LAYER),
-        ("hard_swish", LAYER),
+        ("hard_swish", ["hard_swish"]),
         (layers.ReLU(6.0), LAYER),
         (lambda x: ops.tanh(x) + 1, LAYER),
     ],
@@ -142,6 +142,8 @@ def test_depthwise_convolution(arguments, expected):
         ((4, 5, 6), lambda: ChannelIndex([0, 2, 4, 1, 3, 5]), ["index"]),
         ((4, 5, 6), lambda: ChannelIndex([3]), ["index"]),
         ((6,), lambda: ChannelIndex([5, 0, 0, 2]), ["index"]),
+        ((4, 5, 6), lambda: ChannelScatterAdd([3, 0, 3, 6, 1, 1], 8), CONVOLUTION),
+        ((6,), lambda: ChannelScatterAdd([3, 0, 3, 6, 1, 1], 8), LAYER),
         ((4, 5, 6), lambda: ChannelShuffle(3), ["index"]),
         ((4, 5, 6), lambda: ChannelShuffle(1), ["index"]),
         ((4, 5, 6), lambda: ChannelShuffle(6), ["index"]),
@@ -163,6 +165,8 @@ def test_depthwise_convolution(arguments, expected):
         ((4, 5, 6), lambda: layers.ReLU(negative_slope=0.5), LAYER),
         ((4, 5, 6), lambda: layers.ReLU(threshold=0.5), LAYER),
         ((4, 5, 6), lambda: layers.Activation("relu"), ["relu"]),
+        ((4, 5, 6), lambda: layers.Activation("hard_silu"), ["hard_swish"]),
+        ((6,), lambda: layers.Activation("hard_swish"), ["hard_swish"]),
         ((4, 5, 6), lambda: layers.Activation("softmax"), LAYER),
         ((4, 5, 6), lambda: layers.Activation("linear"), LAYER),
         ((4, 5, 6), lambda: layers.ZeroPadding2D(2), ["pad"]),

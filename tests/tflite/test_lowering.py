@@ -68,6 +68,26 @@ def test_every_candidate_is_exact(groups, condense_factor, stem_strides, size, s
         assert difference(convert_graph(graph, small), model, size) < PARITY
 
 
+@pytest.mark.parametrize("target", ["arm64", "x86_64"])
+def test_reactivated_network_is_exact(target):
+    model = kc.applications.CondenseNetV2(
+        (1, 2, 1, 2),
+        (8, 8, 16, 32),
+        groups=8,
+        condense_factor=8,
+        hidden_units=24,
+        input_shape=(64, 64, 3),
+        classes=10,
+        classifier_activation=None,
+    )
+    for layer in kc.callbacks.learned_layers(model):
+        layer.condense_to(layer.final_stage)
+    networks.randomize(model, 0)
+    content = kc.export_tflite(model, target=target)
+    assert difference(content, model, 64) < PARITY
+    assert set(kc.benchmark_tflite(content, runs=1, warmup=1).undelegated) <= {"GATHER"}
+
+
 def test_report_lists_layers_and_alternatives(capsys):
     kc.export_tflite(condensenet(), report=True)
     printed = capsys.readouterr().out

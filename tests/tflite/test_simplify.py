@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_condense.tflite.frontend import read_model
-from keras_condense.tflite.passes.simplify import compose_indices, fold_affine, fold_pads, fuse_relu, simplify
+from keras_condense.tflite.passes.simplify import (
+    compose_indices,
+    fold_affine,
+    fold_pads,
+    fold_permutations,
+    fuse_relu,
+    merge_pointwise,
+    simplify,
+)
 
 pytest.importorskip("tensorflow")
 
@@ -217,6 +225,42 @@ def test_relu_with_several_readers():
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------
+# --- 1x1 convolutions ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_pointwise_convolutions_become_one(groups, bias):
+    b = Builder()
+    y = b.convolution(b.convolution(b.input(4, 4, 8), 16, groups=groups), 16, bias=bias, relu=True)
+    other = rewritten(merge_pointwise, b.graph(y), ["convolution"])
+    assert [node["kernel"].shape for node in other if node.op == "convolution"] == [(1, 1, 8, 16)]
+
+
+@pytest.mark.parametrize("first", [{"bias": True}, {"relu": True}, {"size": 3}, {"stride": 2}])
+def test_pointwise_convolution_stays_behind_more_than_a_product(first):
+    b = Builder()
+    y = b.convolution(b.convolution(b.input(4, 4, 8), 16, **first), 16)
+    rewritten(merge_pointwise, b.graph(y), ["convolution", "convolution"])
+
+
+def test_pointwise_convolutions_that_are_cheaper_apart_stay():
+    b = Builder()
+    narrow = b.convolution(b.convolution(b.input(4, 4, 8), 2), 8)
+    grouped = b.convolution(b.convolution(b.input(4, 4, 8), 16), 16, groups=2)
+    read = b.convolution(b.input(4, 4, 8), 16)
+    graph = b.graph(narrow, grouped, b.convolution(read, 16), read)
+    rewritten(merge_pointwise, graph, ["convolution"] * 6)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_convolution_reads_channels_in_the_order_before_a_shuffle(size):
+    b = Builder()
+    x = b.shuffle(b.input(4, 4, 6), 2)
+    rewritten(fold_permutations, b.graph(b.convolution(x, 5, size)), ["convolution"])
+    rewritten(fold_permutations, b.graph(b.convolution(x, 5, size), x), ["convolution", "index"])
+    rewritten(fold_permutations, b.graph(b.convolution(x, 4, size, groups=2)), ["convolution", "index"])
+    rewritten(fold_permutations, b.graph(b.convolution(b.index(x, [0, 0, 1]), 5)), ["convolution", "index", "index"])
+
+
 def test_condensed_layer():
     """Index, norm and ReLU of the inputs stay; the norm behind the shuffle and its ReLU go."""
     b = Builder()

@@ -79,6 +79,20 @@ def test_groups_and_growth(groups, growth_per_group):
     assert_every_cut_equivalent(graph, cuts=2)
 
 
+def test_reactivated_features_and_hard_swish():
+    """A layer of CondenseNetV2: what it makes also updates what was there."""
+    b = Builder()
+    x = stem(b, 16, 8)
+    for _ in range(2):
+        channels = b.shape(x)[-1]
+        y = b.hard_swish(b.affine(b.index(x, b.random.integers(0, channels, channels))))
+        y = b.hard_swish(b.affine(b.shuffle(b.convolution(y, 16, groups=4), 4)))
+        new = b.convolution(y, 4, 3, groups=4)
+        update = b.convolution(b.relu(b.affine(new)), channels)
+        x = b.concatenate(b.sum(x, update), new)
+    assert_every_cut_equivalent(b.graph(b.dense(b.mean(b.affine(b.pool(x), relu=True)), 5)), cuts=2)
+
+
 @pytest.mark.parametrize(("size", "blocks"), [(24, ((1, 4), (2, 4), (1, 8))), (16, ((3, 4),)), (32, ((1, 4),) * 4)])
 def test_blocks_and_sizes(size, blocks):
     assert_every_cut_equivalent(network(size, blocks, 4, 4), cuts=len(blocks))

@@ -10,6 +10,7 @@ per group fills a part of a SIMD register. Each function here removes one of the
 | `limit_instead_of_norm` | relu(scale x + shift) becomes a maximum or minimum, the rest moves into the next kernel |
 | `split_windows` | a depthwise and a dense convolution, which reads shuffled channels where they are |
 | `block_pixels` | neighbouring pixels become filters, until a group fills a SIMD register |
+| `group_reactivations` | a 1x1 convolution whose groups reach few outputs each computes these, and rows are added up |
 | `keep_rows` | concatenations keep their channels as rows of an array; an index copies rows |
 """
 
@@ -25,6 +26,7 @@ __all__ = [
     "ARM64",
     "X86_64",
     "block_pixels",
+    "group_reactivations",
     "keep_rows",
     "limit_instead_of_norm",
     "lower_channels_last",
@@ -34,7 +36,8 @@ __all__ = [
 
 # What LiteRT 2.3 takes, in instructions on a Cortex-A76, and in the same proportions by time on an x86-64 with AVX-512:
 # for each number that a transposition, a shuffle or a norm writes, for each multiply-add, and for each number and tap
-# of a depthwise "window" (on x86-64 several outputs of a channel are slow). So many "filters" of a group are computed
+# of a depthwise "window" (on x86-64 several outputs of a channel are slow), for each number of a row that is copied or
+# added to another's. So many "filters" of a group are computed
 # together; a group whose filters are no multiple of that takes longer by "remainder".
 ARM64: Mapping[str, float] = {
     "transpose": 1.3,
@@ -42,6 +45,8 @@ ARM64: Mapping[str, float] = {
     "norm": 3.0,
     "multiply": 0.36,
     "window": 0.85,
+    "copy": 0.57,
+    "sum": 1.0,
     "filters": 8,
     "remainder": 1.5,
 }
@@ -51,12 +56,16 @@ X86_64: Mapping[str, float] = {
     "norm": 5.2,
     "multiply": 0.35,
     "window": 2.0,
+    "copy": 1.9,
+    "sum": 1.7,
     "filters": 16,
     "remainder": 1.5,
 }
 
 # A limit adds `shift` to the next bias and takes it away again, which costs digits if the shift is large.
 _LARGEST_SHIFT = 16.0
+# operators that treat each channel by itself
+_CHANNEL_BY_CHANNEL = ("affine", "relu", "hard_swish", "mean")
 _PIXEL_BLOCKS = ((1, 1), (1, 2), (2, 1), (2, 2), (1, 4), (2, 4), (4, 2))
 
 
@@ -76,7 +85,11 @@ def move_index_before(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph
     for name in reversed(list(nodes)):  # an index that moved is met again in its new place
         node = nodes[name]
         source = nodes[node.inputs[0]] if node.op == "index" else None
-        if source is None or source.op not in ("affine", "relu", "mean") or graph.only_reader(source.name) is None:
+        if (
+            source is None
+            or source.op not in ("affine", "relu", "hard_swish", "mean")
+            or graph.only_reader(source.name) is None
+        ):
             continue
         # normalising before means an image from the rows of a store and rows from the image
         before = source.channels * (costs["norm"] + 2 * costs["transpose"])
@@ -276,6 +289,81 @@ def _blocked_pixels(node: Node, block: tuple[int, int]) -> Node:
     return dataclasses.replace(changed, name=f"{node.name}_blocks", shape=shape)
 
 
+# --- reactivations -------------------------------------------------------------------------------------------------
+def group_reactivations(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+    """Write what is added to a store of rows as a group convolution and a sum of rows, where that is cheaper.
+
+    A condensed reactivation reaches each output from some of its groups of inputs, and is zero for the others. Groups
+    that are computed by themselves give their outputs in rows of their own; the rows that belong to one output are
+    then added up. Some groups are better computed as one, with zeros, since then fewer rows meet in an output.
+    """
+    stores, nodes = _stores(graph), []
+    for node in graph:
+        reader = graph.only_reader(node.name)
+        linear = node.op == "convolution" and not node["relu"] and node.get("bias") is None
+        if not linear or reader is None or reader.op != "add" or reader.name not in stores or node["groups"] > 1:
+            nodes.append(node)
+            continue
+        choices = [(_dense_cost(node, costs), [node])]
+        if node["kernel"].shape[:2] == (1, 1):
+            groups = _input_groups(node["kernel"][0, 0])
+            merges = [m for m in range(1, len(groups)) if len(groups) % m == 0]
+            choices += [_grouped(node, _joined(groups, merged), costs) for merged in merges]
+        nodes += min(choices, key=lambda choice: choice[0])[1]
+    return graph.with_nodes(nodes)
+
+
+def _input_groups(matrix: np.ndarray) -> list[np.ndarray]:
+    """Inputs that reach the same outputs; one group of all if the groups are of different sizes."""
+    members: dict[bytes, list[int]] = {}
+    for number, row in enumerate(matrix != 0):
+        members.setdefault(row.tobytes(), []).append(number)
+    groups = [np.array(group) for group in members.values()]
+    return groups if len({len(group) for group in groups}) == 1 else [np.arange(len(matrix))]
+
+
+def _joined(groups: list[np.ndarray], merged: int) -> list[np.ndarray]:
+    return [np.concatenate(groups[first : first + merged]) for first in range(0, len(groups), merged)]
+
+
+def _dense_cost(node: Node, costs: Mapping[str, float]) -> float:
+    per_output = node["kernel"].shape[2] * costs["multiply"] + costs["transpose"]
+    return node.shape[0] * node.shape[1] * node.channels * per_output
+
+
+def _grouped(node: Node, groups: list[np.ndarray], costs: Mapping[str, float]) -> tuple[float, list[Node]]:
+    """A reactivation computed in groups of inputs: its cost, and its nodes."""
+    matrix, (height, width, channels) = node["kernel"][0, 0], node.shape
+    reached = [np.flatnonzero((matrix[group] != 0).any(axis=0)) for group in groups]
+    widest = max(map(len, reached))
+    filters = widest + (min(map(len, reached)) == widest)  # one at least stays zero
+    kernel = np.zeros((1, 1, len(groups[0]), len(groups) * filters), "float32")
+    sources: list[list[int]] = [[] for _ in range(channels)]
+    empty = 0
+    for number, (group, outputs) in enumerate(zip(groups, reached, strict=True)):
+        first = number * filters
+        kernel[0, 0, :, first : first + len(outputs)] = matrix[np.ix_(group, outputs)]
+        for position, output in enumerate(outputs):
+            sources[output].append(first + position)
+        empty = first + len(outputs) if len(outputs) < filters else empty
+    rounds = max(map(len, sources))
+    picks = np.array([source + [empty] * (rounds - len(source)) for source in sources]).T
+    order = np.concatenate(groups)
+    ordered, outputs = f"{node.name}_order", f"{node.name}_groups"
+    attributes = {"groups": len(groups)}
+    grouped = node.replace(attributes=attributes, weights={"kernel": kernel})
+    shape = (height, width, kernel.shape[3])
+    nodes = [
+        Node(ordered, "index", node.inputs, (height, width, len(order)), {}, {"indices": order}),
+        dataclasses.replace(grouped, name=outputs, inputs=(ordered,), shape=shape),
+        Node(node.name, "sum_of_rows", (outputs,), node.shape, {}, {"picks": picks}),
+    ]
+    padded = -(-filters // costs["filters"]) * costs["filters"] * len(groups)
+    cost = padded * (len(groups[0]) * costs["multiply"]) + shape[2] * costs["transpose"]
+    cost += len(order) * costs["shuffle"] + rounds * channels * (costs["copy"] + costs["sum"])
+    return height * width * cost, nodes
+
+
 # --- layouts -------------------------------------------------------------------------------------------------------
 class _Layouts:
     """Writes nodes; an image is there as an image (height, width, channels), as rows (channels, height, width) or both.
@@ -286,7 +374,7 @@ class _Layouts:
     def __init__(self, graph: Graph):
         self.nodes: list[Node] = []
         self._graph = graph.by_name()
-        self._lazy = _stores(graph) | {node.name for node in graph if node.op == "unblock"}
+        self._lazy = _stores(graph) | {node.name for node in graph if node.op in ("unblock", "sum_of_rows")}
         self._lazy |= {n.name for n in graph if n.op == "index" and _picks(n, self._graph[n.inputs[0]])}
         self._images: set[str] = set()
         self._rows: dict[str, str] = {}
@@ -322,11 +410,25 @@ class _Layouts:
                 self._emit(written, "gather", (source,), shape, {"axis": 1}, weights)
             elif lazy == "concatenate":
                 self._emit(written, "join", tuple(map(self.rows, node.inputs)), shape, {"axis": 1})
+            elif lazy == "add":
+                self._emit(written, "add", tuple(map(self.rows, node.inputs)), shape, {})
+            elif lazy == "sum_of_rows":
+                self._sum_of_rows(node, written, shape)
             else:
                 self.image(name)
                 self._emit(written, "transpose", (name,), shape, {"order": (0, 3, 1, 2)})
             self._rows[name] = written
         return self._rows[name]
+
+    def _sum_of_rows(self, node: Node, name: str, shape: tuple[int, ...]) -> None:
+        """The rows that each round of picks names, added up."""
+        source, picked = self.rows(node.inputs[0]), []
+        for number, indices in enumerate(node["picks"]):
+            last = len(node["picks"]) == 1
+            picked.append(name if last else self._free(f"{name}_{number}"))
+            self._emit(picked[-1], "gather", (source,), shape, {"axis": 1}, {"indices": indices})
+        if len(picked) > 1:
+            self._emit(name, "add", tuple(picked), shape, {})
 
     def _unblock(self, node: Node, name: str) -> None:
         """Blocks of pixels as an image."""
@@ -368,23 +470,29 @@ def _parts(node: Node) -> tuple[int, ...]:
 
 
 def _stores(graph: Graph) -> set[str]:
-    """Concatenations that are worth keeping as rows: an index reads them, or others of their chain."""
-    chained: dict[str, set[str]] = {node.name: set() for node in graph if node.op == "concatenate" and _is_image(node)}
-    found: list[str] = []
+    """Concatenations, and sums between them, that are worth keeping as rows: an index reads one of their chain."""
     by_name = graph.by_name()
+    chained: dict[str, set[str]] = {
+        node.name: set() for node in graph if node.op in ("concatenate", "add") and _is_image(node)
+    }
     for node in graph:
-        if node.op == "index" and node.inputs[0] in chained and _picks(node, by_name[node.inputs[0]]):
-            found.append(node.inputs[0])
         for name in node.inputs if node.name in chained else ():
             if name in chained:
                 chained[node.name].add(name)
                 chained[name].add(node.name)
+    picked = {node.inputs[0] for node in graph if node.op == "index" and _picks(node, by_name[node.inputs[0]])}
     stores: set[str] = set()
-    while found:
-        name = found.pop()
-        if name not in stores:
-            stores.add(name)
-            found += chained[name]
+    for name in chained:
+        if name in picked and name not in stores:
+            chain, following = set(), [name]
+            while following:
+                member = following.pop()
+                if member not in chain:
+                    chain.add(member)
+                    following += chained[member]
+            # sums alone, as in a residual network, are read as images by others
+            if any(by_name[member].op == "concatenate" for member in chain):
+                stores |= chain
     return stores
 
 
@@ -409,4 +517,5 @@ def lower_channels_last(graph: Graph, costs: Mapping[str, float] = ARM64) -> Gra
         The new graph, equal in its outputs.
     """
     graph = limit_instead_of_norm(move_index_before(graph, costs))
+    graph = group_reactivations(graph, costs)
     return keep_rows(block_pixels(split_windows(graph, costs), costs))

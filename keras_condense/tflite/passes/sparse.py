@@ -40,7 +40,7 @@ def _is_stem(node: Node) -> bool:
 
 
 def _is_supported(node: Node, graph: dict[str, Node]) -> bool:
-    if node.op in ("relu", "index", "concatenate"):
+    if node.op in ("relu", "hard_swish", "index", "concatenate"):
         return len(node.shape) == 3
     if node.op == "affine":
         return True
@@ -158,8 +158,10 @@ class _Lowering:
 
     def _relu(self, node: Node) -> None:
         value = self.values[node.inputs[0]]
-        self._emit(node.name, "relu", (value.name,), (*node.shape[:2], value.width), {}, {})
+        self._emit(node.name, node.op, (value.name,), (*node.shape[:2], value.width), {}, {})
         self._keep(node, node.name, value.rows, value.width, value.alone)
+
+    _hard_swish = _relu
 
     def _affine(self, node: Node) -> None:
         value, channels = self.values[node.inputs[0]], np.flatnonzero(self._needed[node.name])
