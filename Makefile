@@ -41,6 +41,7 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/training_step.py $(if $(AUTHORS),--authors $(AUTHORS))
 	$(VENV)/bin/python benchmarks/phone_networks.py imagenet $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/phone_networks.py cifar $(if $(COUNTER),--counter "$(COUNTER)")
+	$(VENV)/bin/python benchmarks/phone_networks.py mobile $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/instructions_by_stage.py
 	$(VENV)/bin/python benchmarks/zoo.py
 	$(VENV)/bin/python benchmarks/readme_tables.py

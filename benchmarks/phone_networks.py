@@ -7,9 +7,11 @@ Each file's outputs are compared with what Keras computes, here and, with a runn
 
     python benchmarks/phone_networks.py imagenet --counter "python arm_cost.py count" --runner "python arm_cost.py run"
     python benchmarks/phone_networks.py cifar
+    python benchmarks/phone_networks.py mobile
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import shlex
@@ -74,7 +76,8 @@ def masked_dense(model: keras.Model) -> keras.Model:
 
 def converted(model: keras.Model) -> bytes:
     """What a user of TensorFlow writes."""
-    return tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    with contextlib.redirect_stdout(None):  # Keras lists every variable
+        return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
 def condensenet_files(name: str):
@@ -85,7 +88,16 @@ def condensenet_files(name: str):
         content = kc.export_tflite(model, target=target)
         yield f"{name}, export_tflite for {target}", content, model, time.perf_counter() - start
     yield f"{name}, one to one", converted(kc.condense(model)), model, None
-    yield f"{name}, masked", converted(masked_dense(model)), model, None
+    if not any(isinstance(layer, kc.layers.SparseFeatureReactivation) for layer in model.layers):
+        yield f"{name}, masked", converted(masked_dense(model)), model, None
+
+
+def shufflenet_files(**arguments):
+    model = condensing("ShuffleNet", **arguments)
+    label = ", ".join(["ShuffleNet", *(f"{key} {value}" for key, value in arguments.items())])
+    for target in ("arm64", "x86_64"):
+        yield f"{label}, export_tflite for {target}", kc.export_tflite(model, target=target), model, None
+    yield f"{label}, one to one", converted(model), model, None
 
 
 def application_files(name: str, shape: tuple[int, int, int], classes: int, **arguments):
@@ -120,6 +132,13 @@ def files(which: str):
             yield from application_files(name, (224, 224, 3), 1000)
         for name in ("CondenseNetImageNet74G8", "CondenseNetImageNet74G4"):
             yield from condensenet_files(name)
+    elif which == "mobile":
+        for name in ("MobileNetV2", "MobileNet", "MobileNetV3Small", "MobileNetV3Large"):
+            yield from application_files(name, (224, 224, 3), 1000)
+        for name in ("CondenseNetV2A", "CondenseNetV2B", "CondenseNetV2C"):
+            yield from condensenet_files(name)
+        for groups in (1, 3, 8):
+            yield from shufflenet_files(groups=groups)
     else:
         for alpha in (0.25, 0.5):
             yield from application_files("MobileNet", (32, 32, 3), 10, alpha=alpha)
@@ -129,7 +148,7 @@ def files(which: str):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=("imagenet", "cifar"))
+    parser.add_argument("which", choices=("imagenet", "cifar", "mobile"))
     parser.add_argument("--counter", help="command that counts instructions, see operator_costs.py; left out without")
     parser.add_argument("--runner", help="command that runs MODEL.tflite IN.npy OUT.npy on another core")
     parser.add_argument("--rounds", type=int, default=5, help="turns of all files (default: %(default)s)")
