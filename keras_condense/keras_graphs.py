@@ -1,11 +1,19 @@
 """The graph inside a Keras model: all that is read here of what Keras keeps to itself."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
 
-__all__ = ["functional_form", "is_graph", "nodes_in_order", "run_through_graph"]
+__all__ = [
+    "forget_losses",
+    "functional_form",
+    "is_graph",
+    "nodes_in_order",
+    "run_through_graph",
+    "standardized_inputs",
+    "values_of",
+]
 
 
 def functional_form(model: keras.Model) -> keras.Model:
@@ -54,3 +62,25 @@ def run_through_graph(model: keras.Model, inputs: Any, replace: Callable, call: 
         The outputs, nested as the model's.
     """
     return model._run_through_graph(inputs, operation_fn=replace, call_fn=call)
+
+
+def standardized_inputs(model: keras.Model, inputs: Any) -> list[Any]:
+    """What a functional model is called with as the flat list of tensors that its graph begins with."""
+    return model._standardize_inputs(inputs)
+
+
+def values_of(variables: Iterable[keras.Variable]) -> list[Any]:
+    """Values of variables in their own dtype, also inside a layer of mixed precision, where they read as half."""
+    from keras.src.backend.common.variables import AutocastScope
+
+    with AutocastScope(None):
+        return [variable.value for variable in variables]
+
+
+def forget_losses(layers: Iterable[keras.layers.Layer], losses: Iterable[Any]) -> None:
+    """Let layers no longer own losses that they added in a scope which is left.
+
+    A layer knows its losses by their ids, which may be those of other layers' losses once these tensors are gone.
+    """
+    for layer in layers:
+        layer._loss_ids.difference_update(map(id, losses))

@@ -30,10 +30,16 @@ from keras_condense.applications.condensenet import (
 from keras_condense.applications.condensenet_v2 import CondenseNetV2, CondenseNetV2A, CondenseNetV2B, CondenseNetV2C
 from keras_condense.applications.densenet import (
     DenseNet,
+    DenseNet40K12,
+    DenseNet100K12,
+    DenseNet100K24,
     DenseNet121,
     DenseNet169,
     DenseNet201,
     DenseNet264,
+    DenseNetBC100K12,
+    DenseNetBC190K40,
+    DenseNetBC250K24,
     densenet_stages,
 )
 from keras_condense.applications.mobilenet import MobileNet, MobileNetV2
@@ -59,10 +65,16 @@ __all__ = [
     "CondenseNetV2B",
     "CondenseNetV2C",
     "DenseNet",
+    "DenseNet40K12",
+    "DenseNet100K12",
+    "DenseNet100K24",
     "DenseNet121",
     "DenseNet169",
     "DenseNet201",
     "DenseNet264",
+    "DenseNetBC100K12",
+    "DenseNetBC190K40",
+    "DenseNetBC250K24",
     "MobileNet",
     "MobileNetV2",
     "ResNeXt",

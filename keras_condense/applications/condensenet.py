@@ -143,29 +143,16 @@ def CondenseNet(
         if block > 1:
             x = keras.layers.AveragePooling2D(2, name=f"pool{block - 1}")(x)
         for layer in range(1, layers + 1):
-            prefix = f"block{block}_layer{layer}"
-            new = _normalize(x, f"{prefix}_1_")
-            if dropout_rate:
-                new = keras.layers.Dropout(dropout_rate, name=f"{prefix}_1_drop")(new)
-            new = LearnedGroupConv2D(
-                bottleneck_factor * growth_rate,
-                1,
+            x = _dense_layer(
+                x,
+                growth_rate,
                 groups=groups,
                 condense_factor=condense_factor,
+                bottleneck_factor=bottleneck_factor,
+                dropout_rate=dropout_rate,
                 group_lasso=group_lasso,
-                kernel_initializer=_kernel_initializer(),
-                name=f"{prefix}_1_conv",
-            )(new)
-            new = _normalize(new, f"{prefix}_2_")
-            new = GroupConv2D(
-                growth_rate,
-                3,
-                padding="same",
-                groups=groups,
-                kernel_initializer=_kernel_initializer(),
-                name=f"{prefix}_2_conv",
-            )(new)
-            x = keras.layers.Concatenate(name=f"{prefix}_concat")([x, new])
+                name=f"block{block}_layer{layer}",
+            )
     return contract.model(image, _normalize(x, ""), _classifier(classifier_condense_factor))
 
 
@@ -230,6 +217,41 @@ def _stem(image: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTe
         kernel_initializer=_kernel_initializer(),
         name="stem_conv",
     )(image)
+
+
+def _dense_layer(
+    x: keras.KerasTensor,
+    growth_rate: int,
+    groups: int,
+    condense_factor: int,
+    bottleneck_factor: int,
+    dropout_rate: float,
+    group_lasso: float,
+    name: str,
+) -> keras.KerasTensor:
+    """The features so far and `growth_rate` new ones."""
+    new = _normalize(x, f"{name}_1_")
+    if dropout_rate:
+        new = keras.layers.Dropout(dropout_rate, name=f"{name}_1_drop")(new)
+    new = LearnedGroupConv2D(
+        bottleneck_factor * growth_rate,
+        1,
+        groups=groups,
+        condense_factor=condense_factor,
+        group_lasso=group_lasso,
+        kernel_initializer=_kernel_initializer(),
+        name=f"{name}_1_conv",
+    )(new)
+    new = _normalize(new, f"{name}_2_")
+    new = GroupConv2D(
+        growth_rate,
+        3,
+        padding="same",
+        groups=groups,
+        kernel_initializer=_kernel_initializer(),
+        name=f"{name}_2_conv",
+    )(new)
+    return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
 def _normalize(x: keras.KerasTensor, prefix: str) -> keras.KerasTensor:

@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import keras
 
+from keras_condense.memory_efficient import MemoryEfficientModel
 from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["Contract", "PublishedWeights", "check_positive_integers"]
@@ -93,6 +94,8 @@ class Contract:
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
         name: the model's name.
+        memory_efficient: whether a training step computes concatenations, batch norms and ReLUs again in its backward
+            pass (`keras_condense.memory_efficient`).
 
     Raises:
         ValueError: an argument that is wrong by itself or beside another; the message names both.
@@ -109,6 +112,7 @@ class Contract:
     classes: int = 1000
     classifier_activation: str | Callable | None = "softmax"
     name: str | None = None
+    memory_efficient: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""
@@ -121,6 +125,7 @@ class Contract:
         check_choice("pooling", self.pooling, (None, "avg", "max"), "Leave it out for the feature map.")
         if self.name is not None and (not isinstance(self.name, str) or not self.name or "/" in self.name):
             raise ValueError(f"`name` (={self.name!r}) must be a string without '/'. Leave it out for the default.")
+        check_choice("memory_efficient", self.memory_efficient, (True, False), "Use True to train in less memory.")
         self._check_weights()
         if self.include_top:
             self._check_classifier()
@@ -191,7 +196,8 @@ class Contract:
         else:  # the model begins where the caller's own layers begin
             inputs = keras.utils.get_source_inputs(image)
             inputs = inputs[0] if len(inputs) == 1 else inputs
-        model = keras.Model(inputs, outputs, name=self.name)
+        kind = MemoryEfficientModel if self.memory_efficient else keras.Model
+        model = kind(inputs, outputs, name=self.name)
         if self.pretrained:
             # the published file knows nothing of layers that the caller put before the network
             _load_weights(keras.Model(image, outputs), self.published.download(self.include_top))

@@ -7,15 +7,23 @@ import keras
 
 from keras_condense.applications.contract import Contract, PublishedWeights, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.published import Published
 from keras_condense.layers import BatchNormalization
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
 __all__ = [
+    "FIGURES",
     "DenseNet",
+    "DenseNet40K12",
+    "DenseNet100K12",
+    "DenseNet100K24",
     "DenseNet121",
     "DenseNet169",
     "DenseNet201",
     "DenseNet264",
+    "DenseNetBC100K12",
+    "DenseNetBC190K40",
+    "DenseNetBC250K24",
     "decode_predictions",
     "densenet_stages",
     "preprocess_input",
@@ -89,6 +97,8 @@ def DenseNet(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     name: str | None = "densenet",
+    *,
+    memory_efficient: bool = False,
 ) -> keras.Model:
     """Build a DenseNet of any depth and width.
 
@@ -116,6 +126,9 @@ def DenseNet(
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
         name: the model's name.
+        memory_efficient: whether a training step keeps what the convolutions make, and computes concatenations, batch
+            norms and ReLUs again in its backward pass: less memory, more time, the same results and weights (Pleiss et
+            al., "Memory-Efficient Implementation of DenseNets", arXiv:1707.06990).
 
     Returns:
         The model, not compiled.
@@ -150,6 +163,7 @@ def DenseNet(
         classes=classes,
         classifier_activation=classifier_activation,
         name=name,
+        memory_efficient=memory_efficient,
     )
     image = contract.image()
     x = _imagenet_stem(image, stem_filters) if imagenet else _convolve(image, stem_filters, 3, "conv1_conv")
@@ -275,3 +289,95 @@ DenseNet121 = _named_network("DenseNet121", (6, 12, 24, 16), "imagenet")
 DenseNet169 = _named_network("DenseNet169", (6, 12, 32, 32), "imagenet")
 DenseNet201 = _named_network("DenseNet201", (6, 12, 48, 32), "imagenet")
 DenseNet264 = _named_network("DenseNet264", (6, 12, 64, 48), None)
+
+
+def _cifar_network(network: str, depth: int, growth_rate: int, bottleneck: bool) -> Callable[..., keras.Model]:
+    default_name = network.lower()
+    stages, compression = densenet_stages(depth, bottleneck=bottleneck), 0.5 if bottleneck else 1.0
+
+    def constructor(
+        include_top: bool = True,
+        weights: str | os.PathLike | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int = 10,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | None = default_name,
+        *,
+        dropout_rate: float = 0.0,
+        memory_efficient: bool = False,
+    ) -> keras.Model:
+        return DenseNet(
+            stages,
+            growth_rate,
+            bottleneck=bottleneck,
+            compression=compression,
+            dropout_rate=dropout_rate,
+            stem="cifar",
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+            memory_efficient=memory_efficient,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = network
+    constructor.__doc__ = (
+        f"Build {network}: `DenseNet({stages}, {growth_rate}, bottleneck={bottleneck}, compression={compression}, "
+        'stem="cifar")`, 10 classes. The arguments are those of `DenseNet`.'
+    )
+    return constructor
+
+
+# The paper's networks for CIFAR (section 4.2): depth L, growth rate k, whether with bottleneck and compression (BC)
+DenseNet40K12 = _cifar_network("DenseNet40K12", 40, 12, False)
+DenseNet100K12 = _cifar_network("DenseNet100K12", 100, 12, False)
+DenseNet100K24 = _cifar_network("DenseNet100K24", 100, 24, False)
+DenseNetBC100K12 = _cifar_network("DenseNetBC100K12", 100, 12, True)
+DenseNetBC250K24 = _cifar_network("DenseNetBC250K24", 250, 24, True)
+DenseNetBC190K40 = _cifar_network("DenseNetBC190K40", 190, 40, True)
+
+FIGURES: tuple[Published, ...] = (
+    # what the Sparse-DenseNet paper counts for it: multiplications and additions apart
+    Published(
+        network="DenseNet (L=40, k=12)",
+        constructor="DenseNet40K12",
+        parameters="1.0M",
+        operations="530M",
+        rule="2 macs",
+        error="5.24 / 24.42",
+        source="arXiv:1608.06993, table 2",
+    ),
+    *(
+        Published(
+            network=network,
+            constructor=constructor,
+            parameters=parameters,
+            error=error,
+            source="arXiv:1608.06993, table 2",
+        )
+        for network, constructor, parameters, error in (
+            ("DenseNet (L=100, k=12)", "DenseNet100K12", "7.0M", "4.10 / 20.20"),
+            ("DenseNet (L=100, k=24)", "DenseNet100K24", "27.2M", "3.74 / 19.25"),
+            ("DenseNet-BC (L=100, k=12)", "DenseNetBC100K12", "0.8M", "4.51 / 22.27"),
+            ("DenseNet-BC (L=250, k=24)", "DenseNetBC250K24", "15.3M", "3.62 / 17.60"),
+            ("DenseNet-BC (L=190, k=40)", "DenseNetBC190K40", "25.6M", "3.46 / 17.18"),
+        )
+    ),
+    *(
+        Published(
+            network=network, constructor=network.replace("-", ""), error=error, source="arXiv:1608.06993, table 3"
+        )
+        for network, error in (
+            ("DenseNet-121", "25.0"),
+            ("DenseNet-169", "23.8"),
+            ("DenseNet-201", "22.6"),
+            ("DenseNet-264", "22.2"),
+        )
+    ),
+)

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Published"]
+__all__ = ["RULES", "Published", "operations"]
+
+RULES = ("macs", "flops", "2 macs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,7 +19,8 @@ class Published:
         arguments: keyword arguments that make the constructor build this row.
         parameters: as printed, for instance "0.8M"; empty where the paper says nothing, as in all that follow.
         operations: as printed, for instance "4.2G".
-        rule: what the operations count: "macs" or "flops" of `keras_condense.profile_model`.
+        rule: what the operations count: "macs" or "flops" of `keras_condense.profile_model`, or "2 macs" where
+            multiplications and additions are counted apart.
         condensed: whether the figures are those of the network after `keras_condense.condense`.
         error: per cent, as printed: top-1 on ImageNet, or CIFAR-10 and CIFAR-100 with " / " between.
         source: where the figures stand, for instance "arXiv:1608.06993, table 2".
@@ -37,3 +40,21 @@ class Published:
     rule: str = "macs"
     condensed: bool = False
     error: str = ""
+
+
+def operations(counted: Any, rule: str) -> int:
+    """What a paper's counting rule makes of our counts.
+
+    Args:
+        counted: something with `macs` and `flops`, such as what `keras_condense.profile_model` returns.
+        rule: one of `RULES`.
+
+    Returns:
+        The operations.
+
+    Example:
+        >>> import types
+        >>> operations(types.SimpleNamespace(macs=100, flops=120), "2 macs")
+        200
+    """
+    return {"macs": counted.macs, "flops": counted.flops, "2 macs": 2 * counted.macs}[rule]

@@ -144,6 +144,7 @@ FIGURES: tuple[Published, ...] = (
         constructor="SparseDenseNet40",
         parameters="0.7M",
         operations="370M",
+        rule="2 macs",
         condensed=True,
         error="4.94 / 25.25",
         source="G. Huang et al., Sparse-DenseNet",

@@ -33,7 +33,7 @@ class ZooRow:
         flops: operations by the CondenseNet paper's counting rule (see `keras_condense.profile_model`).
         published_parameters: as printed; empty where the paper says nothing, as in all that follow.
         published_operations: as printed.
-        rule: which of ours the published operations are to be compared with: "macs" or "flops".
+        rule: which of ours the published operations are to be compared with: one of `published.RULES`.
         error: per cent, as printed: top-1 on ImageNet, or CIFAR-10 and CIFAR-100 with " / " between.
         source: where the published figures stand.
         file_bytes: size of the float32 file that `keras_condense.export_tflite` writes, or None if not asked for.
