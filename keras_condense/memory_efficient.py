@@ -91,7 +91,7 @@ class _Call:
             self.kwargs = kwargs | {"training": True}
 
     def with_calls_before(self) -> Iterator["_Call"]:
-        """This call after all those that it needs."""
+        """Yield the calls that it needs, each after its own, and itself at last."""
         for argument in keras.tree.flatten((self.args, self.kwargs)):
             if isinstance(argument, _Call):
                 yield from argument.with_calls_before()
