@@ -56,8 +56,8 @@ X86_64: Mapping[str, float] = {
     "norm": 5.2,
     "multiply": 0.35,
     "window": 2.0,
-    "copy": 1.9,
-    "sum": 1.7,
+    "copy": 2.5,
+    "sum": 2.2,
     "filters": 16,
     "remainder": 1.5,
 }
