@@ -9,6 +9,7 @@ import keras
 
 from keras_condense.applications import (
     CondenseNet,
+    CondenseNetLight,
     CondenseNetV2,
     DenseNet,
     MobileNet,
@@ -50,6 +51,9 @@ NETWORKS = {
         functools.partial(CondenseNet, (1, 1, 1), (8, 8, 16), groups=8, condense_factor=4, dropout_rate=0.1,
                           group_lasso=1e-5, classifier_condense_factor=2),
         48, 8, 7, 224,
+    ),
+    "condensenet-light": Network(
+        functools.partial(CondenseNetLight, (1, 2), 4, dropout_rate=0.1, classifier_condense_factor=2), 16, 2, 2, 32
     ),
     "condensenet-v2": Network(
         functools.partial(CondenseNetV2, (1, 1), (8, 8), groups=4, condense_factor=4, hidden_units=8,

@@ -18,6 +18,7 @@ EXACT = {
     "CondenseNet-182": (4_209_226, 493_916_592, 512_658_874),
     "CondenseNet-74 (ImageNet, G=C=4)": (4_773_944, 516_640_576, 529_328_264),
     "CondenseNet-74 (ImageNet, G=C=8)": (2_935_416, 261_545_792, 274_233_480),
+    "CondenseNet-light-94": (328_366, 116_564_060, 121_923_430),
     # the authors' program counts 45,874,350, 146,469,057 and 309,740,977 operations: no biases (1,828, 2,024, 2,024),
     # but the last features (800, 1,176, 2,064) once more, whose mean over one pixel squeeze-excitation takes again
     "CondenseNetV2-A": (2_038_444, 43_143_776, 45_875_378),

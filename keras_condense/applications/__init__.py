@@ -6,6 +6,7 @@
 
 from keras_condense.applications import (
     condensenet,
+    condensenet_light,
     condensenet_v2,
     densenet,
     mobilenet,
@@ -27,6 +28,7 @@ from keras_condense.applications.condensenet import (
     CondenseNetImageNet74G4,
     CondenseNetImageNet74G8,
 )
+from keras_condense.applications.condensenet_light import CondenseNetLight, CondenseNetLight94
 from keras_condense.applications.condensenet_v2 import CondenseNetV2, CondenseNetV2A, CondenseNetV2B, CondenseNetV2C
 from keras_condense.applications.densenet import (
     DenseNet,
@@ -60,6 +62,8 @@ __all__ = [
     "CondenseNet182",
     "CondenseNetImageNet74G4",
     "CondenseNetImageNet74G8",
+    "CondenseNetLight",
+    "CondenseNetLight94",
     "CondenseNetV2",
     "CondenseNetV2A",
     "CondenseNetV2B",
@@ -85,6 +89,7 @@ __all__ = [
     "SparseDenseNet40",
     "SqueezeNet",
     "condensenet",
+    "condensenet_light",
     "condensenet_v2",
     "densenet",
     "densenet_stages",
