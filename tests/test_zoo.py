@@ -112,6 +112,11 @@ def test_constructors_of_a_family_are_exported_and_the_named_ones_stand_in_the_t
             assert constructor in {row.constructor for row in family.FIGURES}
 
 
+def test_every_constructor_belongs_to_a_family():
+    listed = {key for family in zoo.families().values() for key in family.__all__ if key != "FIGURES"}
+    assert {key for key in applications.__all__ if key[0].isupper()} <= listed
+
+
 # --------------------------------------------------------------------------------------------------------- the table
 
 TINY = {"stages": (1, 1), "growth_rates": (4, 8), "stem_strides": 1, "input_shape": (8, 8, 3), "classes": 10}
@@ -158,7 +163,7 @@ def test_the_table_is_readable(tiny):
         f"{table.rows[1].parameters:,}",
         f"{table.rows[1].macs:,}",
         "1.5K",
-        "0.1M flops",
+        "0.1M (flops)",
         "5.0 / 25.0",
         "there",
     ):

@@ -79,7 +79,7 @@ class ZooTable:
                 row.published_parameters,
                 f"{row.macs:,}",
                 f"{row.flops:,}",
-                f"{row.published_operations} {row.rule}" if row.published_operations else "",
+                f"{row.published_operations} ({row.rule})" if row.published_operations else "",
                 row.error,
             ]
             if has_files:
