@@ -3,17 +3,16 @@
 CVPR 2018, arXiv:1711.09224.
 """
 
-import functools
 import os
 from collections.abc import Callable, Sequence
 
 import keras
 
+from keras_condense.applications.condensenet_parts import check_channels, classifier, dense_layer, normalize, stem
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.published import Published
-from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D
-from keras_condense.validation import check_divisible, check_fraction, check_positive_integer
+from keras_condense.validation import check_fraction, check_positive_integer
 
 __all__ = [
     "FIGURES",
@@ -30,8 +29,6 @@ __all__ = [
     "decode_predictions",
     "preprocess_input",
 ]
-
-EPSILON, MOMENTUM = 1e-5, 0.9
 
 
 def CondenseNet(
@@ -126,7 +123,7 @@ def CondenseNet(
     check_positive_integer("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's.")
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
     stem_filters = 2 * growth_rates[0]
-    _check_channels(stages, growth_rates, groups, condense_factor, classifier_condense_factor if include_top else 1)
+    check_channels(stages, growth_rates, groups, condense_factor, classifier_condense_factor if include_top else 1)
     contract = Contract(
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)
@@ -142,12 +139,12 @@ def CondenseNet(
         memory_efficient=memory_efficient,
     )
     image = contract.image()
-    x = _stem(image, stem_filters, stem_strides)
+    x = stem(image, stem_filters, stem_strides)
     for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
         if block > 1:
             x = keras.layers.AveragePooling2D(2, name=f"pool{block - 1}")(x)
         for layer in range(1, layers + 1):
-            x = _dense_layer(
+            x = dense_layer(
                 x,
                 growth_rate,
                 groups=groups,
@@ -157,110 +154,7 @@ def CondenseNet(
                 group_lasso=group_lasso,
                 name=f"block{block}_layer{layer}",
             )
-    return contract.model(image, _normalize(x, ""), _classifier(classifier_condense_factor))
-
-
-def _check_channels(
-    stages: tuple[int, ...], growth_rates: tuple[int, ...], groups: int, condense_factor: int, classifier_factor: int
-) -> None:
-    """Raise for the first layer whose channels can't be shared out evenly; they all follow from the arguments."""
-    for block, growth_rate in enumerate(growth_rates):
-        multiple = max(growth_rate // groups, 1) * groups
-        # then `bottleneck_factor` * k, the learned convolution's filters, is divisible as well
-        check_divisible(
-            f"growth_rates[{block}]",
-            growth_rate,
-            "groups",
-            groups,
-            f"Use {multiple} or {multiple + groups}, for the 3x3 convolutions of the block have {groups} groups.",
-        )
-    channels = 2 * growth_rates[0]
-    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
-        for layer in range(1, layers + 1):
-            check_divisible(
-                f"in_channels of block{block}_layer{layer}_1_conv",
-                channels,
-                "condense_factor",
-                condense_factor,
-                f"Make 2 * growth_rates[0] and every growth rate a multiple of {condense_factor}.",
-            )
-            channels += growth_rate
-    check_divisible(
-        "inputs of the classifier",
-        channels,
-        "classifier_condense_factor",
-        classifier_factor,
-        "Use 1 or 2, or change `stages` or `growth_rates`.",
-    )
-
-
-def _kernel_initializer() -> keras.initializers.Initializer:
-    # Keras' fan_out is height * width * filters, of a grouped kernel too: the standard deviation is sqrt(2 / fan_out)
-    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
-
-
-def _classifier(condense_factor: int) -> Callable[..., keras.Layer]:
-    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), PyTorch's default, which the authors keep
-    initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
-    if condense_factor == 1:
-        return functools.partial(keras.layers.Dense, kernel_initializer=initializer)
-    return functools.partial(CondenseDense, condense_factor=condense_factor, kernel_initializer=initializer)
-
-
-def _stem(image: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTensor:
-    if strides == 1:
-        padding = "same"
-    else:  # "same" would put the padding of an even image on one side only; the authors pad both
-        image, padding = keras.layers.ZeroPadding2D(1, name="stem_pad")(image), "valid"
-    return keras.layers.Conv2D(
-        filters,
-        3,
-        strides=strides,
-        padding=padding,
-        use_bias=False,
-        kernel_initializer=_kernel_initializer(),
-        name="stem_conv",
-    )(image)
-
-
-def _dense_layer(
-    x: keras.KerasTensor,
-    growth_rate: int,
-    groups: int,
-    condense_factor: int,
-    bottleneck_factor: int,
-    dropout_rate: float,
-    group_lasso: float,
-    name: str,
-) -> keras.KerasTensor:
-    """The features so far and `growth_rate` new ones."""
-    new = _normalize(x, f"{name}_1_")
-    if dropout_rate:
-        new = keras.layers.Dropout(dropout_rate, name=f"{name}_1_drop")(new)
-    new = LearnedGroupConv2D(
-        bottleneck_factor * growth_rate,
-        1,
-        groups=groups,
-        condense_factor=condense_factor,
-        group_lasso=group_lasso,
-        kernel_initializer=_kernel_initializer(),
-        name=f"{name}_1_conv",
-    )(new)
-    new = _normalize(new, f"{name}_2_")
-    new = GroupConv2D(
-        growth_rate,
-        3,
-        padding="same",
-        groups=groups,
-        kernel_initializer=_kernel_initializer(),
-        name=f"{name}_2_conv",
-    )(new)
-    return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
-
-
-def _normalize(x: keras.KerasTensor, prefix: str) -> keras.KerasTensor:
-    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{prefix}bn")(x)
-    return keras.layers.Activation("relu", name=f"{prefix}relu")(x)
+    return contract.model(image, normalize(x, ""), classifier(classifier_condense_factor))
 
 
 def _named_network(

@@ -11,13 +11,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.condensenet import (
-    _classifier,
-    _dense_layer,
-    _kernel_initializer,
-    _normalize,
-    _stem,
-)
+from keras_condense.applications.condensenet_parts import classifier, dense_layer, kernel_initializer, normalize, stem
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.published import Published
@@ -110,7 +104,7 @@ def CondenseNetLight(
     compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
     check_not_negative("compression", compression, "Use 0.5, or 1.0 to keep all channels.", above_zero=True)
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
-    _check_channels(
+    check_channels(
         stages, growth_rate, groups, condense_factor, compression, classifier_condense_factor if include_top else 1
     )
     contract = Contract(
@@ -128,12 +122,12 @@ def CondenseNetLight(
     )
     learned = {"groups": groups, "condense_factor": condense_factor, "group_lasso": group_lasso}
     image = contract.image()
-    x = _stem(image, 2 * growth_rate, stem_strides)
+    x = stem(image, 2 * growth_rate, stem_strides)
     for block, layers in enumerate(stages, start=1):
         if block > 1:
             x = _transition(x, _compressed(x.shape[-1], compression, groups), learned, f"transition{block - 1}")
         for layer in range(1, layers + 1):
-            x = _dense_layer(
+            x = dense_layer(
                 x,
                 growth_rate,
                 **learned,
@@ -141,13 +135,13 @@ def CondenseNetLight(
                 dropout_rate=dropout_rate,
                 name=f"block{block}_layer{layer}",
             )
-    return contract.model(image, _normalize(x, ""), _classifier(classifier_condense_factor))
+    return contract.model(image, normalize(x, ""), classifier(classifier_condense_factor))
 
 
 def _transition(x: keras.KerasTensor, filters: int, learned: dict[str, int | float], name: str) -> keras.KerasTensor:
-    x = _normalize(x, f"{name}_")
+    x = normalize(x, f"{name}_")
     convolution = LearnedGroupConv2D(
-        filters, 1, **learned, kernel_initializer=_kernel_initializer(), name=f"{name}_conv"
+        filters, 1, **learned, kernel_initializer=kernel_initializer(), name=f"{name}_conv"
     )
     return keras.layers.AveragePooling2D(2, name=f"{name}_pool")(convolution(x))
 
@@ -161,7 +155,7 @@ def _compressed(channels: int, compression: float, groups: int) -> int:
     return groups * math.ceil(channels * compression / groups)
 
 
-def _check_channels(
+def check_channels(
     stages: tuple[int, ...],
     growth_rate: int,
     groups: int,

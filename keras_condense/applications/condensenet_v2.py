@@ -9,11 +9,11 @@ from typing import Any
 
 import keras
 
-from keras_condense.applications.condensenet import EPSILON, MOMENTUM, _check_channels, _kernel_initializer, _stem
+from keras_condense.applications.condensenet_parts import check_channels, kernel_initializer, normalize, stem
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.published import Published
-from keras_condense.layers import BatchNormalization, GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
+from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.validation import check_positive_integer
 
 __all__ = [
@@ -128,7 +128,7 @@ def CondenseNetV2(
         ("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's."),
     ):
         check_positive_integer(argument, value, mend)
-    _check_channels(stages, growth_rates, groups, condense_factor, classifier_factor=1)
+    check_channels(stages, growth_rates, groups, condense_factor, classifier_factor=1)
     contract = Contract(
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)
@@ -143,7 +143,7 @@ def CondenseNetV2(
         name=name,
     )
     image = contract.image()
-    x = _stem(image, 2 * growth_rates[0], stem_strides)
+    x = stem(image, 2 * growth_rates[0], stem_strides)
     for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
         if block > 1:
             x = keras.layers.AveragePooling2D(2, name=f"pool{block - 1}")(x)
@@ -159,7 +159,7 @@ def CondenseNetV2(
                 group_lasso=group_lasso,
                 name=f"block{block}_layer{layer}",
             )
-    return contract.model(image, _normalize(x, "relu", ""), _classifier(hidden_units))
+    return contract.model(image, normalize(x, ""), _classifier(hidden_units))
 
 
 def _dense_layer(
@@ -178,17 +178,17 @@ def _dense_layer(
         "groups": groups,
         "condense_factor": condense_factor,
         "group_lasso": group_lasso,
-        "kernel_initializer": _kernel_initializer(),
+        "kernel_initializer": kernel_initializer(),
     }
-    new = _normalize(x, activation, f"{name}_1_")
+    new = normalize(x, f"{name}_1_", activation)
     new = LearnedGroupConv2D(bottleneck_factor * growth_rate, 1, **learned, name=f"{name}_1_conv")(new)
-    new = _normalize(new, activation, f"{name}_2_")
+    new = normalize(new, f"{name}_2_", activation)
     new = GroupConv2D(
         growth_rate,
         3,
         padding="same",
         groups=groups,
-        kernel_initializer=_kernel_initializer(),
+        kernel_initializer=kernel_initializer(),
         name=f"{name}_2_conv",
     )(new)
     if squeeze_excitation:
@@ -198,15 +198,10 @@ def _dense_layer(
         new = keras.layers.Multiply(name=f"{name}_se_scale")([new, gates])
     # The authors' layer begins with the scale (gamma) of this batch norm at zero, and their network then sets those of
     # all batch norms to one: this is what they trained.
-    update = _normalize(new, activation, f"{name}_3_")
+    update = normalize(new, f"{name}_3_", activation)
     update = SparseFeatureReactivation(x.shape[-1], **learned, name=f"{name}_3_conv")(update)
     x = keras.layers.Add(name=f"{name}_add")([x, update])
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
-
-
-def _normalize(x: keras.KerasTensor, activation: str, prefix: str) -> keras.KerasTensor:
-    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{prefix}bn")(x)
-    return keras.layers.Activation(activation, name=f"{prefix}{activation}")(x)
 
 
 def _uniform() -> keras.initializers.Initializer:

@@ -1,0 +1,129 @@
+"""What CondenseNet and its kin are made of: stem, layers of a dense block, classifier, and how weights are drawn."""
+
+import functools
+from collections.abc import Callable
+
+import keras
+
+from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D
+from keras_condense.validation import check_divisible
+
+__all__ = [
+    "EPSILON",
+    "MOMENTUM",
+    "check_channels",
+    "classifier",
+    "dense_layer",
+    "kernel_initializer",
+    "normalize",
+    "stem",
+]
+
+EPSILON, MOMENTUM = 1e-5, 0.9
+
+
+def check_channels(
+    stages: tuple[int, ...], growth_rates: tuple[int, ...], groups: int, condense_factor: int, classifier_factor: int
+) -> None:
+    """Raise for the first layer whose channels can't be shared out evenly; they all follow from the arguments."""
+    for block, growth_rate in enumerate(growth_rates):
+        multiple = max(growth_rate // groups, 1) * groups
+        # then `bottleneck_factor` * k, the learned convolution's filters, is divisible as well
+        check_divisible(
+            f"growth_rates[{block}]",
+            growth_rate,
+            "groups",
+            groups,
+            f"Use {multiple} or {multiple + groups}, for the 3x3 convolutions of the block have {groups} groups.",
+        )
+    channels = 2 * growth_rates[0]
+    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
+        for layer in range(1, layers + 1):
+            check_divisible(
+                f"in_channels of block{block}_layer{layer}_1_conv",
+                channels,
+                "condense_factor",
+                condense_factor,
+                f"Make 2 * growth_rates[0] and every growth rate a multiple of {condense_factor}.",
+            )
+            channels += growth_rate
+    check_divisible(
+        "inputs of the classifier",
+        channels,
+        "classifier_condense_factor",
+        classifier_factor,
+        "Use 1 or 2, or change `stages` or `growth_rates`.",
+    )
+
+
+def kernel_initializer() -> keras.initializers.Initializer:
+    """Kernels drawn from N(0, sqrt(2 / (height * width * filters)))."""
+    # Keras' fan_out is height * width * filters, of a grouped kernel too: the standard deviation is sqrt(2 / fan_out)
+    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+
+
+def classifier(condense_factor: int) -> Callable[..., keras.Layer]:
+    """The layer of the classes, for `Contract.model`; above 1, one input in `condense_factor` is left at the end."""
+    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), PyTorch's default, which the authors keep
+    initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+    if condense_factor == 1:
+        return functools.partial(keras.layers.Dense, kernel_initializer=initializer)
+    return functools.partial(CondenseDense, condense_factor=condense_factor, kernel_initializer=initializer)
+
+
+def stem(image: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTensor:
+    """A 3x3 convolution, padded by a pixel on every side."""
+    if strides == 1:
+        padding = "same"
+    else:  # "same" would put the padding of an even image on one side only; the authors pad both
+        image, padding = keras.layers.ZeroPadding2D(1, name="stem_pad")(image), "valid"
+    return keras.layers.Conv2D(
+        filters,
+        3,
+        strides=strides,
+        padding=padding,
+        use_bias=False,
+        kernel_initializer=kernel_initializer(),
+        name="stem_conv",
+    )(image)
+
+
+def dense_layer(
+    x: keras.KerasTensor,
+    growth_rate: int,
+    groups: int,
+    condense_factor: int,
+    bottleneck_factor: int,
+    dropout_rate: float,
+    group_lasso: float,
+    name: str,
+) -> keras.KerasTensor:
+    """The features so far and `growth_rate` new ones."""
+    new = normalize(x, f"{name}_1_")
+    if dropout_rate:
+        new = keras.layers.Dropout(dropout_rate, name=f"{name}_1_drop")(new)
+    new = LearnedGroupConv2D(
+        bottleneck_factor * growth_rate,
+        1,
+        groups=groups,
+        condense_factor=condense_factor,
+        group_lasso=group_lasso,
+        kernel_initializer=kernel_initializer(),
+        name=f"{name}_1_conv",
+    )(new)
+    new = normalize(new, f"{name}_2_")
+    new = GroupConv2D(
+        growth_rate,
+        3,
+        padding="same",
+        groups=groups,
+        kernel_initializer=kernel_initializer(),
+        name=f"{name}_2_conv",
+    )(new)
+    return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
+
+
+def normalize(x: keras.KerasTensor, prefix: str, activation: str = "relu") -> keras.KerasTensor:
+    """Batch norm and activation, under names that begin with `prefix`."""
+    x = BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, name=f"{prefix}bn")(x)
+    return keras.layers.Activation(activation, name=f"{prefix}{activation}")(x)
