@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_condense.layers import GroupConv2D, LearnedGroupConv2D
+from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
@@ -30,7 +30,8 @@ _OTHER_KINDS = {
     (keras.layers.Conv1D, keras.layers.Conv3D): "does not convolve in two dimensions",
 }
 _ORDINARY_KINDS = (keras.layers.Conv2D, GroupConv2D)
-_CONVOLUTIONS = (*_ORDINARY_KINDS, LearnedGroupConv2D, *(kind for kinds in _OTHER_KINDS for kind in kinds))
+_LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation)
+_CONVOLUTIONS = (*_ORDINARY_KINDS, *_LEARNED_KINDS, *(kind for kinds in _OTHER_KINDS for kind in kinds))
 # arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
 # it is, whether Keras could save it or not
 _SHARED_ARGUMENTS = (
@@ -237,8 +238,8 @@ def _examine(model: Any, groups: Any, condense_factor: Any, where: Any) -> list[
     condense_factor = check_positive_integer(
         "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
     )
-    names = () if where is None or callable(where) else _names(where)
-    chooses = _is_pointwise if where is None else where if callable(where) else None
+    chooses = _is_pointwise if where is None else where if _is_function(where) else None
+    names = () if chooses else _names(where)
     examined = []
     for name, layer, holder in _convolutions(model):
         reason = _unfit(layer, holder)
@@ -265,7 +266,7 @@ def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
     for kinds, reason in _OTHER_KINDS.items():
         if isinstance(layer, kinds):
             return reason
-    if isinstance(layer, LearnedGroupConv2D):
+    if isinstance(layer, _LEARNED_KINDS):
         return "learns its groups already"
     if holder is not None:
         return f"lies inside layer {holder!r}, which is not a functional or sequential model"
@@ -295,6 +296,11 @@ def _indivisible(layer: keras.layers.Layer, groups: int, condense_factor: int) -
 
 def _is_pointwise(layer: keras.layers.Layer) -> bool:
     return tuple(layer.kernel_size) == (1, 1)
+
+
+def _is_function(where: Any) -> bool:
+    # layers and their classes can be called too, and mean something else
+    return callable(where) and not isinstance(where, (keras.layers.Layer, type))
 
 
 def _not_chosen(layer: keras.layers.Layer, where: Any) -> str:

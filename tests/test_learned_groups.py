@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from networks import NETWORKS
 
 import keras_condense as kc
 from keras_condense.callbacks import CondenseSchedule, learned_layers
@@ -474,6 +475,8 @@ WRONG = {
         r"`where` \(='stem'\) must be .* and this one is too small: it has 3 inputs, .* Leave it out",
     ),
     "no names": ({"where": 3}, r"`where` \(=3\) must be a function of a layer, a name or names of layers\. Leave"),
+    "a layer": ({"where": L.ReLU(name="relu")}, r"`where` \(=<ReLU name=relu, .*>\) must be a function of a layer"),
+    "a class": ({"where": L.Conv2D}, r"`where` \(=<class .*Conv2D'>\) must be a function of a layer"),
     "names of another kind": ({"where": ["expand", 3]}, r"`where` \(=\['expand', 3\]\) must be a function"),
     "groups": ({"groups": 0}, r"`groups` \(=0\) must be a positive integer\. Use"),
     "groups of another kind": ({"groups": 2.0}, r"`groups` \(=2.0\) must be a positive integer\. Use"),
@@ -530,6 +533,19 @@ def gather_statistics(model, images):
 def differ(outputs):
     """Whether the outputs of two images do: otherwise any two networks would be equal."""
     return np.abs(outputs[0] - outputs[1]).max() > 0.05 * np.abs(outputs).max()
+
+
+@pytest.mark.parametrize("name", ["condensenet-v2", "resnext", "squeezenet"])
+def test_networks_of_our_own(name):
+    network = NETWORKS[name]
+    model = randomized(network.build(input_shape=(network.side, network.side, 3), classes=4))
+    x = array(4, network.side, network.side, 3)
+    gather_statistics(model, x)
+    layers = kc.learnable_layers(model)
+    learned_before = {layer.name for layer in learned_layers(model)}
+    assert {name for name, reason in layers.left.items() if reason == "learns its groups already"} == learned_before
+    learning = assert_unchanged_then_condensed(model, x)
+    assert {layer.name for layer in learned_layers(learning)} == learned_before | set(layers.learned)
 
 
 @pytest.mark.parametrize(
