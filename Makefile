@@ -43,5 +43,9 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/phone_networks.py cifar $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/phone_networks.py mobile $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/instructions_by_stage.py
+	$(VENV)/bin/python benchmarks/grouped_training.py
+	$(VENV)/bin/python benchmarks/learn_groups.py $(if $(COUNTER),--counter "$(COUNTER)")
+	$(VENV)/bin/python benchmarks/memory_efficient.py
+	$(VENV)/bin/python benchmarks/build_time.py
 	$(VENV)/bin/python benchmarks/zoo.py
 	$(VENV)/bin/python benchmarks/readme_tables.py
