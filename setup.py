@@ -29,6 +29,7 @@ setup(
         "tflite-runtime": ["tflite-runtime>=2.14; python_version<'3.12'", "numpy<2"],
         "tfmot": ["tensorflow-model-optimization>=0.8", "tf_keras"],
         "plot": PLOT,
+        "reference": ["torch>=2.4", "pytorchcv>=0.0.70"],  # other implementations, for the tests that compare with them
         "test": TENSORFLOW + LITERT + TFDS + PLOT + ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"],
     },
     classifiers=[
