@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from golden import golden_model, learned_layers, load_golden
 
-from keras_condense import applications
+from keras_condense import applications, condense
 from keras_condense.applications import CondenseNet, condensenet
 from keras_condense.layers import CondenseDense, GroupConv2D, LearnedGroupConv2D
 
@@ -154,3 +154,76 @@ def test_kernels_are_drawn_as_the_authors_draw_them():
     assert not keras.ops.convert_to_numpy(classifier.bias).any()
     first, second = (keras.ops.convert_to_numpy(CondenseNet((1,), (4,)).get_weights()[0]) for _ in range(2))
     assert not np.array_equal(first, second), "every network is drawn anew"
+
+
+# ----------------------------------------------------------------------------------------------- beside pytorchcv's
+
+
+def pytorchcv_twin(model: keras.Model, stages, growth_rates, groups: int):
+    """pytorchcv's condensed network with the weights of ours. It picks channels before the batch norm, ours after."""
+    models = pytest.importorskip("pytorchcv.models.condensenet")
+    import torch
+
+    channels, width = [], 2 * growth_rates[0]
+    for layers, growth_rate in zip(stages, growth_rates, strict=True):
+        channels.append([width + growth_rate * (layer + 1) for layer in range(layers)])
+        width = channels[-1][-1]
+    network = models.CondenseNet(channels, 2 * growth_rates[0], groups, num_classes=3)
+    network.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # for images of any size
+
+    def set_values(targets, values) -> None:
+        for target, value in zip(targets, values, strict=True):
+            target.data.copy_(torch.from_numpy(value))
+
+    def set_norm(norm, name: str, index=slice(None)) -> None:
+        values = [value[index] for value in model.get_layer(name).get_weights()]
+        set_values([norm.weight, norm.bias, norm.running_mean, norm.running_var], values)
+
+    def set_convolution(convolution, name: str) -> None:
+        (kernel,) = model.get_layer(name).get_weights()
+        set_values([convolution.weight], [kernel.transpose(3, 2, 0, 1)])
+
+    set_convolution(network.features.init_block.conv, "stem_conv")
+    for block, units in enumerate(stages, start=1):
+        for layer in range(1, units + 1):
+            unit, name = (
+                getattr(getattr(network.features, f"stage{block}"), f"unit{layer}"),
+                f"block{block}_layer{layer}",
+            )
+            (index,) = model.get_layer(f"{name}_1_conv_index").get_weights()
+            set_values([unit.conv1.index], [index])
+            set_norm(unit.conv1.bn, f"{name}_1_bn", index)
+            set_convolution(unit.conv1.conv, f"{name}_1_conv")
+            set_norm(unit.conv2.bn, f"{name}_2_bn")
+            set_convolution(unit.conv2.conv, f"{name}_2_conv")
+    set_norm(network.features.post_activ.bn, "bn")
+    set_values([network.output.index], model.get_layer("predictions_index").get_weights())
+    kernel, bias = model.get_layer("predictions").get_weights()
+    set_values([network.output.linear.weight, network.output.linear.bias], [kernel.T, bias])
+    return network.eval()
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("size", [(32, 32), (17, 20)])
+def test_condensed_networks_equal_pytorchcv(groups, size):
+    stages, growth_rates = (2, 1, 2), (4, 8, 16)
+    model = CondenseNet(
+        stages, growth_rates, groups=groups, condense_factor=groups, classifier_condense_factor=2,
+        input_shape=(*size, 3), classes=3, classifier_activation=None,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(rng.uniform(-0.3, 0.3, weight.shape))
+    condensed = condense(model, finish=True)
+    network = pytorchcv_twin(condensed, stages, growth_rates, groups)
+    import torch
+
+    x = rng.normal(size=(2, *size, 3)).astype("float32")
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    assert expected.std() > 0.01
+    # float32 sums in another order differ by about 1e-6 of the largest value
+    np.testing.assert_allclose(predict(condensed, x), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))

@@ -137,22 +137,113 @@ def trainable(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
 
 
-CIFAR = {  # table 2 of the paper: depth, growth rate, bottleneck, compression, parameters
-    "DenseNet (L=40, k=12)": (40, 12, False, 1.0, "1.0M"),
-    "DenseNet-BC (L=100, k=12)": (100, 12, True, 0.5, "0.8M"),
+CIFAR = {  # table 2 of the paper: depth, growth rate, bottleneck, compression, parameters; exactly, counted here
+    "DenseNet40K12": (40, 12, False, 1.0, "1.0M", 1_019_722),
+    "DenseNet100K12": (100, 12, False, 1.0, "7.0M", 6_979_642),
+    "DenseNet100K24": (100, 24, False, 1.0, "27.2M", 27_249_082),
+    "DenseNetBC100K12": (100, 12, True, 0.5, "0.8M", 769_162),
+    "DenseNetBC250K24": (250, 24, True, 0.5, "15.3M", 15_324_406),
+    "DenseNetBC190K40": (190, 40, True, 0.5, "25.6M", 25_624_430),
 }
 
 
-@pytest.mark.parametrize("row", CIFAR.values(), ids=CIFAR)
-def test_cifar_networks_have_the_papers_size(row):
-    depth, growth_rate, bottleneck, compression, published = row
-    stages = densenet_stages(depth, bottleneck=bottleneck)
-    model = DenseNet(stages, growth_rate, bottleneck, compression, stem="cifar", classes=10)
-    stem_filters = 2 * growth_rate if bottleneck else 16
-    count = trainable(model)
-    assert count == parameters(stages, growth_rate, stem_filters, 3, bottleneck, compression, 10, False)
+@pytest.mark.parametrize("name", CIFAR)
+def test_cifar_networks_are_rows_of_the_papers_table(name, monkeypatch):
+    depth, growth_rate, bottleneck, compression, published, count = CIFAR[name]
+    stages, stem_filters = densenet_stages(depth, bottleneck=bottleneck), 2 * growth_rate if bottleneck else 16
+    assert parameters(stages, growth_rate, stem_filters, 3, bottleneck, compression, 10, False) == count
     assert f"{count / 1e6:.1f}M" == published
+    calls = []
+    monkeypatch.setattr(densenet, "DenseNet", lambda *args, **kwargs: calls.append((args, kwargs)))
+    getattr(applications, name)()
+    getattr(applications, name)(input_shape=(8, 8, 1), classes=3, dropout_rate=0.2, memory_efficient=True)
+    contract = {
+        "include_top": True, "weights": None, "input_tensor": None, "input_shape": None, "pooling": None,
+        "classes": 10, "classifier_activation": "softmax", "name": name.lower(),
+    }  # fmt: skip
+    row = contract | {"bottleneck": bottleneck, "compression": compression, "stem": "cifar"}
+    row |= {"dropout_rate": 0.0, "memory_efficient": False}
+    other = {"input_shape": (8, 8, 1), "classes": 3, "dropout_rate": 0.2, "memory_efficient": True}
+    assert calls == [((stages, growth_rate), row), ((stages, growth_rate), row | other)]
+
+
+@pytest.mark.parametrize("name", ["DenseNet40K12", "DenseNetBC100K12"])
+def test_cifar_networks_have_the_papers_size(name):
+    model = getattr(applications, name)()
+    assert trainable(model) == CIFAR[name][-1]
+    assert model.input_shape == (None, 32, 32, 3)
+    assert model.output_shape == (None, 10)
     assert model.get_layer("relu").output.shape == (None, 8, 8, model.get_layer("predictions").kernel.shape[0])
+
+
+def test_a_depth_that_is_not_shared_out_evenly_is_refused():
+    with pytest.raises(ValueError, match=r"`depth` \(=42\) must be 4 plus a multiple of 3 .* Use 40 or 43\."):
+        densenet_stages(42, bottleneck=False)
+
+
+# ----------------------------------------------------------------------------------------------- beside pytorchcv's
+
+
+def their_cifar_network(stages, growth_rate: int, stem_filters: int, bottleneck: bool):
+    """pytorchcv's network in evaluation mode, its batch norms random; it halves the channels in every transition."""
+    models = pytest.importorskip("pytorchcv.models.densenet_cifar")
+    import torch
+
+    torch.manual_seed(0)
+    channels, width = [], stem_filters
+    for layers in stages:
+        channels.append([width + growth_rate * (layer + 1) for layer in range(layers)])
+        width = channels[-1][-1] // 2
+    network = models.CIFARDenseNet(channels, stem_filters, bottleneck, num_classes=5)
+    network.features.final_pool = torch.nn.AdaptiveAvgPool2d(1)  # for images of any size
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                for values in (module.weight, module.running_var):
+                    values.uniform_(0.5, 1.5)
+                for values in (module.bias, module.running_mean):
+                    values.uniform_(-0.3, 0.3)
+    return network.eval()
+
+
+def set_weights_across(model: keras.Model, network) -> None:
+    """Both list their layers in the order in which they compute."""
+    import torch
+
+    for kind, torch_kind in (
+        (keras.layers.Conv2D, torch.nn.Conv2d),
+        (keras.layers.BatchNormalization, torch.nn.BatchNorm2d),
+    ):
+        ours = [layer for layer in model.layers if isinstance(layer, kind)]
+        theirs = [module for module in network.modules() if isinstance(module, torch_kind)]
+        for layer, module in zip(ours, theirs, strict=True):
+            if torch_kind is torch.nn.Conv2d:
+                values = [module.weight.permute(2, 3, 1, 0)]
+            else:
+                values = [module.weight, module.bias, module.running_mean, module.running_var]
+            layer.set_weights([value.detach().numpy() for value in values])
+    values = [network.output.weight.T, network.output.bias]
+    model.get_layer("predictions").set_weights([value.detach().numpy() for value in values])
+
+
+@pytest.mark.parametrize(("bottleneck", "stem_filters"), [(False, 16), (True, 12)], ids=["plain", "BC"])
+@pytest.mark.parametrize("size", [(32, 32), (17, 20)])
+def test_cifar_networks_equal_pytorchcv(bottleneck, stem_filters, size):
+    stages, growth_rate = (3, 2, 2), 6
+    network = their_cifar_network(stages, growth_rate, stem_filters, bottleneck)
+    import torch
+
+    model = DenseNet(
+        stages, growth_rate, bottleneck, compression=0.5, stem="cifar", input_shape=(*size, 3), classes=5,
+        classifier_activation=None,
+    )  # fmt: skip
+    set_weights_across(model, network)
+    x = np.random.default_rng(1).normal(size=(2, *size, 3)).astype("float32")
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    assert expected.std() > 0.01
+    # epsilon is 1.001e-5 here and 1e-5 there, and float32 sums in another order differ by about 1e-6
+    np.testing.assert_allclose(predict(model, x), expected, rtol=0, atol=1e-4 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.slow
