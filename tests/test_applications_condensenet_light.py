@@ -178,7 +178,7 @@ def test_the_named_network_is_the_papers(monkeypatch):
     paper = {
         "groups": 4, "condense_factor": 4, "dropout_rate": 0.0, "group_lasso": 0.0, "classifier_condense_factor": 2,
         "include_top": True, "weights": None, "input_tensor": None, "input_shape": None, "pooling": None,
-        "classes": 10, "classifier_activation": "softmax", "name": "condensenetlight94",
+        "classes": 10, "classifier_activation": "softmax", "name": "condensenetlight94", "memory_efficient": False,
     }  # fmt: skip
     other = {
         "groups": 2, "condense_factor": 8, "dropout_rate": 0.1, "group_lasso": 1e-5, "classifier_condense_factor": 1,

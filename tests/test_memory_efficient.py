@@ -14,7 +14,7 @@ import pytest
 
 import keras_condense as kc
 from keras_condense import applications, memory_efficient
-from keras_condense.applications import CondenseNet, DenseNet
+from keras_condense.applications import CondenseNet, CondenseNetLight, DenseNet
 from keras_condense.memory_efficient import MemoryEfficientModel
 
 SIZE = 8
@@ -29,6 +29,7 @@ NETWORKS = {
         CondenseNet, (2, 2), (4, 8), stem_strides=1, dropout_rate=0.1, group_lasso=1e-2,
         classifier_condense_factor=2, **SHAPE,
     ),
+    "condensenet-light": functools.partial(CondenseNetLight, (2, 2), 4, **SHAPE),
 }  # fmt: skip
 EVERY = pytest.mark.parametrize("build", NETWORKS.values(), ids=NETWORKS)
 ON_TENSORFLOW = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="records gradients by TensorFlow")
@@ -274,7 +275,7 @@ def test_constructors_take_it_by_keyword():
             assert parameter.kind is parameter.KEYWORD_ONLY
             assert parameter.default is False
             takers.append(name)
-    assert {"DenseNet", "DenseNetBC100K12", "CondenseNet", "CondenseNet86", "CondenseNetImageNet74G8"} <= set(takers)
+    assert {"DenseNet", "DenseNetBC100K12", "CondenseNet", "CondenseNet86", "CondenseNetLight94"} <= set(takers)
     # whose signatures equal those of keras.applications
     assert not {"DenseNet121", "DenseNet169", "DenseNet201"} & set(takers)
 

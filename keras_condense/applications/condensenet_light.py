@@ -40,6 +40,8 @@ def CondenseNetLight(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     name: str | None = "condensenetlight",
+    *,
+    memory_efficient: bool = False,
 ) -> keras.Model:
     """Build a CondenseNet-light as it is trained: with learned group convolutions, nothing pruned yet.
 
@@ -72,6 +74,7 @@ def CondenseNetLight(
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
         name: the model's name.
+        memory_efficient: as `DenseNet`'s: less memory in a training step for more time, and the same results.
 
     Returns:
         The model, not compiled.
@@ -119,6 +122,7 @@ def CondenseNetLight(
         classes=classes,
         classifier_activation=classifier_activation,
         name=name,
+        memory_efficient=memory_efficient,
     )
     learned = {"groups": groups, "condense_factor": condense_factor, "group_lasso": group_lasso}
     image = contract.image()
@@ -213,6 +217,7 @@ def CondenseNetLight94(
     dropout_rate: float = 0.0,
     group_lasso: float = 0.0,
     classifier_condense_factor: int = 2,
+    memory_efficient: bool = False,
 ) -> keras.Model:
     """Build CondenseNet-light-94: `CondenseNetLight((15, 15, 15))`; condensing halves the classifier's inputs.
 
@@ -233,6 +238,7 @@ def CondenseNetLight94(
         classes=classes,
         classifier_activation=classifier_activation,
         name=name,
+        memory_efficient=memory_efficient,
     )
 
 
