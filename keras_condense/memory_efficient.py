@@ -56,6 +56,14 @@ class MemoryEfficientModel(keras.Model):
     gradients, weights, files and batch norm's moving statistics are those of `keras.Model(inputs, outputs)`; only a
     training step needs less memory and more time. Outside of training nothing differs.
 
+    Compiled with XLA for a CPU (`jit_compile=True`, which is not Keras' choice there; JAX always compiles) it needs as
+    much memory as the usual model, for XLA runs the operations in an order of its own.
+
+    Args:
+        inputs: as those of `keras.Model`.
+        outputs: as those of `keras.Model`.
+        name: the model's name.
+
     Example:
         >>> image = keras.Input((8, 8, 3))
         >>> new = keras.layers.Conv2D(4, 3, padding="same")(image)
