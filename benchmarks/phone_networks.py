@@ -12,6 +12,7 @@ Each file's outputs are compared with what Keras computes, here and, with a runn
 
 import argparse
 import contextlib
+import io
 import os
 import pathlib
 import shlex
@@ -76,7 +77,7 @@ def masked_dense(model: keras.Model) -> keras.Model:
 
 def converted(model: keras.Model) -> bytes:
     """What a user of TensorFlow writes."""
-    with contextlib.redirect_stdout(None):  # Keras lists every variable
+    with contextlib.redirect_stdout(io.StringIO()):  # Keras lists every variable
         return tf.lite.TFLiteConverter.from_keras_model(model).convert()
 
 
