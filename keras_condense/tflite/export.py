@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
+import gc
 import logging
 import math
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -200,22 +201,21 @@ def _module(serve: Callable, names: list[str], shapes: list[tuple[int, ...]], dt
     return module
 
 
-def _constant_variables(model: keras.Model | None) -> Callable[[], keras.StatelessScope]:
-    """A function that makes a scope in which a model's variables are constants of the graph.
+def _constant_variables(variables: Iterable) -> Callable[[], keras.StatelessScope]:
+    """A function that makes a scope in which variables are constants of the graph.
 
     There are then no variables to track or to freeze, which takes most of the time of a conversion otherwise, and none
     that the converter could leave out.
     """
     import tensorflow as tf
 
-    variables = [] if model is None else model.variables
     values = [(variable, ops.convert_to_numpy(variable)) for variable in variables]
     return lambda: keras.StatelessScope(state_mapping=[(variable, tf.constant(value)) for variable, value in values])
 
 
 def _trace(model: keras.Model, inputs: _Inputs):
     """The model in inference, layer by layer as Keras calls it."""
-    constants = _constant_variables(model)
+    constants = _constant_variables(model.variables)
 
     def serve(*tensors):
         with constants():
@@ -226,9 +226,9 @@ def _trace(model: keras.Model, inputs: _Inputs):
     return _module(serve, inputs.names, inputs.shapes, inputs.dtypes)
 
 
-def _trace_graph(graph: Graph, model: keras.Model | None):
-    """A lowered network; `model` owns the variables of layers that are passed through."""
-    constants = _constant_variables(model)
+def _trace_graph(graph: Graph):
+    """A lowered network, with the layers that are passed through."""
+    constants = _constant_variables(variable for node in graph for variable in node.get("variables", ()))
 
     def serve(*tensors):
         with constants():
@@ -294,6 +294,7 @@ def _convert(
         raise _reworded(error, model) from error
     finally:
         python_log.setLevel(level)
+        gc.collect()  # the converter leaves many times the file's size behind in cycles
     if schema.Model.GetRootAs(content).SignatureDefsLength() != 1:
         # the converter writes the graph to a temporary folder, and where it can't, it silently goes on without names
         raise OSError(
@@ -308,14 +309,14 @@ def convert_graph(graph: Graph, model: keras.Model | None = None) -> bytes:
 
     Args:
         graph: the network.
-        model: the model it was read from, if layers of it are passed through.
+        model: the model it was read from, whose layers errors name.
 
     Returns:
         The content of a .tflite file.
     """
     # stored sparse, the weights tell XNNPACK to look for a part to execute channels-first
     sparse = any(node.get("channels_first") for node in graph)
-    return _convert(_trace_graph(graph, model), model, sparse=sparse)
+    return _convert(_trace_graph(graph), model, sparse=sparse)
 
 
 # --- say what came of it ---------------------------------------------------------------------------------------------
@@ -409,7 +410,7 @@ def export_tflite(
     elif quantize is None:
         content = convert_graph(lowering.graph, prepared)
     else:
-        content = _convert(_trace_graph(lowering.graph, prepared), prepared, quantize, rows)
+        content = _convert(_trace_graph(lowering.graph), prepared, quantize, rows)
     if report:
         print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
     if path is not None:

@@ -234,7 +234,8 @@ class _Reader:
         read = _read_layer(operation, input_shapes) if is_layer and _is_plain(node, input_shapes) else None
         if read is None:
             for position, (tensor, output_shape) in enumerate(zip(node.outputs, shapes, strict=True)):
-                attributes = {"call": _caller(node), "position": position}
+                variables = tuple(getattr(operation, "variables", ()))
+                attributes = {"call": _caller(node), "position": position, "variables": variables}
                 self.bind(tensor, self.add(operation.name, "layer", inputs, output_shape, attributes, {}))
             return
         op, attributes, weights = read

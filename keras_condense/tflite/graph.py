@@ -16,7 +16,7 @@ Every node has one output, an image (height, width, channels) or a vector, of ba
 | average_pool | size (strides are the same, no padding) | |
 | mean | (over height and width) | |
 | dense | | kernel, bias |
-| layer | call: a function of a list of tensors that calls a Keras layer; position: which of its outputs | |
+| layer | call: a function of a list of tensors that calls a Keras layer; position: which of its outputs; variables | |
 
 The operators that only a lowering makes (`emission.py` lists them) move data into layouts that the kernels like.
 """
