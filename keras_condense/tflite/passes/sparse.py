@@ -179,7 +179,7 @@ class _Lowering:
         if not np.array_equal(values[0].rows, values[1].rows) or values[0].width != values[1].width:
             values = [self._moved(value, node, i) for i, value in enumerate(values)]
         names = tuple(value.name for value in values)
-        self._emit(node.name, "add", names, (*node.shape[:2], values[0].width), {}, {})
+        self._emit(node.name, "add", names, (*node.shape[:2], values[0].width), {"channels_first": True}, {})
         self._keep(node, node.name, values[0].rows, values[0].width, all(value.alone for value in values))
 
     def _moved(self, value: _Value, node: Node, number: int, place: _Place | None = None) -> _Value:
@@ -280,7 +280,8 @@ class _Lowering:
             else:
                 last = number == len(values) - 1
                 written = node.name if last else f"{node.name}_store{number}"
-                store = self._emit(written, "add", (store, value.name), (*node.shape[:2], place.width), {}, {})
+                shape, attributes = (*node.shape[:2], place.width), {"channels_first": True}
+                store = self._emit(written, "add", (store, value.name), shape, attributes, {})
             offset += count
         self._keep(node, store, np.arange(node.channels), place.width)
 
