@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from common import write_results
 from operator_costs import counted
+from phone_networks import difference
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -60,11 +61,6 @@ def outputs(model: keras.Model, images: np.ndarray) -> np.ndarray:
     return keras.ops.convert_to_numpy(model(images, training=False))
 
 
-def relative_difference(actual: np.ndarray, expected: np.ndarray) -> str:
-    """The largest difference, relative to the largest output."""
-    return f"{np.abs(actual - expected).max() / np.abs(expected).max():.1e}"
-
-
 def million_instructions(command: str | None, content: bytes) -> str:
     if command is None:
         return ""
@@ -85,7 +81,7 @@ def measured(name: str, runs: int, counter: str | None) -> dict:
         learning = kc.learn_groups(model)
         seconds.append(time.perf_counter() - start)
     layers = kc.learnable_layers(model)
-    before_training = relative_difference(outputs(learning, images), outputs(model, images))
+    before_training = difference(outputs(learning, images), outputs(model, images))
     for layer in kc.callbacks.learned_layers(learning):
         layer.condense_to(layer.final_stage)
     gather_statistics(learning, images)
@@ -102,8 +98,8 @@ def measured(name: str, runs: int, counter: str | None) -> dict:
         "macs_condensed": after.macs,
         "macs_ratio": f"{after.macs / before.macs:.3f}",
         "difference_before_training": before_training,
-        "difference_condensed": relative_difference(outputs(small, images), masked),
-        "difference_file": relative_difference(kc.run_tflite(file, images), masked),
+        "difference_condensed": difference(outputs(small, images), masked),
+        "difference_file": difference(kc.run_tflite(file, images), masked),
         "seconds": f"{statistics.median(seconds):.1f}",
         "fastest": f"{min(seconds):.1f}",
         "slowest": f"{max(seconds):.1f}",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.condensenet_parts import check_channels, classifier, dense_layer, normalize, stem
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.parts import check_channels, classifier, dense_layer, normalize, stem
 from keras_condense.applications.published import Published
 from keras_condense.validation import check_fraction, check_positive_integer
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.condensenet_parts import classifier, dense_layer, kernel_initializer, normalize, stem
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.parts import classifier, dense_layer, kernel_initializer, normalize, stem
 from keras_condense.applications.published import Published
 from keras_condense.layers import LearnedGroupConv2D
 from keras_condense.validation import check_divisible, check_fraction, check_not_negative, check_positive_integer
@@ -107,7 +107,7 @@ def CondenseNetLight(
     compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
     check_not_negative("compression", compression, "Use 0.5, or 1.0 to keep all channels.", above_zero=True)
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
-    check_channels(
+    _check_channels(
         stages, growth_rate, groups, condense_factor, compression, classifier_condense_factor if include_top else 1
     )
     contract = Contract(
@@ -159,7 +159,7 @@ def _compressed(channels: int, compression: float, groups: int) -> int:
     return groups * math.ceil(channels * compression / groups)
 
 
-def check_channels(
+def _check_channels(
     stages: tuple[int, ...],
     growth_rate: int,
     groups: int,

@@ -9,9 +9,17 @@ from typing import Any
 
 import keras
 
-from keras_condense.applications.condensenet_parts import check_channels, kernel_initializer, normalize, stem
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.parts import (
+    check_channels,
+    classifier,
+    kernel_initializer,
+    normalize,
+    squeeze_and_excite,
+    stem,
+    uniform_initializer,
+)
 from keras_condense.applications.published import Published
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.validation import check_positive_integer
@@ -192,10 +200,7 @@ def _dense_layer(
         name=f"{name}_2_conv",
     )(new)
     if squeeze_excitation:
-        means = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_pool")(new)
-        gates = keras.layers.Conv2D(growth_rate, 1, **_gate("relu"), name=f"{name}_se_1_conv")(means)
-        gates = keras.layers.Conv2D(growth_rate, 1, **_gate("sigmoid"), name=f"{name}_se_2_conv")(gates)
-        new = keras.layers.Multiply(name=f"{name}_se_scale")([new, gates])
+        new = squeeze_and_excite(new, growth_rate, f"{name}_se", **_gate())
     # The authors' layer begins with the scale (gamma) of this batch norm at zero, and their network then sets those of
     # all batch norms to one: this is what they trained.
     update = normalize(new, f"{name}_3_", activation)
@@ -204,14 +209,9 @@ def _dense_layer(
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
-def _uniform() -> keras.initializers.Initializer:
-    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), PyTorch's default, which the authors keep
-    return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
-
-
-def _gate(activation: str) -> dict[str, Any]:
+def _gate() -> dict[str, Any]:
     """Arguments of a layer of squeeze-excitation."""
-    return {"activation": activation, "use_bias": False, "kernel_initializer": _uniform()}
+    return {"use_bias": False, "kernel_initializer": uniform_initializer()}
 
 
 def _classifier(hidden_units: int) -> Callable[..., Callable]:
@@ -221,12 +221,12 @@ def _classifier(hidden_units: int) -> Callable[..., Callable]:
         def call(means: keras.KerasTensor) -> keras.KerasTensor:
             channels = means.shape[-1]
             squeezed = max(channels // SQUEEZE_FACTOR, 1)
-            gates = keras.layers.Dense(squeezed, **_gate("relu"), name="se_1_dense")(means)
-            gates = keras.layers.Dense(channels, **_gate("sigmoid"), name="se_2_dense")(gates)
+            gates = keras.layers.Dense(squeezed, activation="relu", **_gate(), name="se_1_dense")(means)
+            gates = keras.layers.Dense(channels, activation="sigmoid", **_gate(), name="se_2_dense")(gates)
             x = keras.layers.Multiply(name="se_scale")([means, gates])
-            x = keras.layers.Dense(hidden_units, kernel_initializer=_uniform(), name="hidden")(x)
+            x = keras.layers.Dense(hidden_units, kernel_initializer=uniform_initializer(), name="hidden")(x)
             x = keras.layers.Activation("hard_swish", name="hidden_hard_swish")(x)
-            return keras.layers.Dense(classes, activation=activation, kernel_initializer=_uniform(), name=name)(x)
+            return classifier()(classes, activation=activation, name=name)(x)
 
         return call
 

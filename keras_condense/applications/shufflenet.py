@@ -11,13 +11,13 @@ import keras
 
 from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
+from keras_condense.applications.parts import EPSILON, MOMENTUM, squeeze_and_excite
 from keras_condense.applications.published import Published
 from keras_condense.layers import BatchNormalization, ChannelShuffle, GroupConv2D
 from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["FIGURES", "ShuffleNet", "decode_predictions", "preprocess_input"]
 
-EPSILON, MOMENTUM = 1e-5, 0.9
 BOTTLENECK_FACTOR, SQUEEZE_FACTOR = 4, 16
 
 # outputs of the first stage at width 1 by the number of groups (table 1 of the paper)
@@ -163,7 +163,7 @@ def _shuffle_unit(
     new = _normalize(_depthwise(new, strides, f"{name}_2"), f"{name}_2_bn")
     new = _normalize(_pointwise(new, new_filters, groups, f"{name}_3_conv"), f"{name}_3_bn")
     if squeeze_excitation:
-        new = _squeeze_and_excite(new, f"{name}_se")
+        new = squeeze_and_excite(new, max(new_filters // SQUEEZE_FACTOR, 1), f"{name}_se")
     if strides == 1:
         return _relu(keras.layers.Add(name=f"{name}_add")([x, new]), f"{name}_out")
     x = keras.layers.ZeroPadding2D(1, name=f"{name}_0_pad")(x)
@@ -188,14 +188,6 @@ def _depthwise(x: keras.KerasTensor, strides: int, name: str) -> keras.KerasTens
     return keras.layers.DepthwiseConv2D(
         3, strides=strides, padding=padding, use_bias=False, depthwise_initializer=_normal(1.0), name=f"{name}_conv"
     )(x)
-
-
-def _squeeze_and_excite(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    channels = x.shape[-1]
-    gates = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
-    gates = keras.layers.Conv2D(max(channels // SQUEEZE_FACTOR, 1), 1, activation="relu", name=f"{name}_1_conv")(gates)
-    gates = keras.layers.Conv2D(channels, 1, activation="sigmoid", name=f"{name}_2_conv")(gates)
-    return keras.layers.Multiply(name=f"{name}_scale")([x, gates])
 
 
 def _normalize(x: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -325,11 +325,11 @@ _LARGEST_FILE = 1.1
 _BYTES_OF_A_LAYER = 400
 
 
-def _log_outcome(content: bytes, model: keras.Model, quantize: str | None) -> None:
+def _log_outcome(content: bytes, model: keras.Model, quantize: str | None, lowered: bool) -> None:
     """Log which operators XNNPACK does not execute, and warn of a file that is larger than the weights explain."""
     weights = 4 * sum(math.prod(weight.shape) for weight in model.weights)
     layers = sum(1 for _ in model._flatten_layers())
-    if quantize is None and len(content) > _LARGEST_FILE * weights + _BYTES_OF_A_LAYER * layers:
+    if lowered and quantize is None and len(content) > _LARGEST_FILE * weights + _BYTES_OF_A_LAYER * layers:
         logger.warning(
             "%s: the file takes %s bytes, %.2f times its weights' %s, since convolutions of few filters a group are "
             "stored with zeros that fill SIMD registers. Export it with quantize='float16' for half of that.",
@@ -415,5 +415,5 @@ def export_tflite(
         print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
     if path is not None:
         write_bytes(path, content)
-    _log_outcome(content, prepared, quantize)
+    _log_outcome(content, prepared, quantize, lowering is not None)
     return content

@@ -1,7 +1,8 @@
-"""What CondenseNet and its kin are made of: stem, layers of a dense block, classifier, and how weights are drawn."""
+"""What several families are made of: weights as they are drawn, gates, and the stem and layers of the CondenseNets."""
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -16,7 +17,9 @@ __all__ = [
     "dense_layer",
     "kernel_initializer",
     "normalize",
+    "squeeze_and_excite",
     "stem",
+    "uniform_initializer",
 ]
 
 EPSILON, MOMENTUM = 1e-5, 0.9
@@ -62,13 +65,25 @@ def kernel_initializer() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
 
 
-def classifier(condense_factor: int) -> Callable[..., keras.Layer]:
+def uniform_initializer() -> keras.initializers.Initializer:
+    """Weights drawn from U(-1/sqrt(in), 1/sqrt(in)), the default of Torch, which the authors keep."""
+    # a limit of sqrt(3 * scale / fan_in)
+    return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
+
+
+def classifier(condense_factor: int = 1) -> Callable[..., keras.Layer]:
     """The layer of the classes, for `Contract.model`; above 1, one input in `condense_factor` is left at the end."""
-    # a limit of sqrt(3 * scale / fan_in) = 1 / sqrt(fan_in), PyTorch's default, which the authors keep
-    initializer = keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
     if condense_factor == 1:
-        return functools.partial(keras.layers.Dense, kernel_initializer=initializer)
-    return functools.partial(CondenseDense, condense_factor=condense_factor, kernel_initializer=initializer)
+        return functools.partial(keras.layers.Dense, kernel_initializer=uniform_initializer())
+    return functools.partial(CondenseDense, condense_factor=condense_factor, kernel_initializer=uniform_initializer())
+
+
+def squeeze_and_excite(x: keras.KerasTensor, squeezed: int, name: str, **convolution: Any) -> keras.KerasTensor:
+    """Channels scaled by gates that follow from their means through a layer of `squeezed` units (arXiv:1709.01507)."""
+    gates = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)
+    gates = keras.layers.Conv2D(squeezed, 1, activation="relu", **convolution, name=f"{name}_1_conv")(gates)
+    gates = keras.layers.Conv2D(x.shape[-1], 1, activation="sigmoid", **convolution, name=f"{name}_2_conv")(gates)
+    return keras.layers.Multiply(name=f"{name}_scale")([x, gates])
 
 
 def stem(image: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTensor:
