@@ -15,7 +15,6 @@ import argparse
 import concurrent.futures
 import functools
 import json
-import math
 import os
 import pathlib
 import shlex
@@ -96,6 +95,11 @@ def limit(size, channels):
     return shape, shape, "maximum", {}, {"limit": normal(channels)}
 
 
+def limit_rows(size, channels):
+    shape = (channels, size, size)
+    return shape, shape, "maximum", {}, {"limit": normal(channels, 1, 1)}
+
+
 def elementwise(size, channels, op):
     """A sum of two images, or an activation."""
     shape = (size, size, channels)
@@ -123,6 +127,9 @@ def cases():
         yield convolution(56, 32, 64, groups)
         yield convolution(56, 64, 64, groups, window=3)
         yield shuffle(56, 64, groups)
+    for size, width in ((112, 32), (56, 64), (56, 88), (28, 128), (14, 256), (7, 1024)):
+        yield limit(size, width)
+        yield limit_rows(size, width)
     for size, width in ((28, 128), (14, 256)):
         for groups in (1, 4, 8):
             yield convolution(size, width, width, groups)
@@ -130,7 +137,6 @@ def cases():
         yield depthwise(size, width, 1)
         yield depthwise(size, width, 3)
         yield affine(size, width)
-        yield limit(size, width)
         yield elementwise(size, width, "add")
         yield elementwise(size, width, "hard_swish")
         yield average_pool(4 * size, width // 4)
@@ -213,13 +219,14 @@ def main() -> None:
             kind, more = features(by_name[name], [by_name[source] for source in by_name[name].inputs])
             for feature, size in more.items():
                 sizes[feature] += size
-        between = sum(math.prod(node.shape) for node in graph if node.name in ("between1", "between2"))
+        between = [features(by_name[name], [])[1] for name in ("between1", "between2") if name in by_name]
         samples[kind].append((sizes, thrice - once, between))
     table = {}
+    # the limits first: they stand between others
     for kind, rows in sorted(samples.items(), key=lambda item: (item[0] != "maximum", item[0])):
         names = list(rows[0][0])
-        limit_cost = table.get("maximum", {}).get("outputs", 0.0)  # fitted before what it stands between
-        measured = np.array([max(cost - limit_cost * between, 0.0) for _, cost, between in rows])
+        limits = [sum(table["maximum"][name] * one[name] for one in between for name in one) for *_, between in rows]
+        measured = np.array([max(cost - limit, 0.0) for (_, cost, _), limit in zip(rows, limits, strict=True)])
         sizes = np.array([[row[name] for name in names] for row, _, _ in rows])
         # relative errors count, so that small operators are fitted as well as large ones
         weights = 1 / np.maximum(measured, max(measured.max() / 100, 1)) ** 2

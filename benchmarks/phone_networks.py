@@ -36,14 +36,18 @@ from rich.table import Table
 import keras_condense as kc
 
 
-def condensing(name: str, **arguments) -> keras.Model:
-    """A CondenseNet in its last stage, with batch norms as after training."""
+def condensing(name: str, negative: float = 0.0, **arguments) -> keras.Model:
+    """A CondenseNet in its last stage, with batch norms as after training.
+
+    Trained scales are positive: after 200 epochs of the digits application none of 2,176 is below 0.5. A share that is
+    `negative` costs operators of its own.
+    """
     model = getattr(kc.applications, name)(classifier_activation=None, **arguments)
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             channels = layer.gamma.shape[0]
-            signs = random.choice([-1, 1], channels, p=[0.2, 0.8])
+            signs = random.choice([-1, 1], channels, p=[negative, 1 - negative])
             spread = random.normal(0, 0.3, (2, channels))
             layer.set_weights([random.uniform(0.5, 1.5, channels) * signs, *spread, random.uniform(0.5, 2, channels)])
     for layer in kc.callbacks.learned_layers(model):
@@ -133,6 +137,10 @@ def files(which: str):
             yield from application_files(name, (224, 224, 3), 1000)
         for name in ("CondenseNetImageNet74G8", "CondenseNetImageNet74G4"):
             yield from condensenet_files(name)
+            model = condensing(name, negative=0.2)
+            for target in ("arm64", "x86_64"):
+                label = f"{name}, a fifth of the norms' scales negative, export_tflite for {target}"
+                yield label, kc.export_tflite(model, target=target), model, None
     elif which == "mobile":
         for name in ("MobileNetV2", "MobileNet", "MobileNetV3Small", "MobileNetV3Large"):
             yield from application_files(name, (224, 224, 3), 1000)

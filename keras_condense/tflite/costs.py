@@ -73,7 +73,12 @@ def features(node: Node, inputs: list[Node]) -> tuple[str, dict[str, float]]:
         kind = "sparse_add" if node.get("channels_first") else "add"
         return kind, {"outputs": outputs * (len(inputs) - 1)}
     if node.op in ("maximum", "minimum"):
-        return "maximum", {"outputs": outputs}
+        # computed pixel by pixel, or row by row where each row has one limit
+        rows = node["limit"].ndim > 1
+        return ("row_maximum" if rows else "maximum"), {
+            "outputs": outputs,
+            "steps": node.shape[0] if rows else outputs // node.shape[-1],
+        }
     return node.op, {"outputs": outputs}
 
 

@@ -332,7 +332,8 @@ def _log_outcome(content: bytes, model: keras.Model, quantize: str | None, lower
     if lowered and quantize is None and len(content) > _LARGEST_FILE * weights + _BYTES_OF_A_LAYER * layers:
         logger.warning(
             "%s: the file takes %s bytes, %.2f times its weights' %s, since convolutions of few filters a group are "
-            "stored with zeros that fill SIMD registers. Export it with quantize='float16' for half of that.",
+            "stored with zeros, which take less time than picking and shuffling. Export it with quantize='float16' "
+            "for half of that.",
             model.name,
             f"{len(content):,}",
             len(content) / weights,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from keras_condense.tflite.costs import TARGETS, graph_costs
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.passes.channels_last import ARM64, X86_64, lower_channels_last
+from keras_condense.tflite.passes.dense import dense_cuts, lower_to_dense
 from keras_condense.tflite.passes.simplify import simplify
 from keras_condense.tflite.passes.sparse import lower_to_sparse, sparse_cuts
 
@@ -56,22 +57,32 @@ class Lowering:
         return text.getvalue().rstrip()
 
 
-def candidates(graph: Graph, target: str = "arm64", *, sparse: bool = True) -> Iterator[tuple[str, Graph]]:
-    """Every way of writing a network down that is considered: its name and the graph; all compute the same.
+def candidates(graph: Graph, target: str = "arm64", *, sparse: bool = True) -> Iterator[Iterator[tuple[str, Graph]]]:
+    """Every way of writing a network down that is considered; all compute the same.
 
     Args:
         graph: as `read_model` read it.
         target: decides how single operators are written down; "measure" as for x86_64.
         sparse: whether weights may be stored sparse, which needs float32.
+
+    Yields:
+        Series of names and graphs; in each a longer and longer beginning of the network is written down in the same
+        special way.
     """
     costs = ARM64 if target == "arm64" else X86_64
     simple = simplify(graph)
-    yield "one to one", simple
-    yield "channels last", lower_channels_last(simple, costs)
-    for cut in sparse_cuts(simple) if sparse else ():
-        beginning = lower_to_sparse(simple, cut)
-        if beginning is not simple:
-            yield f"sparse to {cut}", lower_channels_last(beginning, costs)
+
+    def beginnings(way, cuts, rewrite):
+        for cut in cuts:
+            beginning = rewrite(simple, cut)
+            if beginning is not simple:
+                yield f"{way} to {cut}", lower_channels_last(beginning, costs)
+
+    yield iter([("one to one", simple)])
+    yield iter([("channels last", lower_channels_last(simple, costs))])
+    yield beginnings("dense", dense_cuts(simple), lower_to_dense)
+    if sparse:
+        yield beginnings("sparse", sparse_cuts(simple), lower_to_sparse)
 
 
 def lower(graph: Graph, target: str, *, sparse: bool = True, timed: Callable[[Graph], float] | None = None) -> Lowering:
@@ -87,16 +98,17 @@ def lower(graph: Graph, target: str, *, sparse: bool = True, timed: Callable[[Gr
         A `Lowering`, with a readable `str`.
     """
     graphs, totals, costs = {}, {}, {}
-    for name, candidate in candidates(graph, target, sparse=sparse):
-        if target == "measure":
-            totals[name] = timed(candidate)
-        else:
-            costs[name] = graph_costs(candidate, target)
-            totals[name] = sum(costs[name].values())
-        graphs[name] = candidate
-        # sparse parts only pay at a network's beginning: one that is too long is dearer, and so is a longer one
-        if name.startswith("sparse") and totals[name] > 1.2 * min(totals.values()):
-            break
+    for series in candidates(graph, target, sparse=sparse):
+        for name, candidate in series:
+            if target == "measure":
+                totals[name] = timed(candidate)
+            else:
+                costs[name] = graph_costs(candidate, target)
+                totals[name] = sum(costs[name].values())
+            graphs[name] = candidate
+            # special ways only pay at a network's beginning: one that is too long is dearer, and so is a longer one
+            if totals[name] > 1.2 * min(totals.values()):
+                break
     layers = _by_layer([node.name for node in graph if node.op != "input"], costs)
     return Lowering(target, min(totals, key=totals.get), graphs, totals, layers)
 

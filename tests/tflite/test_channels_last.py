@@ -171,6 +171,19 @@ def test_one_channel_without_scale_and_shift_counts_as_nothing():
     assert np.all(computed(limited, [b.normal(1, 2, 2, 2)])["y0"] == 0)
 
 
+@pytest.mark.parametrize("smallest", [0, 20, 21])
+def test_limits_of_picked_channels_are_applied_to_rows_of_large_images(smallest):
+    b = Builder()
+    x = b.convolution(b.input(4, 5, 3), 6)
+    x = b.index(b.concatenate(x, b.convolution(x, 2)), [7, 0, 3, 3, 5, 2])
+    graph = limit_instead_of_norm(b.graph(b.convolution(b.affine(x, relu=True), 4, groups=2)))
+    rows = keep_rows(graph, {**ARM64, "limited_rows": smallest})
+    assert_equivalent(rows, graph)
+    shapes = [node.shape for node in rows if node.op in ("maximum", "minimum")]
+    assert shapes == [(6, 4, 5) if smallest <= 20 else (4, 5, 6)] * 2
+    assert operators(rows).count("transpose") == 3  # two new pieces become rows, one image is read
+
+
 @pytest.mark.parametrize("case", ["no relu", "padding", "two readers", "output", "large shift"])
 def test_norm_stays(case):
     b = Builder()
@@ -355,5 +368,6 @@ def test_split_windows_reads_shuffled_channels_where_they_are(groups, per_group,
     graph = build.graph(build.add("convolution", [x], (6, 5, filters), attributes, weights))
     # a depthwise convolution that costs nothing is always chosen
     split = split_windows(graph, dict(ARM64, window=0.0, multiply=1e-6, shuffle=100.0))
-    assert operators(split) == ["depthwise", "convolution"]
+    sums = ["depthwise", "convolution"] * per_group
+    assert operators(split) == (sums if per_group == 1 else [*sums, "add"])
     assert_equivalent(split, graph)

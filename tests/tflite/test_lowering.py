@@ -1,5 +1,6 @@
 """The choice among ways of writing a network down: every choice is exact, the report says what was considered."""
 
+import itertools
 import logging
 
 import keras
@@ -64,7 +65,7 @@ def test_every_candidate_is_exact(groups, condense_factor, stem_strides, size, s
 
     model = condensenet(groups, condense_factor, stem_strides, size, seed=seed)
     small = kc.condense(model)
-    for _, graph in candidates(read_model(small, ["image"], ["logits"])):
+    for _, graph in itertools.chain.from_iterable(candidates(read_model(small, ["image"], ["logits"]))):
         assert difference(convert_graph(graph, small), model, size) < PARITY
 
 
@@ -153,6 +154,20 @@ def test_table_of_costs_is_complete_and_positive(target):
     table = coefficients(target)
     assert {"convolution", "depthwise", "affine", "gather", "gather_rows", "transpose"} <= set(table)
     assert all(cost >= 0 for features in table.values() for cost in features.values())
+
+
+@pytest.mark.parametrize("target", ["arm64", "x86_64"])
+def test_limits_cost_by_image_or_by_row(target):
+    def limit(shape, limits):
+        node = Node("y", "maximum", ("x",), shape, {}, {"limit": np.zeros(limits)})
+        return node_cost(node, [], target)
+
+    for kind, steps, cost in (
+        ("maximum", 200, limit((10, 20, 8), (8,))),
+        ("row_maximum", 8, limit((8, 10, 20), (8, 1, 1))),
+    ):
+        table = coefficients(target)[kind]
+        assert cost == pytest.approx(table["outputs"] * 1600 + table["steps"] * steps)
 
 
 def test_cost_is_the_sum_of_features_and_grows_with_the_image():

@@ -8,10 +8,10 @@ per group fills a part of a SIMD register. Each function here removes one of the
 |---|---|
 | `move_index_before` | channels are picked first; only what is read is normalised and averaged |
 | `limit_instead_of_norm` | relu(scale x + shift) becomes a maximum or minimum, the rest moves into the next kernel |
-| `split_windows` | a depthwise and a dense convolution, which reads shuffled channels where they are |
+| `split_windows` | depthwise and dense convolutions, which read shuffled channels where they are |
 | `block_pixels` | neighbouring pixels become filters, until a group fills a SIMD register |
 | `group_reactivations` | a 1x1 convolution whose groups reach few outputs each computes these, and rows are added up |
-| `keep_rows` | concatenations keep their channels as rows of an array; an index copies rows |
+| `keep_rows` | concatenations keep their channels as rows of an array; an index copies rows, a limit may limit them |
 """
 
 import dataclasses
@@ -36,9 +36,9 @@ __all__ = [
 
 # What LiteRT 2.3 takes, in instructions on a Cortex-A76, and in the same proportions by time on an x86-64 with AVX-512:
 # for each number that a transposition, a shuffle or a norm writes, for each multiply-add, and for each number and tap
-# of a depthwise "window" (on x86-64 several outputs of a channel are slow), for each number of a row that is copied or
-# added to another's. So many "filters" of a group are computed
-# together; a group whose filters are no multiple of that takes longer by "remainder".
+# of a depthwise "window", for each number of a row that is copied or added to another's. So many "filters" of a group
+# are computed together; a group whose filters are no multiple of that takes longer by "remainder". Limits are applied
+# to rows of at least "limited_rows" pixels, where one number a row is faster than one a channel.
 ARM64: Mapping[str, float] = {
     "transpose": 1.3,
     "shuffle": 2.7,
@@ -48,6 +48,7 @@ ARM64: Mapping[str, float] = {
     "copy": 0.57,
     "sum": 1.0,
     "filters": 8,
+    "limited_rows": 196,
     "remainder": 1.5,
 }
 X86_64: Mapping[str, float] = {
@@ -55,10 +56,11 @@ X86_64: Mapping[str, float] = {
     "shuffle": 10.0,
     "norm": 5.2,
     "multiply": 0.35,
-    "window": 2.0,
+    "window": 0.85,
     "copy": 2.5,
     "sum": 2.2,
     "filters": 16,
+    "limited_rows": 784,
     "remainder": 1.5,
 }
 
@@ -190,10 +192,10 @@ def _is_plain(node: Node) -> bool:
 
 
 def split_windows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
-    """Write grouped convolutions with few filters a group as a depthwise one, and a 1x1 one that sums.
+    """Write grouped convolutions with few filters a group as depthwise ones, and 1x1 ones that sum.
 
-    The depthwise one has a row for each pair of an input and a filter that reads it. It may read its channels in any
-    order, so a shuffle before it is not executed.
+    There is one of each for the first filter of all groups, one for the second, and so on. They may read their channels
+    in any order, so a shuffle before them is not executed.
     """
     by_name, nodes = graph.by_name(), []
     for node in graph:
@@ -221,23 +223,36 @@ def split_windows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
 
 
 def _split(node: Node, source: str, order: np.ndarray) -> list[Node]:
-    """A depthwise and a 1x1 convolution; input j of the grouped one is channel `order[j]` of `source`."""
+    """For the first, second ... filter of all groups, a depthwise convolution and a 1x1 one that sums; and their sum.
+
+    Input j of the grouped convolution is channel `order[j]` of `source`.
+    """
     kernel, groups, filters = node["kernel"], node["groups"], node.channels
     height, width, inputs, _ = kernel.shape
     per_group, channels = filters // groups, inputs * groups
-    windows = np.zeros((height, width, channels, per_group), "float32")
-    sums = np.zeros((channels, per_group, filters), "float32")
-    for group in range(groups):
-        mine = group * per_group + np.arange(per_group)
-        read = order[group * inputs : (group + 1) * inputs]
-        windows[:, :, read] = kernel[..., mine]
-        sums[read[:, None], np.arange(per_group)[None], mine[None]] = 1
-    name, shape = f"{node.name}_windows", (*node.shape[:2], channels * per_group)
-    attributes = {"strides": (1, 1), "padding": node["padding"], "relu": False}
-    depthwise = Node(name, "depthwise", (source,), shape, attributes, {"kernel": windows})
-    summing = {"padding": ((0, 0), (0, 0)), "groups": 1}
-    weights = {"kernel": sums.reshape(1, 1, channels * per_group, filters)}
-    return [depthwise, dataclasses.replace(node.replace(attributes=summing, weights=weights), inputs=(name,))]
+    nodes, sums = [], []
+    for number in range(per_group):
+        windows = np.zeros((height, width, channels), "float32")
+        summing = np.zeros((channels, filters), "float32")
+        for group in range(groups):
+            mine, read = group * per_group + number, order[group * inputs : (group + 1) * inputs]
+            windows[:, :, read] = kernel[..., mine]
+            summing[read, mine] = 1
+        windowed, summed = f"{node.name}_windows{number}", f"{node.name}_sums{number}"
+        attributes = {"strides": (1, 1), "padding": node["padding"], "relu": False}
+        shape = (*node.shape[:2], channels)
+        nodes.append(Node(windowed, "depthwise", (source,), shape, attributes, {"kernel": windows}))
+        attributes = {**node.attributes, "padding": ((0, 0), (0, 0)), "groups": 1}
+        weights = {**node.weights, "kernel": summing[None, None]}
+        if per_group > 1:  # a bias and a ReLU belong to the sum
+            attributes["relu"] = False
+            if number > 0:
+                weights.pop("bias", None)
+        nodes.append(Node(summed, "convolution", (windowed,), node.shape, attributes, weights))
+        sums.append(summed)
+    if per_group == 1:
+        return [*nodes[:-1], dataclasses.replace(nodes[-1], name=node.name)]
+    return [*nodes, Node(node.name, "add", tuple(sums), node.shape, {"relu": node["relu"]})]
 
 
 def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
@@ -371,11 +386,12 @@ class _Layouts:
     What only moves data is written when it is asked for, in the layout in which it is asked for.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, limited_rows: float):
         self.nodes: list[Node] = []
         self._graph = graph.by_name()
         self._lazy = _stores(graph) | {node.name for node in graph if node.op in ("unblock", "sum_of_rows")}
-        self._lazy |= {n.name for n in graph if n.op == "index" and _picks(n, self._graph[n.inputs[0]])}
+        picks = {n.name for n in graph if n.op == "index" and _picks(n, self._graph[n.inputs[0]])}
+        self._lazy |= picks | _limited(graph, picks, limited_rows)
         self._images: set[str] = set()
         self._rows: dict[str, str] = {}
 
@@ -408,6 +424,9 @@ class _Layouts:
             elif lazy == "index":
                 source, weights = self.rows(node.inputs[0]), {"indices": node["indices"]}
                 self._emit(written, "gather", (source,), shape, {"axis": 1}, weights)
+            elif lazy in ("maximum", "minimum"):
+                limit = {"limit": node["limit"][:, None, None]}
+                self._emit(written, lazy, (self.rows(node.inputs[0]),), shape, {}, limit)
             elif lazy == "concatenate":
                 self._emit(written, "join", tuple(map(self.rows, node.inputs)), shape, {"axis": 1})
             elif lazy == "add":
@@ -496,9 +515,19 @@ def _stores(graph: Graph) -> set[str]:
     return stores
 
 
-def keep_rows(graph: Graph) -> Graph:
-    """Keep what an index reads as rows, one for each channel, and join and copy whole rows."""
-    layouts = _Layouts(graph)
+def _limited(graph: Graph, rows: set[str], smallest: float) -> set[str]:
+    """Limits to picked rows of at least so many pixels: with one limit a row they are faster than to images."""
+    limited: set[str] = set()
+    for node in graph:
+        picked = node.op in ("maximum", "minimum") and node.inputs[0] in rows | limited
+        if picked and node.shape[0] * node.shape[1] >= smallest:
+            limited.add(node.name)
+    return limited
+
+
+def keep_rows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+    """Keep what an index reads as rows, one for each channel, and join, copy and limit whole rows."""
+    layouts = _Layouts(graph, costs["limited_rows"])
     for node in graph:
         layouts.write(node)
     for name in graph.outputs.values():
@@ -518,4 +547,4 @@ def lower_channels_last(graph: Graph, costs: Mapping[str, float] = ARM64) -> Gra
     """
     graph = limit_instead_of_norm(move_index_before(graph, costs))
     graph = group_reactivations(graph, costs)
-    return keep_rows(block_pixels(split_windows(graph, costs), costs))
+    return keep_rows(block_pixels(split_windows(graph, costs), costs), costs)

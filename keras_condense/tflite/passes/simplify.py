@@ -12,8 +12,10 @@ __all__ = [
     "fold_pads",
     "fold_permutations",
     "fuse_relu",
+    "is_pointwise",
     "merge_pointwise",
     "simplify",
+    "ungrouped",
 ]
 
 # operators that can apply a ReLU to what they compute
@@ -95,7 +97,7 @@ def fuse_relu(graph: Graph) -> Graph:
     return graph.with_nodes(nodes.values(), renamed)
 
 
-def _is_pointwise(node: Node) -> bool:
+def is_pointwise(node: Node) -> bool:
     """Whether a node is a 1x1 convolution of every pixel by itself."""
     return (
         node.op == "convolution"
@@ -104,7 +106,7 @@ def _is_pointwise(node: Node) -> bool:
     )
 
 
-def _ungrouped(node: Node) -> np.ndarray:
+def ungrouped(node: Node) -> np.ndarray:
     """The (inputs, filters) matrix of a 1x1 convolution, zero outside its groups."""
     groups, (inputs, filters) = node["groups"], node["kernel"].shape[2:]
     matrix = np.zeros((groups, inputs, groups, filters // groups), "float32")
@@ -117,13 +119,13 @@ def merge_pointwise(graph: Graph) -> Graph:
     """Write two 1x1 convolutions with nothing in between as one, where that takes fewer multiply-adds."""
     nodes = {node.name: node for node in graph}
     for node in graph:
-        if not _is_pointwise(node) or node["groups"] > 1:
+        if not is_pointwise(node) or node["groups"] > 1:
             continue
         first = nodes[node.inputs[0]]
         alone = graph.only_reader(first.name) is not None
-        if not alone or not _is_pointwise(first) or first["relu"] or first.get("bias") is not None:
+        if not alone or not is_pointwise(first) or first["relu"] or first.get("bias") is not None:
             continue
-        matrix = _ungrouped(first)
+        matrix = ungrouped(first)
         inputs, filters = matrix.shape[0], node.channels
         if inputs * filters > first["kernel"].size + node["kernel"].size:
             continue
