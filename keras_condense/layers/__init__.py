@@ -1,5 +1,6 @@
 """Layers: state and call; which stage they are in is the callback's business."""
 
+from keras_condense.layers.augmentation import AugmentedImages
 from keras_condense.layers.channels import ChannelIndex, ChannelScatterAdd, ChannelShuffle
 from keras_condense.layers.convolution import GroupConv2D, LearnedGroupConv2D
 from keras_condense.layers.dense import CondenseDense
@@ -10,6 +11,7 @@ from keras_condense.layers.reactivation import SparseFeatureReactivation
 LearnedGroupConv = LearnedGroupConv2D  # the paper's name
 
 __all__ = [
+    "AugmentedImages",
     "BatchNormalization",
     "ChannelIndex",
     "ChannelScatterAdd",

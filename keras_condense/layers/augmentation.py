@@ -1,0 +1,150 @@
+"""A data set's pixels as a layer, so that cropping and mirroring are part of a compiled training step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+__all__ = ["AugmentedImages"]
+
+
+@keras.saving.register_keras_serializable("keras_condense")
+class AugmentedImages(keras.layers.Layer):
+    """Look images up, crop, mirror and normalise them: rows of (index, row, column, flip) in, images out.
+
+    Image `index` is padded with `pad` zeros (black) on every side, the window of its own size whose upper left corner
+    lies at (row, column) of the padded image is cut out, mirrored left to right if `flip` is 1, and normalised to
+    `(pixels / 255 - mean) / std`. (index, pad, pad, 0) is the image as it is.
+
+    The images are a weight that is not trained, a byte a value, on the device that trains. A batch costs the host no
+    more than its few integers. Neither a saved model nor saved weights hold them, and the config only their shape: a
+    layer that is loaded shows black images until `images.assign(pixels)`.
+
+    Args:
+        images: uint8 array (examples, height, width, channels).
+        mean: of each channel, pixels in [0, 1].
+        std: standard deviation of the same.
+        pad: width of the black border, 0 for none.
+        trainable: has no effect, since there is nothing to train; accepted as for every layer.
+        dtype: dtype or dtype policy; of the outputs. They are computed in float32.
+        name: the layer's name.
+
+    Input shape:
+        (batch, 4) integers: an index below the number of examples, two offsets in [0, 2 * pad], 0 or 1.
+
+    Output shape:
+        (batch, height, width, channels).
+
+    Raises:
+        ValueError: `images` of another type or shape, a `pad` that is no integer of at least 0, constants that are not
+            one number a channel, or inputs of another shape.
+
+    Example:
+        >>> import numpy as np
+        >>> image = np.array([[51, 102], [153, 255]], "uint8").reshape(1, 2, 2, 1)
+        >>> layer = AugmentedImages(image, mean=[0.0], std=[1.0], pad=1)
+        >>> draws = np.array([[0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 0]], "int32")  # as it is, mirrored, a row down
+        >>> (ops.convert_to_numpy(layer(draws))[..., 0] * 255).round().astype(int).tolist()
+        [[[51, 102], [153, 255]], [[102, 51], [255, 153]], [[0, 0], [51, 102]]]
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        mean: Sequence[float],
+        std: Sequence[float],
+        pad: int = 0,
+        trainable: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+    ):
+        super().__init__(trainable=trainable, dtype=dtype, name=name)
+        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+            given = f"{getattr(images, 'dtype', type(images).__name__)} of shape {np.shape(images)}"
+            raise ValueError(
+                f"`images` ({given}) must be a NumPy array of uint8, (examples, height, width, channels), not empty. "
+                "Give the pixels as they are stored: the layer normalises them."
+            )
+        if isinstance(pad, bool) or not hasattr(pad, "__index__") or pad.__index__() < 0:
+            raise ValueError(f"`pad` (={pad!r}) must be a positive integer or 0. Use 4 for 32x32 images, 0 for none.")
+        self.images_shape = images.shape
+        self.mean, self.std = (
+            _check_constants(key, values, images.shape[-1]) for key, values in (("mean", mean), ("std", std))
+        )
+        if min(self.std) <= 0:
+            raise ValueError(f"`std` (={std!r}) must be above 0 in every channel. Give that of the training images.")
+        self.pad = pad.__index__()
+        self._pixels = images
+
+    def build(self, input_shape):
+        if len(input_shape) != 2 or input_shape[-1] != 4:
+            raise ValueError(
+                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects (batch, 4): index, row, "
+                "column and flip of each image. Give it the rows of `ImageArrays.draws`."
+            )
+        self.images = self.add_weight(
+            name="images",
+            shape=self.images_shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(self._pixels, dtype),
+            dtype="uint8",
+            trainable=False,
+            autocast=False,
+        )
+        self._pixels = None  # the weight holds them now
+
+    def call(self, inputs):
+        _, height, width, channels = self.images_shape
+        draws = ops.cast(inputs, "int32")
+        images = ops.take(self.images, draws[:, 0], axis=0)  # whole images first: an index of pixels could exceed int32
+        rows = draws[:, 1:2] + ops.arange(-self.pad, height - self.pad, dtype="int32")
+        columns = draws[:, 2:3] + ops.arange(-self.pad, width - self.pad, dtype="int32")
+        columns = ops.where(draws[:, 3:] == 1, ops.flip(columns, axis=1), columns)
+        inside = ops.logical_and(_in_range(rows, height)[:, :, None], _in_range(columns, width)[:, None, :])
+        places = ops.clip(rows, 0, height - 1)[:, :, None] * width + ops.clip(columns, 0, width - 1)[:, None, :]
+        pixels = ops.take_along_axis(
+            ops.reshape(images, (-1, height * width, channels)), ops.reshape(places, (-1, height * width, 1)), axis=1
+        )
+        pixels = ops.cast(ops.reshape(pixels, (-1, height, width, channels)), "float32")
+        pixels = ops.where(inside[..., None], pixels, 0.0)
+        mean, std = ops.convert_to_tensor(self.mean, "float32"), ops.convert_to_tensor(self.std, "float32")
+        return ops.cast((pixels / 255.0 - mean) / std, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.images_shape[1:])
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
+
+    def save_own_variables(self, store):
+        """Save nothing: a file of weights must not hold the data set."""
+
+    def load_own_variables(self, store):
+        """Load nothing, and leave the images as they are."""
+
+    def get_config(self):
+        constants = {"images_shape": list(self.images_shape), "mean": self.mean, "std": self.std, "pad": self.pad}
+        return super().get_config() | constants
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(np.zeros(config.pop("images_shape"), "uint8"), **config)
+
+
+def _in_range(places: Any, size: int) -> Any:
+    return ops.logical_and(places >= 0, places < size)
+
+
+def _check_constants(name: str, values: Any, channels: int) -> tuple[float, ...]:
+    try:
+        numbers = np.asarray(values, "float64")
+    except (TypeError, ValueError):  # no numbers, or sequences of different lengths
+        numbers = np.empty(0)
+    if numbers.shape != (channels,) or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"`{name}` (={values!r}) must be a number for each of the images' {channels} channels. "
+            "Give that of the training images."
+        )
+    return tuple(numbers.tolist())
