@@ -147,7 +147,7 @@ def test_every_epoch_is_a_permutation(batch_size, drop_remainder, seed, epoch):
         assert sorted(seen) == list(range(37))
         assert len(batches) == -(-37 // batch_size)
     for images, labels in batches:
-        np.testing.assert_allclose(images, source.images.numpy()[labels], atol=1e-4)
+        np.testing.assert_allclose(images, source.images[labels], atol=1e-4)
 
 
 def test_epochs_and_seeds_differ_and_repeat():
@@ -188,7 +188,7 @@ def test_an_example_is_cropped_the_same_in_every_batch_size():
 def test_every_crop_is_a_window_of_the_padded_image():
     source, pad = numbered(200, (6, 5, 3)), 2
     images, labels = arrays(stream(source, 0, 1, augmentation=Augmentation(pad, flip=True)))
-    padded = np.pad(source.images.numpy(), [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+    padded = np.pad(source.images, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
     found = set()
     for image, label in zip(images, labels, strict=True):
         matches = [
@@ -207,7 +207,7 @@ def test_every_crop_is_a_window_of_the_padded_image():
 def test_augmentation_does_only_what_it_says(augmentation):
     source = numbered(100)
     images, labels = arrays(stream(source, 0, 1, augmentation=augmentation))
-    plain = source.images.numpy()[labels].astype("float32")
+    plain = source.images[labels].astype("float32")
     same = np.isclose(images, plain, atol=1e-3).all((1, 2, 3))
     mirrored = np.isclose(images, plain[:, :, ::-1], atol=1e-3).all((1, 2, 3))
     if augmentation.pad:
@@ -339,6 +339,17 @@ def test_file_and_memory_streams_are_the_same(folder, monkeypatch):
     read = arrays(datasets.load(folder).training(0, epochs=2))
     np.testing.assert_array_equal(held[0], read[0])
     np.testing.assert_array_equal(held[1], read[1])
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_folder_as_arrays(folder, in_memory, monkeypatch):
+    if not in_memory:
+        monkeypatch.setattr(examples, "IN_MEMORY_BYTES", 0)
+    ours, theirs = datasets.load_arrays(folder, batch_size=4), datasets.load(folder, batch_size=4)
+    assert (ours.name, ours.class_names, ours.mean) == (theirs.name, theirs.class_names, theirs.mean)
+    assert (ours.image_shape, ours.train_size, ours.steps_per_epoch) == ((5, 6, 3), 6, 1)
+    for one, other in zip(ours.test_arrays(), theirs.test_arrays(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 def test_imagenets_val_is_the_test_set(folder):
@@ -526,6 +537,15 @@ def test_a_tfds_name(prepared, in_memory, monkeypatch):
     for one, other in zip(unbroken, resumed, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_a_tfds_name_as_arrays(prepared):
+    options = {"data_dir": prepared, "download": False, "batch_size": 16, "validation_fraction": 0.2}
+    ours, theirs = datasets.load_arrays("cifar10", **options), datasets.load("cifar10", **options)
+    assert (ours.name, ours.class_names, ours.mean) == (theirs.name, theirs.class_names, theirs.mean)
+    assert (ours.train_size, ours.validation_size, ours.test_size) == (40, 10, 20)
+    np.testing.assert_allclose(ours.normalize(ours.validation_images), arrays(theirs.validation)[0], atol=1e-6)
+    np.testing.assert_allclose(ours.test_arrays()[0], theirs.test_arrays()[0], atol=1e-6)
 
 
 def test_a_streams_epoch_is_a_permutation_in_another_order(prepared, monkeypatch):

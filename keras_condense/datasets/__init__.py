@@ -1,4 +1,6 @@
-"""Digits, TensorFlow Datasets and folders of images, as `tf.data` that can be resumed at any epoch.
+"""Digits, TensorFlow Datasets, folders of images and NumPy files.
+
+`load` gives `tf.data` that can be resumed at any epoch, `load_arrays` gives arrays that can be trained on any backend.
 
 >>> from keras_condense import datasets
 >>> data = datasets.load("digits")
@@ -6,7 +8,8 @@
 ((16, 16, 1), 1437, 360, 23)
 """
 
+from keras_condense.datasets.arrays import ImageArrays, load_arrays
 from keras_condense.datasets.loading import Dataset, load
 from keras_condense.datasets.recipes import RECIPES, Augmentation, Recipe
 
-__all__ = ["RECIPES", "Augmentation", "Dataset", "Recipe", "load"]
+__all__ = ["RECIPES", "Augmentation", "Dataset", "ImageArrays", "Recipe", "load", "load_arrays"]

@@ -5,6 +5,7 @@ labels), in stored order without a key, else in an order that depends on the key
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,34 +16,44 @@ from keras_condense.datasets.pipeline import shuffle_seed, shuffled
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "in_memory_if_small", "to_pixels"]
+__all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "in_memory", "in_memory_if_small", "to_pixels"]
 
 IN_MEMORY_BYTES = 1 << 30  # data sets of more bytes as uint8 are read again every epoch
 _SHUFFLE_BUFFER = 4096  # examples; only for streams, which can't be read at random places
 
 
 class InMemory:
-    """uint8 images held once; a batch is gathered by index, so that a training step costs the host next to nothing."""
+    """uint8 images held once; a batch is gathered by index, so that a training step costs the host next to nothing.
+
+    TensorFlow is not needed until `batches` is called.
+    """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self.size = len(labels)
+        self.images, self.labels = images, np.asarray(labels, "int32")
+
+    @functools.cached_property
+    def _tensors(self) -> tuple["tf.Tensor", "tf.Tensor"]:
         import tensorflow as tf
 
-        self.size = len(labels)
-        with tf.device("CPU"):  # else the whole data set would go to the accelerator
-            self.images = tf.constant(images)
-            self.labels = tf.constant(labels, tf.int32)
+        # `batches` may be called while a pipeline is traced; and on an accelerator the whole data set would lie there
+        with tf.init_scope(), tf.device("CPU"):
+            tensors = tf.constant(self.images), tf.constant(self.labels)
+        self.images, self.labels = map(np.asarray, tensors)  # views of the tensors: the pixels are still held once
+        return tensors
 
     def batches(self, batch_size: int, drop_remainder: bool = False, key: Any = None) -> "tf.data.Dataset":
         import tensorflow as tf
 
+        images, labels = self._tensors
         return _batched_order(self.size, batch_size, drop_remainder, key).map(
-            lambda indices: (indices, tf.gather(self.images, indices), tf.gather(self.labels, indices)),
+            lambda indices: (indices, tf.gather(images, indices), tf.gather(labels, indices)),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
 
     def subset(self, indices: np.ndarray) -> "InMemory":
-        return InMemory(self.images.numpy()[indices], self.labels.numpy()[indices])
+        return InMemory(self.images[indices], self.labels[indices])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +123,13 @@ class Stream:
 def in_memory_if_small(examples: ImageFiles | Stream) -> InMemory | ImageFiles | Stream:
     """Read `examples` into memory if they take at most `IN_MEMORY_BYTES`, else return them as they are."""
     if examples.size * int(np.prod(examples.image_shape)) > IN_MEMORY_BYTES:
+        return examples
+    return in_memory(examples)
+
+
+def in_memory(examples: InMemory | ImageFiles | Stream) -> InMemory:
+    """Read `examples` into memory, however many they are."""
+    if isinstance(examples, InMemory):
         return examples
     images = np.empty((examples.size, *examples.image_shape), "uint8")
     labels = np.empty(examples.size, "int32")

@@ -17,7 +17,7 @@ from keras_condense.validation import check_choice, check_fraction, check_positi
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Dataset", "load"]
+__all__ = ["Dataset", "Loaded", "check_seed", "load", "read_examples"]
 
 _LARGEST_EPOCH = 2**62
 
@@ -93,7 +93,7 @@ class Dataset:
         """
         import tensorflow as tf
 
-        initial_epoch = _check_not_negative("initial_epoch", initial_epoch, "Use 0 for the first epoch.")
+        initial_epoch = check_seed("initial_epoch", initial_epoch, "Use 0 for the first epoch.")
         if epochs is None:
             numbers, steps = tf.data.Dataset.range(initial_epoch, _LARGEST_EPOCH), tf.data.INFINITE_CARDINALITY
         else:
@@ -170,10 +170,10 @@ def load(
 
     Args:
         name: "digits" (scikit-learn's handwritten digits, part of its package: 1797 images, always the same 360 for
-            the test); a name of TensorFlow Datasets ("cifar10", "cifar100", "mnist", ...); or a folder, laid out as
+            the test); a name of TensorFlow Datasets ("cifar10", "cifar100", "mnist", ...); a folder, laid out as
             `<folder>/train/<class>/*.png` and `<folder>/test/<class>/*.png` (or `val`), or as `<folder>/<class>/*.png`
-            of which `test_fraction` is held out. PNG, JPEG, WebP, BMP and GIF are read. A name goes before a folder:
-            write "./cifar10" for a folder of that name.
+            of which `test_fraction` is held out; or an `.npz` file of `ImageArrays.save`. PNG, JPEG, WebP, BMP and GIF
+            are read. A name goes before a folder: write "./cifar10" for a folder of that name.
         batch_size: images in a batch.
         image_size: side length or (height, width) to resize to, bilinearly, whatever the sides' ratio was. None for
             16x16 digits, else for the images' own size.
@@ -211,7 +211,92 @@ def load(
         >>> datasets.load("cifar11")
         Traceback (most recent call last):
         ...
-        ValueError: `name` (='cifar11') must be 'digits', a name of TensorFlow Datasets or an existing folder. Did...
+        ValueError: `name` (='cifar11') must be 'digits', a name of TensorFlow Datasets, an .npz file or...
+    """
+    loaded = read_examples(
+        name,
+        needs_tensorflow=True,
+        batch_size=batch_size,
+        image_size=image_size,
+        channels=channels,
+        augment=augment,
+        mean=mean,
+        std=std,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        split_seed=split_seed,
+        data_dir=data_dir,
+        download=download,
+        skip_broken=skip_broken,
+    )
+    size = loaded.train.size
+    steps_per_epoch = size // batch_size if drop_remainder else math.ceil(size / batch_size)
+    if not steps_per_epoch:
+        raise ValueError(
+            f"`batch_size` (={batch_size}) must be at most the {size} training images if drop_remainder=True. "
+            "Use a smaller one or keep the remainder."
+        )
+    return _assemble(loaded, batch_size=batch_size, steps_per_epoch=steps_per_epoch, drop_remainder=drop_remainder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """What `load` and `load_arrays` have in common: examples, and what is to be done to them.
+
+    Attributes:
+        name: what was loaded.
+        train: the training examples, as yet neither normalised nor augmented.
+        test: the test examples.
+        validation: examples held out of the training set, or None.
+        class_names: one for each label.
+        image_shape: (height, width, channels).
+        mean: of each channel.
+        std: of each channel.
+        augmentation: of the training images, or None.
+        seed: of the order, crops and flips.
+    """
+
+    name: str
+    train: Any
+    test: Any
+    validation: Any
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation | None
+    seed: int
+
+
+def read_examples(
+    name: str | os.PathLike,
+    *,
+    needs_tensorflow: bool,
+    batch_size: int,
+    image_size: int | tuple[int, int] | None,
+    channels: int | None,
+    augment: bool | Augmentation,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    validation_fraction: float,
+    test_fraction: float,
+    seed: int,
+    split_seed: int,
+    data_dir: str | os.PathLike | None,
+    download: bool,
+    skip_broken: bool,
+) -> Loaded:
+    """Check the arguments of `load`, find the examples, and hold some out.
+
+    All arguments but one are those of `load`. `needs_tensorflow` says whether what becomes of the examples needs it.
+    If not, and if TensorFlow or tensorflow-datasets is missing, `keras.datasets` is asked for the names that it has.
+
+    Returns:
+        The examples, where they are kept, and constants.
+
+    Raises:
+        ValueError: as `load`; so are the other errors.
     """
     check_positive_integer("batch_size", batch_size, "Use 64.")
     image_size = _check_image_size(image_size)
@@ -223,12 +308,14 @@ def load(
     check_fraction("validation_fraction", validation_fraction, "Use 0.1, or 0 for none.", below_one=True)
     if check_fraction("test_fraction", test_fraction, "Use 0.2.", below_one=True) == 0:
         raise ValueError(f"`test_fraction` (={test_fraction!r}) must be above 0. Use 0.2.")
-    seed = _check_not_negative("seed", seed, "Use 0.")
-    split_seed = _check_not_negative("split_seed", split_seed, "Use 0.")
-    sources.require("tensorflow", "tensorflow")
+    seed = check_seed("seed", seed)
+    split_seed = check_seed("split_seed", split_seed)
+    if needs_tensorflow:
+        sources.require("tensorflow", "tensorflow")
 
     name, recipe_name, source = _read(
         name,
+        needs_tensorflow=needs_tensorflow,
         image_size=image_size,
         channels=channels,
         test_fraction=test_fraction,
@@ -249,23 +336,16 @@ def load(
         held_out = round(validation_fraction * train.size)
         kept, held = sources.stratified_split(source.train_labels, held_out, split_seed, "validation_fraction")
         train, validation = train.subset(kept), train.subset(held)
-    steps_per_epoch = train.size // batch_size if drop_remainder else math.ceil(train.size / batch_size)
-    if not steps_per_epoch:
-        raise ValueError(
-            f"`batch_size` (={batch_size}) must be at most the {train.size} training images if drop_remainder=True. "
-            "Use a smaller one or keep the remainder."
-        )
-    return _assemble(
-        name,
-        source,
-        train,
-        validation,
-        batch_size=batch_size,
-        steps_per_epoch=steps_per_epoch,
-        drop_remainder=drop_remainder,
-        augmentation=recipe.augmentation if augment is True else augment or None,
+    return Loaded(
+        name=name,
+        train=train,
+        test=source.test,
+        validation=validation,
+        class_names=source.class_names,
+        image_shape=source.image_shape,
         mean=mean,
         std=std,
+        augmentation=recipe.augmentation if augment is True else augment or None,
         seed=seed,
     )
 
@@ -273,6 +353,7 @@ def load(
 def _read(
     name: str | os.PathLike,
     *,
+    needs_tensorflow: bool,
     image_size: tuple[int, int] | None,
     channels: int | None,
     test_fraction: float,
@@ -287,6 +368,21 @@ def _read(
         raise ValueError(f"`name` (={name!r}) must be a name or a folder. Use 'digits'.")
     if name == "digits":
         return name, name, sources.read_digits(image_size or RECIPES[name].image_size, channels)
+    path = pathlib.Path(name).expanduser()
+    if path.suffix == ".npz":
+        return path.stem, path.stem, sources.read_arrays_file(path, image_size=image_size, channels=channels)
+    if not needs_tensorflow:
+        missing = sources.missing_package("tensorflow", "tensorflow_datasets")
+        if missing and name in sources.KERAS_DATASETS:
+            source = sources.read_keras_dataset(name, image_size=image_size, channels=channels, download=download)
+            return name, name, source
+        if missing == "tensorflow":
+            raise ImportError(
+                f"`name` (={os.fspath(name)!r}) must be 'digits', an .npz file or one of "
+                f"{', '.join(map(repr, sources.KERAS_DATASETS))} where TensorFlow is missing. Install it (pip install "
+                '"keras-condense[tfds]"), or bring the data as a file of `ImageArrays.save`.'
+            )
+        sources.keep_tensorflow_off_gpus()
     builder = sources.tfds_builder(name, data_dir) if isinstance(name, str) else None
     if builder is not None:
         source = sources.read_tfds(
@@ -299,71 +395,57 @@ def _read(
             need_labels=need_labels,
         )
         return name, builder.name, source
-    folder = pathlib.Path(name).expanduser()
-    if not folder.is_dir():
+    if not path.is_dir():
         similar = sources.similar_names(os.fspath(name))
         mend = f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "Check the spelling."
         raise ValueError(
-            f"`name` (={os.fspath(name)!r}) must be 'digits', a name of TensorFlow Datasets or an existing folder. "
-            f"{mend}"
+            f"`name` (={os.fspath(name)!r}) must be 'digits', a name of TensorFlow Datasets, an .npz file or "
+            f"an existing folder. {mend}"
         )
     source = sources.read_folder(
-        folder,
+        path,
         image_size=image_size,
         channels=channels,
         test_fraction=test_fraction,
         split_seed=split_seed,
         skip_broken=skip_broken,
     )
-    return str(folder), "", source
+    return str(path), "", source
 
 
-def _assemble(
-    name: str,
-    source: sources.Source,
-    train: Any,
-    validation: Any,
-    *,
-    batch_size: int,
-    steps_per_epoch: int,
-    drop_remainder: bool,
-    augmentation: Augmentation | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    seed: int,
-) -> Dataset:
+def _assemble(loaded: Loaded, *, batch_size: int, steps_per_epoch: int, drop_remainder: bool) -> Dataset:
     import tensorflow as tf
 
-    def stream(epochs, augmentation=augmentation, drop_remainder=drop_remainder):
+    def stream(epochs, augmentation=loaded.augmentation, drop_remainder=drop_remainder):
         return training_stream(
-            train,
+            loaded.train,
             batch_size=batch_size,
             drop_remainder=drop_remainder,
             augmentation=augmentation,
-            mean=mean,
-            std=std,
-            seed=seed,
+            mean=loaded.mean,
+            std=loaded.std,
+            seed=loaded.seed,
             epochs=epochs,
         )
 
     # `fit` without steps_per_epoch iterates anew in every epoch: each iteration draws a number that stands for one
-    drawn = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).take(1)
-    in_order = {"batch_size": batch_size, "mean": mean, "std": std}
+    drawn = tf.data.Dataset.random(seed=loaded.seed, rerandomize_each_iteration=True).take(1)
+    in_order = {"batch_size": batch_size, "mean": loaded.mean, "std": loaded.std}
     return Dataset(
-        name=name,
+        name=loaded.name,
         train=stream(drawn).apply(tf.data.experimental.assert_cardinality(steps_per_epoch)),
-        test=examples_in_order(source.test, **in_order),
-        validation=examples_in_order(validation, **in_order) if validation else None,
-        class_names=source.class_names,
-        image_shape=source.image_shape,
-        train_size=train.size,
-        test_size=source.test.size,
-        validation_size=validation.size if validation else 0,
+        test=examples_in_order(loaded.test, **in_order),
+        validation=examples_in_order(loaded.validation, **in_order) if loaded.validation else None,
+        class_names=loaded.class_names,
+        image_shape=loaded.image_shape,
+        train_size=loaded.train.size,
+        test_size=loaded.test.size,
+        validation_size=loaded.validation.size if loaded.validation else 0,
         batch_size=batch_size,
         steps_per_epoch=steps_per_epoch,
-        mean=mean,
-        std=std,
-        augmentation=augmentation,
+        mean=loaded.mean,
+        std=loaded.std,
+        augmentation=loaded.augmentation,
         _stream=stream,
     )
 
@@ -378,7 +460,15 @@ def _check_image_size(image_size: Any) -> tuple[int, int] | None:
     return tuple(check_positive_integer("image_size", side, mend) for side in sides)
 
 
-def _check_not_negative(name: str, value: Any, mend: str) -> int:
+def check_seed(name: str, value: Any, mend: str = "Use 0.") -> int:
+    """Return `value` as an int if it can seed a random generator, or number an epoch.
+
+    Example:
+        >>> check_seed("seed", -1)
+        Traceback (most recent call last):
+        ...
+        ValueError: `seed` (=-1) must be an integer in [0, 2**32). Use 0.
+    """
     if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**32:
         raise ValueError(f"`{name}` (={value!r}) must be an integer in [0, 2**32). {mend}")
     return value.__index__()

@@ -1,4 +1,4 @@
-"""The three places images come from: scikit-learn's digits, TensorFlow Datasets, a folder."""
+"""The places images come from: scikit-learn's digits, a NumPy file, keras.datasets, TensorFlow Datasets, a folder."""
 
 import concurrent.futures
 import contextlib
@@ -12,9 +12,12 @@ import socket
 import urllib.parse
 import urllib.request
 import warnings
+import zipfile
+import zlib
 from types import ModuleType
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_condense.datasets.examples import (
@@ -23,13 +26,29 @@ from keras_condense.datasets.examples import (
     Stream,
     decode_image,
     in_memory_if_small,
-    to_pixels,
 )
+from keras_condense.datasets.pixels import fit_pixels
 from keras_condense.datasets.recipes import RECIPES
 
-__all__ = ["Source", "read_digits", "read_folder", "read_tfds", "require", "stratified_split", "tfds_builder"]
+__all__ = [
+    "KERAS_DATASETS",
+    "Source",
+    "check_examples",
+    "keep_tensorflow_off_gpus",
+    "missing_package",
+    "read_arrays_file",
+    "read_digits",
+    "read_folder",
+    "read_keras_dataset",
+    "read_tfds",
+    "require",
+    "stratified_split",
+    "tfds_builder",
+]
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+KERAS_DATASETS = ("cifar10", "cifar100", "fashion_mnist", "mnist")
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _TEST_FOLDERS = ("test", "val", "validation")  # ImageNet's held-out images lie in val
 _NAMED = 10  # broken files are named one by one up to this number
 _TFDS_NAME = re.compile(r"(?P<name>[A-Za-z_]\w*)(/[\w.\-]+)?(:[\d.*]+)?")
@@ -60,6 +79,25 @@ def require(module: str, extra: str) -> ModuleType:
             f"`{module}` could not be imported ({error}), and this data set needs it. "
             f'Install it: pip install "keras-condense[{extra}]"'
         ) from error
+
+
+def missing_package(*modules: str) -> str | None:
+    """Return the first of `modules` that can't be imported, or None."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            return module
+    return None
+
+
+def keep_tensorflow_off_gpus() -> None:
+    """Let TensorFlow, which is to read images, take no memory of the GPUs on which another backend will train."""
+    if keras.backend.backend() != "tensorflow":
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # it has them already
+            tf.config.set_visible_devices([], "GPU")
 
 
 def stratified_split(labels: np.ndarray, held_out: int, seed: int, argument: str) -> tuple[np.ndarray, np.ndarray]:
@@ -100,17 +138,125 @@ def read_digits(image_size: tuple[int, int], channels: int | None) -> Source:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    image_shape = (*image_size, channels or 1)
     gray = np.rint(digits.images * (255 / 16)).astype("uint8")[..., None]
-    images = to_pixels(gray, image_shape).numpy()
     train, test = stratified_split(digits.target, _DIGITS_TEST_SIZE, seed=0, argument="digits")
-    return Source(
-        train=InMemory(images[train], digits.target[train]),
-        test=InMemory(images[test], digits.target[test]),
-        train_labels=digits.target[train],
-        class_names=tuple(str(digit) for digit in digits.target_names),
-        image_shape=image_shape,
+    return _array_source(
+        (gray[train], digits.target[train]),
+        (gray[test], digits.target[test]),
+        tuple(str(digit) for digit in digits.target_names),
+        image_size,
+        channels,
     )
+
+
+# arrays
+
+
+def check_examples(described: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 images (examples, height, width, 1 or 3) and int32 labels (examples,), a last axis of 1 put right.
+
+    Args:
+        described: what the arrays are called, for messages.
+        images: uint8, (examples, height, width) or (examples, height, width, 1 or 3).
+        labels: integers, (examples,) or (examples, 1).
+
+    Raises:
+        ValueError: other types or shapes, no example, as many labels as images, or a negative label.
+
+    Example:
+        >>> images, labels = check_examples("`images`", np.zeros((2, 4, 4), "uint8"), np.array([[0], [1]]))
+        >>> images.shape, labels
+        ((2, 4, 4, 1), array([0, 1], dtype=int32))
+    """
+    pixels = images[..., None] if images.ndim == 3 else images
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or not pixels.size:
+        raise ValueError(
+            f"{described} must hold images of uint8, (examples, height, width) or (examples, height, width, 1 or 3), "
+            f"and holds {images.dtype} of {images.shape}. Store the pixels as they are, from 0 to 255."
+        )
+    numbers = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if numbers.dtype.kind not in "iu" or numbers.shape != (len(pixels),) or numbers.min() < 0:
+        raise ValueError(
+            f"{described} must hold a class number for each of its {len(pixels)} images, and holds {labels.dtype} of "
+            f"{labels.shape}{'' if labels.dtype.kind != 'i' or not labels.size else f', from {labels.min()} on'}. "
+            "Number the classes from 0 on."
+        )
+    return pixels, numbers.astype("int32")
+
+
+def read_arrays_file(path: pathlib.Path, *, image_size: tuple[int, int] | None, channels: int | None) -> Source:
+    """Read a `.npz` file of x_train, y_train, x_test, y_test, and class_names if it has them."""
+    if not path.is_file():
+        raise ValueError(f"`name` (={str(path)!r}) must be an existing file. Check the name.")
+    try:
+        with open(path, "rb") as opened:  # NumPy leaves a broken file open that it opened itself
+            file = np.load(opened)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            arrays = {name: file[name] for name in (*_ARRAYS, "class_names") if name in file}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"`name` (={str(path)!r}) must be a whole .npz file of numbers, and can't be read "
+            f"({type(error).__name__}: {error}). Make it with `ImageArrays.save` or `numpy.savez`."
+        ) from error
+    if missing := [name for name in _ARRAYS if name not in arrays]:
+        raise ValueError(
+            f"`name` (={str(path)!r}) must hold {', '.join(_ARRAYS)}, and lacks {', '.join(missing)}. "
+            "Make it with `ImageArrays.save` or `numpy.savez`."
+        )
+    train, test = (
+        check_examples(f"`name` (={str(path)!r}, x_{part} and y_{part})", arrays[f"x_{part}"], arrays[f"y_{part}"])
+        for part in ("train", "test")
+    )
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(
+            f"`name` (={str(path)!r}) must hold training and test images of one size, and they are "
+            f"{train[0].shape[1:]} and {test[0].shape[1:]}. Resize some of them."
+        )
+    classes = 1 + int(max(train[1].max(), test[1].max()))
+    class_names = tuple(map(str, arrays.get("class_names", range(classes))))
+    if len(class_names) < classes:
+        raise ValueError(
+            f"`name` (={str(path)!r}) must have a name for each class in class_names, and has {len(class_names)} for "
+            f"labels up to {classes - 1}. Leave class_names out, or add the missing ones."
+        )
+    return _array_source(train, test, class_names, image_size, channels)
+
+
+def read_keras_dataset(
+    name: str, *, image_size: tuple[int, int] | None, channels: int | None, download: bool
+) -> Source:
+    """Read one of `KERAS_DATASETS`, which `keras.datasets` downloads to its own cache. Classes are called 0, 1, ..."""
+    if not download:
+        raise ValueError(
+            f"`download` (={download}) must be True for {name!r} where tensorflow-datasets is missing, since "
+            "`keras.datasets` downloads what it has not cached. Give True, or the path of an .npz file as `name`."
+        )
+    try:
+        parts = getattr(keras.datasets, name).load_data()
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, OSError):  # Keras raises a bare one for a bad URL
+            raise
+        raise ConnectionError(
+            f"`name` (={name!r}) is not in the cache of `keras.datasets`, and it could not be downloaded, which needs "
+            f"a network ({error}). Save it elsewhere with `load_arrays({name!r}).save('{name}.npz')`, bring the file "
+            "here and give its path."
+        ) from error
+    train, test = (check_examples(f"`name` (={name!r})", images, labels) for images, labels in parts)
+    return _array_source(train, test, tuple(map(str, range(train[1].max() + 1))), image_size, channels)
+
+
+def _array_source(
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    class_names: tuple[str, ...],
+    image_size: tuple[int, int] | None,
+    channels: int | None,
+) -> Source:
+    height, width, own_channels = train[0].shape[1:]
+    image_shape = (*(image_size or (height, width)), channels or own_channels)
+    examples = [InMemory(fit_pixels(images, image_shape), labels) for images, labels in (train, test)]
+    return Source(*examples, examples[0].labels, class_names, image_shape)
 
 
 # TensorFlow Datasets
