@@ -29,6 +29,40 @@ def versions(*packages: str) -> str:
     return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
 
+def conditions(*, threads: int, packages: tuple[str, ...]) -> dict:
+    """What stands beside each figure: threads, device, versions and date.
+
+    Args:
+        threads: threads that the measured programs were given.
+        packages: installed packages whose versions matter.
+    """
+    return {
+        "threads": threads,
+        "device": device(),
+        "versions": versions(*packages),
+        "python": platform.python_version(),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def write_rows(path: pathlib.Path, rows: list[dict]) -> None:
+    """Write dicts with the same keys as a csv file; its folder is made if it is missing."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text.getvalue())
+
+
+def read_rows(path: pathlib.Path) -> list[dict]:
+    """The rows of a csv file, every cell a string; none if there is no file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_results(name: str, rows: list[dict], *, threads: int, packages: tuple[str, ...]) -> pathlib.Path:
     """Write `results/<name>.csv`: the rows, and in each the versions, device, threads and date.
 
@@ -41,18 +75,7 @@ def write_results(name: str, rows: list[dict], *, threads: int, packages: tuple[
     Returns:
         The file's path.
     """
-    conditions = {
-        "threads": threads,
-        "device": device(),
-        "versions": versions(*packages),
-        "python": platform.python_version(),
-        "date": datetime.date.today().isoformat(),
-    }
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=[*rows[0], *conditions], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row | conditions for row in rows)
-    RESULTS.mkdir(exist_ok=True)
+    beside = conditions(threads=threads, packages=packages)
     path = RESULTS / f"{name}.csv"
-    write_text(path, text.getvalue())
+    write_rows(path, [row | beside for row in rows])
     return path
