@@ -1,4 +1,4 @@
-"""benchmarks/learned_groups.py: that its arms are what they are called, and a small run of it on digits."""
+"""benchmarks/ablation.py: that its arms are what they are called, and a small run of it on digits."""
 
 import importlib.util
 import pathlib
@@ -12,7 +12,7 @@ import keras_condense as kc
 from keras_condense.callbacks import learned_layers
 from keras_condense.layers import ChannelShuffle, GroupConv2D
 
-PROGRAM = pathlib.Path(__file__).parent.parent / "benchmarks" / "learned_groups.py"
+PROGRAM = pathlib.Path(__file__).parent.parent / "benchmarks" / "ablation.py"
 STAGES = (1, 1, 1)
 
 
@@ -21,7 +21,7 @@ def program():
     """The program as a module; it finds its neighbours as it does when it is run."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("it runs on TensorFlow")
-    spec = importlib.util.spec_from_file_location("learned_groups_benchmark", PROGRAM)
+    spec = importlib.util.spec_from_file_location("ablation", PROGRAM)
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(PROGRAM.parent)
@@ -103,9 +103,9 @@ def test_a_run_to_its_table_and_once_more(program, tmp_path, monkeypatch, capsys
     arguments += ["--seeds", "1", "--output", str(tmp_path)]
 
     def run(*more):
-        monkeypatch.setattr(sys, "argv", ["learned_groups.py", *arguments, *more])
+        monkeypatch.setattr(sys, "argv", ["ablation.py", *arguments, *more])
         program.main()
-        return program.read_rows(tmp_path / "learned_groups.csv")
+        return program.read_rows(tmp_path / "ablation.csv")
 
     first = run("--arms", "learned", "one shot")
     assert [row["arm"] for row in first] == ["learned", "one shot"]
@@ -114,21 +114,21 @@ def test_a_run_to_its_table_and_once_more(program, tmp_path, monkeypatch, capsys
     arms = [row["arm"] for row in rows]
     assert arms == ["learned", "one shot", "fixed groups, random", "dense", "one shot, statistics renewed"]
     assert len({row["macs"] for row in rows if row["arm"] != "dense"}) == 1
-    table = {row["arm"]: row for row in program.read_rows(tmp_path / "learned_groups_summary.csv")}
+    table = {row["arm"]: row for row in program.read_rows(tmp_path / "ablation_summary.csv")}
     assert set(arms) < set(table)
     difference = 100 * (float(rows[0]["test_accuracy"]) - float(rows[1]["test_accuracy"]))
     assert float(table["one shot"]["points_behind_learned"]) == pytest.approx(difference, abs=0.051)
     for name in ("accuracy", "loss"):
-        picture = tmp_path / f"learned_groups_{name}.png"
+        picture = tmp_path / f"ablation_{name}.png"
         assert 0 < picture.stat().st_size < 150_000
         picture.unlink()
     assert run("--plot") == rows
-    assert (tmp_path / "learned_groups_accuracy.png").exists()
+    assert (tmp_path / "ablation_accuracy.png").exists()
 
 
 def test_mistakes_are_said_before_any_work(program, tmp_path, monkeypatch, capsys):
     def error_of(*arguments):
-        monkeypatch.setattr(sys, "argv", ["learned_groups.py", "--output", str(tmp_path), *arguments])
+        monkeypatch.setattr(sys, "argv", ["ablation.py", "--output", str(tmp_path), *arguments])
         with pytest.raises(SystemExit) as ended:
             program.main()
         return f"{capsys.readouterr().err}{ended.value.code}"

@@ -4,11 +4,11 @@ Every arm is one network (arXiv:1711.09224, G = C = 4) with the same first weigh
 recipe; the arms differ in when three quarters of the 1x1 convolutions' connections go, and in what chooses them. The
 learning rate and all else is the paper's and was not tuned here; test images are looked at once, after the training.
 
-Every finished run is added to learned_groups.csv at once, and what stands there for the same settings is not run
-again. learned_groups_history.csv has the losses on the way, learned_groups_summary.csv the README's table.
+Every finished run is added to ablation.csv at once, and what stands there for the same settings is not run
+again. ablation_history.csv has the losses on the way, ablation_summary.csv the README's table.
 
-    python benchmarks/learned_groups.py
-    python benchmarks/learned_groups.py --plot
+    python benchmarks/ablation.py
+    python benchmarks/ablation.py --plot
 """
 
 import argparse
@@ -342,7 +342,7 @@ def run_all(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 def results_paths(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    return folder / "learned_groups.csv", folder / "learned_groups_history.csv"
+    return folder / "ablation.csv", folder / "ablation_history.csv"
 
 
 def sizes_of(rows: list[dict]) -> list[str]:
@@ -476,10 +476,10 @@ def report(settings: Settings, folder: pathlib.Path) -> None:
     if not rows:
         raise SystemExit(f"error: {path} must have runs of {settings}, and has none. Run it without --plot first.")
     table = summary(rows)
-    write_rows(folder / "learned_groups_summary.csv", table)
-    plot_accuracies(rows, folder / "learned_groups_accuracy.png")
+    write_rows(folder / "ablation_summary.csv", table)
+    plot_accuracies(rows, folder / "ablation_accuracy.png")
     if losses := settings.chosen(read_rows(history_path)):
-        plot_losses(losses, settings.epochs, folder / "learned_groups_loss.png")
+        plot_losses(losses, settings.epochs, folder / "ablation_loss.png")
     columns = [column for column in table[0] if column not in CONDITIONS]
     printed = Table(*(column.replace("_", " ") for column in columns), title=str(path))
     for row in table:
@@ -504,15 +504,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=TRAINING_IMAGES, default="cifar10", help="default: %(default)s")
     parser.add_argument("--data-dir", help="of tensorflow-datasets (default: ~/tensorflow_datasets)")
-    parser.add_argument("--train-images", type=positive, default=10_000, help="of every class alike; default 10000")
+    parser.add_argument("--train-images", type=positive, default=50_000, help="of every class alike; default 50000")
     parser.add_argument("--image-size", type=positive, default=16, help="sides in pixels (default: %(default)s)")
-    parser.add_argument("--epochs", type=positive, default=12, help="default: %(default)s")
+    parser.add_argument("--epochs", type=positive, default=6, help="default: %(default)s")
     parser.add_argument("--batch-size", type=positive, default=64, help="default: %(default)s")
     parser.add_argument(
         "--seeds", type=positive, default=2, help="runs of each, seeds 0, 1, ... (default: %(default)s)"
     )
-    sizes = [(2, 2, 2), (4, 4, 4), (6, 6, 6)]
-    parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2 4-4-4 6-6-6")
+    sizes = [(2, 2, 2), (4, 4, 4)]
+    parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2 4-4-4")
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--plot", action="store_true", help="run nothing; draw what the results of these settings hold")
