@@ -7,13 +7,16 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_condense.callbacks import CondenseSchedule, learned_layers
+from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.files import check_path, locked, remove_leftovers, write_text
+from keras_condense.layers import AugmentedImages
 from keras_condense.optimizers import SGDWithL2
 from keras_condense.saving import load_model, save_model
 from keras_condense.validation import check_fraction, check_not_negative, check_positive_integer
@@ -57,18 +60,23 @@ def compile_model(
     check_not_negative("learning_rate", learning_rate, "Use 0.1.", above_zero=True)
     check_not_negative("weight_decay", weight_decay, "Use 1e-4, or 0 for none.")
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
-    model.compile(
-        SGDWithL2(schedule, momentum=momentum, nesterov=True, l2=weight_decay),
-        loss="sparse_categorical_crossentropy",
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-    )
+    _compile(model, SGDWithL2(schedule, momentum=momentum, nesterov=True, l2=weight_decay))
     # variables that are made inside the first step, "accuracy" by its name too, have TensorFlow trace it twice
     model.optimizer.build(model.trainable_variables)
 
 
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    model.compile(
+        optimizer,
+        loss="sparse_categorical_crossentropy",
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=None,  # decided by the machine that trains; of "auto", a file keeps what it came to on the first
+    )
+
+
 def train(
     model: keras.Model,
-    data,
+    data: Dataset | ImageArrays,
     folder: str | os.PathLike,
     *,
     epochs: int = 300,
@@ -89,21 +97,26 @@ def train(
     the same dropout, so it ends with the same masks and weights as an unbroken run: to the last bit on one CPU; a GPU
     needs `tf.config.experimental.enable_op_determinism()` for that.
 
+    With `ImageArrays` the images lie on the device, a byte a value, and are cropped, mirrored and normalised within the
+    compiled step, on TensorFlow, JAX and PyTorch; the step is compiled once. A run may go on with another backend and
+    on another machine: the batches are the same, and the files hold the network and no images.
+
     Args:
         model: a classifier with a softmax, one output a class of `data`; compiled here. A resumed run takes the
             checkpoint's model instead.
-        data: a `keras_condense.datasets.Dataset`.
+        data: made by `keras_condense.datasets.load` (which needs TensorFlow, whatever the backend) or `load_arrays`.
         folder: made if it does not exist.
         epochs: of the whole training.
         learning_rate: see `compile_model`, as the two that follow.
         momentum: of the gradient.
         weight_decay: weight of the L2 term.
         seed: of the dropout. Those of the first weights and of the data are `keras.utils.set_random_seed`'s and
-            `keras_condense.datasets.load`'s.
+            the data set's.
         resume: go on with the run in `folder`; where there is none, begin one.
         settings: what else a resumed run must have in common with the first, for instance the network's options;
             JSON values.
-        callbacks: more Keras callbacks.
+        callbacks: more Keras callbacks. With `ImageArrays`, what they know as their `model` is a model of two layers:
+            `AugmentedImages` and the network.
         verbose: as in `keras.Model.fit`.
 
     Returns:
@@ -119,6 +132,7 @@ def train(
         `applications/digits/` is a whole program around this function.
     """
     check_positive_integer("epochs", epochs, "The paper trains 300 on CIFAR and 120 on ImageNet.")
+    _check_data(data)
     _check_fit(model, data)
     compile_model(model, epochs * data.steps_per_epoch, learning_rate, momentum, weight_decay)
     settings = (settings or {}) | {
@@ -131,6 +145,7 @@ def train(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "seed": seed,
+        **_settings_of(data),
     }
     folder = _make_folder(folder)
     with locked(folder):
@@ -142,13 +157,13 @@ def train(
             rows = _read_log(folder / LOG)[:first_epoch]
         if first_epoch < epochs:
             condensing = [CondenseSchedule(epochs=epochs)] if learned_layers(model) else []
-            model.fit(
-                data.training(first_epoch),
+            trained, inputs = _model_and_inputs(model, data, first_epoch, epochs)
+            trained.fit(
+                **inputs,
                 initial_epoch=first_epoch,
                 epochs=epochs,
                 steps_per_epoch=data.steps_per_epoch,
-                validation_data=data.validation or data.test,
-                callbacks=[_ReseedDropout(seed), *condensing, *callbacks, _Checkpoint(folder, rows)],
+                callbacks=[_ReseedDropout(seed), *condensing, *callbacks, _Checkpoint(model, folder, rows)],
                 shuffle=False,  # `data` is
                 verbose=verbose,
             )
@@ -156,6 +171,51 @@ def train(
             layer.condense_to(layer.final_stage)  # due still if the run was killed after its last epoch
         save_model(model, folder / MODEL)
     return model
+
+
+def _model_and_inputs(
+    model: keras.Model, data: Dataset | ImageArrays, first_epoch: int, epochs: int
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Return the model to fit, which shares weights and optimizer with `model`, and the arguments that feed it."""
+    if isinstance(data, Dataset):
+        return model, {"x": data.training(first_epoch), "validation_data": data.validation or data.test}
+    held_out = (data.test_images, data.test_labels)
+    if data.validation_size:
+        held_out = (data.validation_images, data.validation_labels)
+    pad = data.augmentation.pad if data.augmentation else 0
+    draws = keras.Input((4,), dtype="int32")
+    # one layer holds both, for `fit` validates the model that it trains
+    images = AugmentedImages(np.concatenate([data.train_images, held_out[0]]), data.mean, data.std, pad)
+    whole = keras.Model(draws, model(images(draws)))
+    _compile(whole, model.optimizer)
+    as_they_are = np.full((len(held_out[0]), 4), (0, pad, pad, 0), "int32")
+    as_they_are[:, 0] = np.arange(data.train_size, data.train_size + len(as_they_are))
+    return whole, {
+        "x": _drawn_batches(data, first_epoch, epochs),
+        "validation_data": (as_they_are, held_out[1]),
+        "validation_batch_size": data.batch_size,
+    }
+
+
+def _drawn_batches(data: ImageArrays, first_epoch: int, epochs: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for epoch in range(first_epoch, epochs):
+        for draws in data.draws(epoch):
+            yield draws, data.train_labels[draws[:, 0]]
+
+
+def _settings_of(data: Dataset | ImageArrays) -> dict[str, str]:
+    """What a run with another kind of data, or with the same images in another order, must not go on with."""
+    if isinstance(data, Dataset):
+        return {"batches": "tf.data"}
+    return {"batches": "arrays", "images_checksum": data.checksum}
+
+
+def _check_data(data: Any) -> None:
+    if not isinstance(data, (Dataset, ImageArrays)):
+        raise ValueError(
+            f"`data` (of type {type(data).__name__}) must be a Dataset or ImageArrays. Make it with "
+            "`keras_condense.datasets.load` or `load_arrays`."
+        )
 
 
 def _check_fit(model: keras.Model, data) -> None:
@@ -260,9 +320,9 @@ class _ReseedDropout(keras.callbacks.Callback):
 class _Checkpoint(keras.callbacks.Callback):
     """Writes the log and then the checkpoint after every epoch; a kill in between repeats the epoch."""
 
-    def __init__(self, folder: pathlib.Path, rows: list[dict]):
+    def __init__(self, network: keras.Model, folder: pathlib.Path, rows: list[dict]):
         super().__init__()
-        self._folder, self._rows = folder, rows
+        self._network, self._folder, self._rows = network, folder, rows
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
@@ -281,4 +341,4 @@ class _Checkpoint(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows(self._rows)
         write_text(self._folder / LOG, text.getvalue())
-        save_model(self.model, self._folder / CHECKPOINT)
+        save_model(self._network, self._folder / CHECKPOINT)

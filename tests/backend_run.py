@@ -2,14 +2,17 @@
 
 Trains, condenses, saves and loads the same network from the same weights and batches on any backend, without
 TensorFlow where that is not the backend. With "reference" it writes the starting weights; the others begin with them.
+`python backend_run.py FOLDER run [reference]` does the same with a whole run of `keras_condense.training.train`, which
+the others also resume where TensorFlow left it.
 """
 
 import json
 import os
 import pathlib
+import shutil
 import sys
 
-if os.environ["KERAS_BACKEND"] != "tensorflow":
+if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
     sys.modules["tensorflow"] = None  # any import of it fails
 
 import keras
@@ -17,10 +20,13 @@ import numpy as np
 from keras import ops
 
 import keras_condense  # noqa: F401
+from keras_condense.applications import CondenseNet
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.conversion import condense
+from keras_condense.datasets import load_arrays
 from keras_condense.layers import BatchNormalization, ChannelShuffle, CondenseDense, GroupConv2D, LearnedGroupConv2D
 from keras_condense.profiling import profile_model
+from keras_condense.training import train
 
 
 def network():
@@ -40,6 +46,25 @@ class Losses(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.losses.append(float(logs["loss"]))
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends a run after its first epoch like a lost machine."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise InterruptedError
+
+
+@keras.saving.register_keras_serializable("backend_run")
+class CountTraces(keras.layers.Layer):
+    """Counts how often it is called for training: by a compiled step while it is traced."""
+
+    count = 0
+
+    def call(self, inputs, training=False):
+        CountTraces.count += bool(training)
+        return inputs
 
 
 def predict(model, x):
@@ -102,5 +127,51 @@ def main(folder, reference):
     print(json.dumps({"backend": backend, "tensorflow": sys.modules.get("tensorflow") is not None}))
 
 
+def small_condensenet():
+    image = keras.Input((8, 8, 1))
+    return CondenseNet(
+        (1,), (4,), groups=2, condense_factor=2, stem_strides=1, classes=10, input_tensor=CountTraces()(image)
+    )
+
+
+def masks(model):
+    return {f"mask/{layer.name}": ops.convert_to_numpy(layer.mask) for layer in learned_layers(model)}
+
+
+def run(folder, reference):
+    """Runs on arrays: a whole one, one that is stopped after its first epoch, and the end of TensorFlow's such run."""
+    backend = keras.backend.backend()
+    keras.utils.set_random_seed(1)
+    data = load_arrays("digits", batch_size=180, image_size=8)
+
+    def run_in(name, **options):
+        model = small_condensenet()
+        if (folder / "run-start.weights.h5").exists():
+            model.load_weights(folder / "run-start.weights.h5")
+        else:
+            model.save_weights(folder / "run-start.weights.h5")
+        train_options = {"epochs": 2, "learning_rate": 0.05, "resume": True, "verbose": 0} | options
+        return train(model, data, folder / name, **train_options)
+
+    losses = Losses()
+    model = run_in(f"{backend}-run", callbacks=[losses])
+    images, _ = data.test_arrays()
+    results = {"losses": np.array(losses.losses), "trained": predict(model, images), **masks(model)}
+    results["traces"] = np.array(CountTraces.count)
+    results["draws"] = data.draws(0)
+    try:
+        run_in(f"{backend}-stopped", callbacks=[Stop()])
+    except InterruptedError:
+        assert not (folder / f"{backend}-stopped" / "model.keras").exists()
+    if not reference:
+        shutil.copytree(folder / "tensorflow-stopped", folder / f"{backend}-resumes-tensorflow")
+        model = run_in(f"{backend}-resumes-tensorflow")
+        results |= {f"resumed/{name}": mask for name, mask in masks(model).items()}
+        results["resumed/trained"] = predict(model, images)
+    np.savez(folder / f"{backend}-run.npz", **results)
+    print(json.dumps({"backend": backend, "tensorflow": sys.modules.get("tensorflow") is not None}))
+
+
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), reference=sys.argv[2:] == ["reference"])
+    what = run if "run" in sys.argv[2:] else main
+    what(pathlib.Path(sys.argv[1]), reference="reference" in sys.argv[2:])

@@ -22,6 +22,11 @@ def data():
     return datasets.load("digits", batch_size=256)
 
 
+@pytest.fixture(scope="module")
+def arrays():
+    return datasets.load_arrays("digits", batch_size=256, image_size=8)
+
+
 def build(**options):
     keras.utils.set_random_seed(5)
     options = {"dropout_rate": 0.3, "classes": 10, "condense_factor": 2, "input_shape": (16, 16, 1)} | options
@@ -32,6 +37,17 @@ def build(**options):
 def unbroken(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("unbroken")
     train(build(), data, folder, epochs=EPOCHS, seed=1, verbose=0)
+    return folder
+
+
+def build_small(**options):
+    return build(**{"input_shape": (8, 8, 1)} | options)
+
+
+@pytest.fixture(scope="module")
+def unbroken_arrays(arrays, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken_arrays")
+    train(build_small(), arrays, folder, epochs=EPOCHS, seed=1, verbose=0)
     return folder
 
 
@@ -71,6 +87,57 @@ def test_a_resumed_run_ends_like_an_unbroken_one(data, unbroken, tmp_path, stops
         assert not (tmp_path / "model.keras").exists()
     train(build(), data, tmp_path, epochs=EPOCHS, seed=1, resume=True, verbose=0)
     assert_same(tmp_path, unbroken)
+
+
+def test_a_resumed_run_on_arrays_ends_like_an_unbroken_one(arrays, unbroken_arrays, tmp_path):
+    with pytest.raises(InterruptedError):
+        train(build_small(), arrays, tmp_path, epochs=EPOCHS, seed=1, callbacks=[Stop(2, 3)], verbose=0)
+    model = train(build_small(), arrays, tmp_path, epochs=EPOCHS, seed=1, resume=True, verbose=0)
+    assert_same(tmp_path, unbroken_arrays)
+    assert model.input_shape == (None, 8, 8, 1)  # the network, and not what feeds it
+    rows = [line.rsplit(",", 1)[0] for line in (tmp_path / "log.csv").read_text().splitlines()]
+    assert rows == [line.rsplit(",", 1)[0] for line in (unbroken_arrays / "log.csv").read_text().splitlines()]
+    assert rows[0] == "epoch,accuracy,loss,val_accuracy,val_loss,condense_stage,connections_left"
+
+
+def test_files_of_a_run_on_arrays_hold_the_network_alone(arrays, unbroken_arrays):
+    for name in ("checkpoint.keras", "model.keras"):
+        loaded = load_model(unbroken_arrays / name)
+        assert loaded.count_params() == build_small().count_params()
+        assert not any("images" in variable.path for variable in loaded.variables)
+        assert int(loaded.optimizer.iterations) == EPOCHS * arrays.steps_per_epoch
+    loss, accuracy = loaded.evaluate(*arrays.test_arrays(), verbose=0)
+    last = (unbroken_arrays / "log.csv").read_text().splitlines()[-1].split(",")
+    np.testing.assert_allclose([accuracy, loss], [float(last[3]), float(last[4])], rtol=1e-4)
+
+
+class CountCalls(keras.layers.Layer):
+    """Counts how often it is traced for training."""
+
+    calls = 0
+
+    def call(self, inputs, training=False):
+        CountCalls.calls += bool(training)
+        return inputs
+
+
+def test_the_step_on_arrays_is_traced_once_and_validated_on_what_is_held_out(arrays, tmp_path):
+    data = datasets.load_arrays("digits", batch_size=300, image_size=8, validation_fraction=0.1)
+    seen = []
+
+    class Validated(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            network = self.model.layers[-1]
+            expected = network.evaluate(data.normalize(data.validation_images), data.validation_labels, verbose=0)
+            seen.append((logs["val_loss"], logs["val_accuracy"]))
+            np.testing.assert_allclose(seen[-1], expected, rtol=1e-4)
+
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(image, build_small(input_tensor=CountCalls()(image))(image))
+    CountCalls.calls = 0
+    train(model, data, tmp_path, epochs=3, callbacks=[Validated()], verbose=0)
+    assert CountCalls.calls == 1
+    assert len(set(seen)) == 3
 
 
 def test_a_log_ahead_of_its_checkpoint_is_cut(data, unbroken, tmp_path, monkeypatch):
@@ -157,6 +224,23 @@ def test_an_existing_run(data, unbroken):
         train(build(), data, unbroken, epochs=EPOCHS, seed=2, resume=True, verbose=0)
     with pytest.raises(ValueError, match=r"these differ: batch_size \(=9, first 256\)"):
         train(build(), dataclasses.replace(data, batch_size=9), unbroken, epochs=EPOCHS, seed=1, resume=True, verbose=0)
+
+
+def test_an_existing_run_on_arrays(data, arrays, unbroken_arrays):
+    def resume(other):
+        train(build_small(), other, unbroken_arrays, epochs=EPOCHS, seed=1, resume=True, verbose=0)
+
+    with pytest.raises(ValueError, match=r"these differ: images_checksum \(='\w{8}', first '\w{8}'\)\. Resume with"):
+        resume(dataclasses.replace(arrays, train_images=arrays.train_images[::-1]))
+    with pytest.raises(ValueError, match=r"these differ: batches \(='tf.data', first 'arrays'\), images_checksum"):
+        resume(datasets.load("digits", batch_size=256, image_size=8))
+
+
+@pytest.mark.parametrize("wrong", [None, (np.zeros((4, 8, 8, 1)), np.zeros(4))], ids=["None", "tuple"])
+def test_data_of_another_kind(tmp_path, wrong):
+    with pytest.raises(ValueError, match=r"`data` \(of type \w+\) must be a Dataset or ImageArrays\. Make it with"):
+        train(build(), wrong, tmp_path / "run", epochs=1, verbose=0)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("resume", [False, True])
