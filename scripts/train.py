@@ -1,10 +1,11 @@
 """Train a network that condenses itself, in a folder that survives a kill."""
 
 import argparse
+import contextlib
 import pathlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import command_line
 
@@ -13,6 +14,7 @@ EXAMPLES = """\
   python scripts/train.py --resume                            # go on after a kill
   python scripts/train.py --dataset cifar10 --network CondenseNet86 --data-dir data
   python scripts/train.py --dataset photographs/ --image-size 64 --stages 4-6-8 --growth-rates 8-16-32 --epochs 120
+  KERAS_BACKEND=jax python scripts/train.py --dataset cifar10.npz --network CondenseNet182 --mixed-precision
 """
 # no part of what a resumed run must have in common with the first
 INCIDENTAL = ("data_dir", "output", "resume", "verbose")
@@ -31,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )
     data.add_argument("--no-augment", action="store_true", help="no random crops and mirror images")
+    data.add_argument(
+        "--on-device",
+        action="store_true",
+        help="keep the images on the device and augment them in the compiled step; an epoch's last images that fill "
+        "no batch are dropped (always so with KERAS_BACKEND=jax or torch, which then need no TensorFlow)",
+    )
     network = parser.add_argument_group("network")
     network.add_argument(
         "--network",
@@ -62,6 +70,11 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order, crops, dropout (default: 0)"
     )
+    training.add_argument(
+        "--mixed-precision",
+        action="store_true",
+        help="compute in bfloat16, but for the classifier and the loss; weights stay float32 (policy mixed_bfloat16)",
+    )
     training.add_argument("--output", metavar="FOLDER", help="default: runs/<dataset>")
     training.add_argument(
         "--resume",
@@ -86,40 +99,77 @@ def train(arguments: argparse.Namespace) -> None:
         raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
     if arguments.epochs is None:
         arguments.epochs = 20 if arguments.dataset == "digits" else 300
-    output = pathlib.Path(arguments.output or pathlib.Path("runs", pathlib.Path(arguments.dataset).name))
+    name = pathlib.Path(arguments.dataset).name.removesuffix(".npz")
+    output = pathlib.Path(arguments.output or pathlib.Path("runs", name))
     if arguments.verbose is None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
+    arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
 
     keras.utils.set_random_seed(arguments.seed)
-    data = command_line.load_dataset(
-        arguments,
-        augment=not arguments.no_augment,
-        validation_fraction=arguments.validation_fraction,
-        seed=arguments.seed,
-    )
-    model = command_line.build_network(arguments, arguments.network, data.image_shape, len(data.class_names))
-    if arguments.verbose:
-        print(
-            f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
-            f"{' x '.join(map(str, data.image_shape))}, {len(data.class_names)} classes; run in {output}"
+    data = _load_data(arguments)
+    with _precision(arguments.mixed_precision):
+        model = command_line.build_network(arguments, arguments.network, data.image_shape, len(data.class_names))
+        if arguments.mixed_precision:
+            model.layers[-1].dtype_policy = "float32"  # bfloat16 has three digits: too few for a softmax and its loss
+        if arguments.verbose:
+            print(
+                f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
+                f"{' x '.join(map(str, data.image_shape))}, {len(data.class_names)} classes; run in {output}"
+            )
+        settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
+        model = training.train(
+            model,
+            data,
+            output,
+            epochs=arguments.epochs,
+            learning_rate=arguments.learning_rate,
+            momentum=arguments.momentum,
+            weight_decay=arguments.weight_decay,
+            seed=arguments.seed,
+            resume=arguments.resume,
+            settings=settings,
+            verbose=arguments.verbose,
         )
-    settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
-    model = training.train(
-        model,
-        data,
-        output,
-        epochs=arguments.epochs,
-        learning_rate=arguments.learning_rate,
-        momentum=arguments.momentum,
-        weight_decay=arguments.weight_decay,
-        seed=arguments.seed,
-        resume=arguments.resume,
-        settings=settings,
-        verbose=arguments.verbose,
-    )
-    accuracy = model.evaluate(data.test, verbose=0, return_dict=True)["accuracy"]
-    print(f"test accuracy {accuracy:.4f}: {output / 'model.keras'}")
+    if arguments.on_device:
+        results = model.evaluate(*data.test_arrays(), batch_size=arguments.batch_size, verbose=0, return_dict=True)
+    else:
+        results = model.evaluate(data.test, verbose=0, return_dict=True)
+    print(f"test accuracy {results['accuracy']:.4f}: {output / 'model.keras'}")
     _print_next(output, arguments)
+
+
+def _load_data(arguments: argparse.Namespace):
+    options = {
+        "augment": not arguments.no_augment,
+        "validation_fraction": arguments.validation_fraction,
+        "seed": arguments.seed,
+    }
+    if not arguments.on_device:
+        return command_line.load_dataset(arguments, **options)
+    from keras_condense import datasets
+
+    sides = arguments.image_size
+    return datasets.load_arrays(
+        arguments.dataset,
+        data_dir=arguments.data_dir,
+        image_size=sides[0] if sides and len(sides) == 1 else sides,
+        batch_size=arguments.batch_size,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def _precision(mixed: bool) -> Iterator[None]:
+    """Have layers that are made within the block compute in bfloat16 if `mixed`."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    if mixed:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _print_next(output: pathlib.Path, arguments: argparse.Namespace) -> None:

@@ -1,4 +1,5 @@
 import errno
+import importlib.util
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 import train
@@ -195,3 +197,67 @@ def test_settings_are_readable(finished):
     settings = json.loads((finished / "settings.json").read_text())
     assert settings["stages"] == [1, 1]
     assert not {"output", "resume", "verbose", "data_dir"} & settings.keys()
+
+
+SMALL = [*TINY, "--stages", "1", "--growth-rates", "4", "--epochs", "2", "--image-size", "8", "--batch-size", "180"]
+
+
+@pytest.fixture(scope="module")
+def on_device(tmp_path_factory):
+    """The folder of a run of bfloat16 with the images on the device."""
+    folder = tmp_path_factory.mktemp("on_device") / "run"
+    assert train.main([*SMALL, "--on-device", "--mixed-precision", "--output", str(folder)]) == 0
+    return folder
+
+
+def test_mixed_precision_ends_in_float32(on_device, capsys):
+    assert keras.config.dtype_policy().name == "float32"  # of this process, as before
+    model = load_model(on_device / "model.keras")
+    policies = [layer.dtype_policy.name for layer in model.layers]
+    assert policies[-1] == "float32"
+    assert set(policies[1:-1]) == {"mixed_bfloat16"}
+    assert {weight.dtype for weight in model.trainable_variables} == {"float32"}
+    assert model(np.zeros((1, 8, 8, 1), "float32")).dtype.name == "float32"
+    assert len((on_device / "log.csv").read_text().splitlines()) == 3
+    assert sorted(os.listdir(on_device)) == ["checkpoint.keras", "log.csv", "model.keras", "settings.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--on-device"], "mixed_precision (=False, first True)"),
+        (["--mixed-precision"], "on_device (=False, first True)"),
+    ],
+)
+def test_precision_and_device_are_settings(on_device, fails, options, named):
+    before = contents(on_device)
+    assert named in fails(train.main, *SMALL, *options, "--output", on_device, "--resume")
+    assert contents(on_device) == before
+    assert keras.config.dtype_policy().name == "float32"
+
+
+WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; import train; sys.exit(train.main(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_train_without_tensorflow(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *SMALL, "--output", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {
+            "KERAS_BACKEND": backend,
+            "JAX_PLATFORMS": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), *sys.path]),
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "test accuracy 0." in done.stdout
+    assert "python scripts/export_tflite.py" in done.stdout
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["on_device"]
+    assert load_model(tmp_path / "run" / "checkpoint.keras").input_shape == (None, 8, 8, 1)
