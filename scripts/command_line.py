@@ -81,8 +81,8 @@ def add_dataset_arguments(parser: argparse._ActionsContainer) -> None:
         "--dataset",
         default="digits",
         metavar="NAME",
-        help='"digits", a name of TensorFlow Datasets, or a folder with a folder of images for each class '
-        "(default: %(default)s)",
+        help='"digits", a name of TensorFlow Datasets, a folder with a folder of images for each class, or an .npz '
+        "file of arrays (default: %(default)s)",
     )
     parser.add_argument(
         "--data-dir",
@@ -98,8 +98,15 @@ def add_dataset_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: %(default)s)")
 
 
-def load_dataset(arguments: argparse.Namespace, image_shape: Sequence[int] | None = None, **options):
-    """Load the data set that the arguments name, by default with images of `image_shape`."""
+def load_dataset(
+    arguments: argparse.Namespace, image_shape: Sequence[int] | None = None, arrays: bool = False, **options
+):
+    """Load the data set that the arguments name, by default with images of `image_shape`.
+
+    As `ImageArrays` if asked to, or on a backend for which TensorFlow need not be installed.
+    """
+    import keras
+
     import keras_condense as kc
 
     image_size = arguments.image_size
@@ -107,7 +114,9 @@ def load_dataset(arguments: argparse.Namespace, image_shape: Sequence[int] | Non
         image_size = image_size[0]
     if image_size is None and image_shape is not None:
         image_size = tuple(image_shape[:2])
-    return kc.datasets.load(
+    arrays = arrays or keras.backend.backend() != "tensorflow"
+    load = kc.datasets.load_arrays if arrays else kc.datasets.load
+    return load(
         arguments.dataset,
         data_dir=arguments.data_dir,
         image_size=image_size,

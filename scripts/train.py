@@ -106,11 +106,15 @@ def train(arguments: argparse.Namespace) -> None:
     arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
 
     keras.utils.set_random_seed(arguments.seed)
-    data = _load_data(arguments)
+    data = command_line.load_dataset(
+        arguments,
+        arrays=arguments.on_device,
+        augment=not arguments.no_augment,
+        validation_fraction=arguments.validation_fraction,
+        seed=arguments.seed,
+    )
     with _precision(arguments.mixed_precision):
         model = command_line.build_network(arguments, arguments.network, data.image_shape, len(data.class_names))
-        if arguments.mixed_precision:
-            model.layers[-1].dtype_policy = "float32"  # bfloat16 has three digits: too few for a softmax and its loss
         if arguments.verbose:
             print(
                 f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
@@ -136,26 +140,6 @@ def train(arguments: argparse.Namespace) -> None:
         results = model.evaluate(data.test, verbose=0, return_dict=True)
     print(f"test accuracy {results['accuracy']:.4f}: {output / 'model.keras'}")
     _print_next(output, arguments)
-
-
-def _load_data(arguments: argparse.Namespace):
-    options = {
-        "augment": not arguments.no_augment,
-        "validation_fraction": arguments.validation_fraction,
-        "seed": arguments.seed,
-    }
-    if not arguments.on_device:
-        return command_line.load_dataset(arguments, **options)
-    from keras_condense import datasets
-
-    sides = arguments.image_size
-    return datasets.load_arrays(
-        arguments.dataset,
-        data_dir=arguments.data_dir,
-        image_size=sides[0] if sides and len(sides) == 1 else sides,
-        batch_size=arguments.batch_size,
-        **options,
-    )
 
 
 @contextlib.contextmanager

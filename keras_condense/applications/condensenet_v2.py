@@ -217,7 +217,7 @@ def _gate() -> dict[str, Any]:
 def _classifier(hidden_units: int) -> Callable[..., Callable]:
     """Squeeze-excitation, a hidden layer and the classes, in the form that `Contract.model` asks for."""
 
-    def build(classes: int, activation: str | Callable | None, name: str) -> Callable:
+    def build(classes: int, activation: str | Callable | None, dtype: str | None, name: str) -> Callable:
         def call(means: keras.KerasTensor) -> keras.KerasTensor:
             channels = means.shape[-1]
             squeezed = max(channels // SQUEEZE_FACTOR, 1)
@@ -226,7 +226,7 @@ def _classifier(hidden_units: int) -> Callable[..., Callable]:
             x = keras.layers.Multiply(name="se_scale")([means, gates])
             x = keras.layers.Dense(hidden_units, kernel_initializer=uniform_initializer(), name="hidden")(x)
             x = keras.layers.Activation("hard_swish", name="hidden_hard_swish")(x)
-            return classifier()(classes, activation=activation, name=name)(x)
+            return classifier()(classes, activation=activation, dtype=dtype, name=name)(x)
 
         return call
 

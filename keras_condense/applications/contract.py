@@ -14,7 +14,7 @@ import keras
 from keras_condense.memory_efficient import MemoryEfficientModel
 from keras_condense.validation import check_choice, check_positive_integer
 
-__all__ = ["Contract", "PublishedWeights", "check_positive_integers"]
+__all__ = ["Contract", "PublishedWeights", "check_positive_integers", "dtype_of_scores"]
 
 WEIGHTS_SUFFIXES = (".weights.h5", ".keras", ".h5", ".hdf5")
 # what h5py, zipfile and Keras raise for a file that is broken or another model's
@@ -46,6 +46,22 @@ def check_positive_integers(name: str, values: Any, mend: str) -> tuple[int, ...
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or not len(values := tuple(values)):
         raise ValueError(f"`{name}` (={values!r}) must be a sequence of positive integers. {mend}")
     return tuple(check_positive_integer(f"{name}[{i}]", value, mend) for i, value in enumerate(values))
+
+
+def dtype_of_scores() -> str | None:
+    """The dtype of the layer that makes class scores: float32 under a mixed policy, otherwise the policy's own (None).
+
+    The three or four digits of bfloat16 and float16 are too few for a softmax and its loss.
+
+    Example:
+        >>> keras.config.set_dtype_policy("mixed_bfloat16")
+        >>> dtype_of_scores()
+        'float32'
+        >>> keras.config.set_dtype_policy("float32")
+        >>> dtype_of_scores()
+    """
+    policy = keras.config.dtype_policy()
+    return policy.variable_dtype if policy.compute_dtype != policy.variable_dtype else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +171,8 @@ class Contract:
         Args:
             image: what `image()` returned.
             features: the last feature map (batch, height, width, channels).
-            classifier: called as `classifier(classes, activation=..., name="predictions")` upon the pooled features.
+            classifier: called as `classifier(classes, activation=..., dtype=..., name="predictions")` upon the pooled
+                features.
             head: for a network that does not classify pooled features: what makes class scores of the feature map, in
                 the place of global pooling and `classifier`.
 
@@ -169,7 +186,8 @@ class Contract:
             x = head(features)
         elif self.include_top:
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
-            x = classifier(self.classes, activation=self.classifier_activation, name="predictions")(x)
+            activation, dtype = self.classifier_activation, dtype_of_scores()
+            x = classifier(self.classes, activation=activation, dtype=dtype, name="predictions")(x)
         elif self.pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(features)
         elif self.pooling == "max":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract
+from keras_condense.applications.contract import Contract, dtype_of_scores
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.published import Published
 from keras_condense.validation import check_choice
@@ -166,7 +166,7 @@ def _head(features: keras.KerasTensor, classes: int, activation: str | Callable 
     initializer = keras.initializers.RandomNormal(stddev=0.01)
     x = keras.layers.Conv2D(classes, 1, activation="relu", kernel_initializer=initializer, name="conv10")(x)
     x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    return keras.layers.Activation(activation, name="predictions")(x)
+    return keras.layers.Activation(activation, dtype=dtype_of_scores(), name="predictions")(x)
 
 
 _PAPER = "arXiv:1602.07360"
