@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 EPOCHS ?= 20
 TESTS ?= tests
+WORKERS ?= 2
 REPOSITORY := $(CURDIR)
 
 .PHONY: quickstart test lint readme install benchmarks
@@ -22,9 +23,10 @@ quickstart: install
 	rm -rf runs/quickstart
 	$(VENV)/bin/python applications/digits/main.py --epochs $(EPOCHS) --output runs/quickstart
 
-# from another folder, so that the installed package is imported and not the source beside it
+# from another folder, so that the installed package is imported and not the source beside it; a file's tests share
+# fixtures, so that a worker gets whole files
 test: install
-	cd $(VENV) && bin/python -m pytest -c $(REPOSITORY)/pyproject.toml --rootdir $(REPOSITORY) \
+	cd $(VENV) && bin/python -m pytest -n $(WORKERS) --dist loadfile -c $(REPOSITORY)/pyproject.toml --rootdir $(REPOSITORY) \
 		$(addprefix $(REPOSITORY)/,$(TESTS)) --pyargs keras_condense
 
 lint: $(VENV)/requirements

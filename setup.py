@@ -30,7 +30,11 @@ setup(
         "tfmot": ["tensorflow-model-optimization>=0.8", "tf_keras"],
         "plot": PLOT,
         "reference": ["torch>=2.4", "pytorchcv>=0.0.70"],  # other implementations, for the tests that compare with them
-        "test": TENSORFLOW + LITERT + TFDS + PLOT + ["hypothesis>=6.100", "pytest>=8", "ruff>=0.6"],
+        "test": TENSORFLOW
+        + LITERT
+        + TFDS
+        + PLOT
+        + ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
     },
     classifiers=[
         "Development Status :: 4 - Beta",
