@@ -25,6 +25,7 @@ from keras_condense.layers import (
     LearnedGroupConv2D,
     SparseFeatureReactivation,
     grouped_convolution,
+    normalization,
 )
 
 tf = pytest.importorskip("tensorflow")
@@ -505,6 +506,45 @@ def test_batch_norm_equals_keras(arguments, shape):
             results.append([outputs, *tape.gradient(loss, [x, *trained]), *norm.weights])
         for a, b in zip(*results, strict=True):
             np.testing.assert_allclose(numpy_of(a), numpy_of(b), rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (3, 7, 5, 24), (3, 4, 4, 60), (2, 4, 4, 32)], ids=str)
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_batch_norm_trains_like_keras_with_and_without_the_fused_op(monkeypatch, shape, fused, compiled):
+    monkeypatch.setattr(normalization, "_is_fused_op_fast", lambda channels: fused)
+    rng = np.random.default_rng(1)
+    images, target = rng.normal(300, 2, shape).astype("float32"), rng.normal(size=shape).astype("float32")
+    results = []
+    for norm in both_norms(momentum=0.9, epsilon=1e-5):
+        norm.build(shape)
+        start = np.random.default_rng(2)
+        norm.set_weights([start.uniform(0.5, 2, w.shape) for w in norm.weights])
+
+        def step(x, norm=norm):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                outputs = norm(x, training=True)  # a ReLU that follows is merged into the last op
+                loss = tf.reduce_sum(tf.nn.relu(outputs) * target)
+            return [outputs, *tape.gradient(loss, [x, *(w.value for w in norm.trainable_weights)])]
+
+        step = tf.function(step) if compiled else step
+        results.append([*step(tf.constant(images)), *norm.weights])
+    for a, b in zip(*results, strict=True):
+        # means of 300 leave a deviation of 2 some five digits
+        np.testing.assert_allclose(numpy_of(a), numpy_of(b), rtol=1e-3, atol=2e-3)
+
+
+def test_which_batch_norms_the_fused_op_trains_fast(monkeypatch):
+    def fast(channels, onednn, avx512):
+        monkeypatch.setattr(normalization, "_runs_on_onednn", lambda: onednn)
+        monkeypatch.setattr(normalization, "_processor_has_avx512", lambda: avx512)
+        return normalization._is_fused_op_fast(channels)
+
+    assert fast(24, onednn=False, avx512=False)  # an accelerator, ARM, or oneDNN switched off
+    assert fast(32, onednn=True, avx512=True)
+    assert not fast(24, onednn=True, avx512=True)
+    assert not fast(32, onednn=True, avx512=False)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64", "float16", "bfloat16"])
