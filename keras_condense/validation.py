@@ -6,7 +6,17 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["check_choice", "check_divisible", "check_fraction", "check_not_negative", "check_positive_integer"]
+import numpy as np
+
+__all__ = [
+    "check_channel_constants",
+    "check_choice",
+    "check_divisible",
+    "check_fraction",
+    "check_not_negative",
+    "check_padding",
+    "check_positive_integer",
+]
 
 
 def check_positive_integer(name: str, value: Any, mend: str) -> int:
@@ -85,6 +95,42 @@ def check_not_negative(name: str, value: Any, mend: str, *, above_zero: bool = F
         expected = "a finite number above 0" if above_zero else "a finite number, not negative"
         raise ValueError(f"`{name}` (={value!r}) must be {expected}. {mend}")
     return number
+
+
+def check_padding(name: str, value: Any, mend: str) -> int:
+    """Return `value` as an int if it is an integer of at least 0.
+
+    Example:
+        >>> check_padding("pad", -1, "Use 0 for none.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `pad` (=-1) must be a positive integer or 0. Use 0 for none.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
+        raise ValueError(f"`{name}` (={value!r}) must be a positive integer or 0. {mend}")
+    return value.__index__()
+
+
+def check_channel_constants(
+    name: str, values: Any, channels: int, mend: str, *, above_zero: bool = False
+) -> tuple[float, ...]:
+    """Return `values` as floats if they are finite numbers, one a channel (all above 0 with `above_zero`).
+
+    Example:
+        >>> check_channel_constants("mean", [0.5, 0.4], 3, "Leave it out.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `mean` (=[0.5, 0.4]) must be a number for each of the images' 3 channels. Leave it out.
+    """
+    try:
+        constants = np.asarray(values, "float64")
+    except (TypeError, ValueError):  # no numbers, or sequences of different lengths
+        constants = np.empty(0)
+    if constants.shape != (channels,) or not np.isfinite(constants).all():
+        raise ValueError(f"`{name}` (={values!r}) must be a number for each of the images' {channels} channels. {mend}")
+    if above_zero and constants.min() <= 0:
+        raise ValueError(f"`{name}` (={values!r}) must be above 0 in every channel. {mend}")
+    return tuple(constants.tolist())
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") -> Any:

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from keras_condense.datasets.examples import in_memory
-from keras_condense.datasets.loading import check_seed, read_examples
+from keras_condense.datasets.loading import check_calibration_size, check_seed, read_examples
 from keras_condense.datasets.recipes import Augmentation
 from keras_condense.datasets.sources import check_examples
 from keras_condense.files import check_path, replacing
@@ -156,10 +156,7 @@ class ImageArrays:
             >>> [batch.shape for batch in datasets.load_arrays("digits").representative_data(2)]
             [(1, 16, 16, 1), (1, 16, 16, 1)]
         """
-        if check_positive_integer("n", n, "100 are enough to calibrate with.") > self.train_size:
-            raise ValueError(
-                f"`n` (={n}) must be at most `train_size` (={self.train_size}). Give fewer; 100 are enough."
-            )
+        check_calibration_size(n, self.train_size)
         bits = np.random.Philox(np.random.SeedSequence(self.seed)).random_raw(self.train_size)
         chosen = np.argsort(bits, kind="stable")[:n]
         return list(self.normalize(self.train_images[chosen])[:, None])

@@ -12,12 +12,17 @@ import numpy as np
 from keras_condense.datasets import sources
 from keras_condense.datasets.pipeline import examples_in_order, training_stream
 from keras_condense.datasets.recipes import RECIPES, Augmentation, recipe_for
-from keras_condense.validation import check_choice, check_fraction, check_positive_integer
+from keras_condense.validation import (
+    check_channel_constants,
+    check_choice,
+    check_fraction,
+    check_positive_integer,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Dataset", "Loaded", "check_seed", "load", "read_examples"]
+__all__ = ["Dataset", "Loaded", "check_calibration_size", "check_seed", "load", "read_examples"]
 
 _LARGEST_EPOCH = 2**62
 
@@ -123,10 +128,7 @@ class Dataset:
             >>> [batch.shape for batch in datasets.load("digits").representative_data(2)]
             [(1, 16, 16, 1), (1, 16, 16, 1)]
         """
-        if check_positive_integer("n", n, "100 are enough to calibrate with.") > self.train_size:
-            raise ValueError(
-                f"`n` (={n}) must be at most `train_size` (={self.train_size}). Give fewer; 100 are enough."
-            )
+        check_calibration_size(n, self.train_size)
         import tensorflow as tf
 
         epoch = self._stream(tf.data.Dataset.range(1), augmentation=None, drop_remainder=False)
@@ -326,10 +328,9 @@ def read_examples(
         need_labels=validation_fraction > 0,
     )
     recipe = recipe_for(recipe_name, source.image_shape[-1])
-    mean = _check_channels("mean", recipe.mean if mean is None else mean, source.image_shape[-1])
-    std = _check_channels("std", recipe.std if std is None else std, source.image_shape[-1])
-    if min(std) <= 0:
-        raise ValueError(f"`std` (={std!r}) must be above 0 in every channel. Leave it out for the usual values.")
+    image_channels, mend = source.image_shape[-1], "Leave it out for the usual values."
+    mean = check_channel_constants("mean", recipe.mean if mean is None else mean, image_channels, mend)
+    std = check_channel_constants("std", recipe.std if std is None else std, image_channels, mend, above_zero=True)
 
     train, validation = source.train, None
     if validation_fraction:
@@ -460,6 +461,19 @@ def _check_image_size(image_size: Any) -> tuple[int, int] | None:
     return tuple(check_positive_integer("image_size", side, mend) for side in sides)
 
 
+def check_calibration_size(n: Any, train_size: int) -> None:
+    """Raise ValueError unless a training set has `n` images to calibrate with.
+
+    Example:
+        >>> check_calibration_size(200, 150)
+        Traceback (most recent call last):
+        ...
+        ValueError: `n` (=200) must be at most `train_size` (=150). Give fewer; 100 are enough.
+    """
+    if check_positive_integer("n", n, "100 are enough to calibrate with.") > train_size:
+        raise ValueError(f"`n` (={n}) must be at most `train_size` (={train_size}). Give fewer; 100 are enough.")
+
+
 def check_seed(name: str, value: Any, mend: str = "Use 0.") -> int:
     """Return `value` as an int if it can seed a random generator, or number an epoch.
 
@@ -472,12 +486,3 @@ def check_seed(name: str, value: Any, mend: str = "Use 0.") -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**32:
         raise ValueError(f"`{name}` (={value!r}) must be an integer in [0, 2**32). {mend}")
     return value.__index__()
-
-
-def _check_channels(name: str, values: Any, channels: int) -> tuple[float, ...]:
-    if np.shape(values) != (channels,) or not np.isfinite(np.asarray(values, "float64")).all():
-        raise ValueError(
-            f"`{name}` (={values!r}) must be a number for each of the images' {channels} channels. "
-            "Leave it out for the usual values."
-        )
-    return tuple(float(value) for value in values)

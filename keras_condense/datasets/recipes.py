@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_condense.validation import check_padding
+
 __all__ = ["RECIPES", "Augmentation", "Recipe", "recipe_for"]
 
 
@@ -30,10 +32,7 @@ class Augmentation:
     flip: bool = True
 
     def __post_init__(self):
-        if isinstance(self.pad, bool) or not hasattr(self.pad, "__index__") or self.pad.__index__() < 0:
-            raise ValueError(
-                f"`pad` (={self.pad!r}) must be a positive integer or 0. Use 4 for 32x32 images, 0 for no crops."
-            )
+        check_padding("pad", self.pad, "Use 4 for 32x32 images, 0 for no crops.")
         if not isinstance(self.flip, bool):
             raise ValueError(f"`flip` (={self.flip!r}) must be True or False. Use False where a mirror image is wrong.")
 

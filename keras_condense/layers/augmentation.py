@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_condense.validation import check_channel_constants, check_padding
+
 __all__ = ["AugmentedImages"]
 
 
@@ -67,15 +69,11 @@ class AugmentedImages(keras.layers.Layer):
                 f"`images` ({given}) must be a NumPy array of uint8, (examples, height, width, channels), not empty. "
                 "Give the pixels as they are stored: the layer normalises them."
             )
-        if isinstance(pad, bool) or not hasattr(pad, "__index__") or pad.__index__() < 0:
-            raise ValueError(f"`pad` (={pad!r}) must be a positive integer or 0. Use 4 for 32x32 images, 0 for none.")
-        self.images_shape = images.shape
-        self.mean, self.std = (
-            _check_constants(key, values, images.shape[-1]) for key, values in (("mean", mean), ("std", std))
-        )
-        if min(self.std) <= 0:
-            raise ValueError(f"`std` (={std!r}) must be above 0 in every channel. Give that of the training images.")
-        self.pad = pad.__index__()
+        self.pad = check_padding("pad", pad, "Use 4 for 32x32 images, 0 for none.")
+        self.images_shape, channels = images.shape, images.shape[-1]
+        mend = "Give that of the training images."
+        self.mean = check_channel_constants("mean", mean, channels, mend)
+        self.std = check_channel_constants("std", std, channels, mend, above_zero=True)
         self._pixels = images
 
     def build(self, input_shape):
@@ -135,16 +133,3 @@ class AugmentedImages(keras.layers.Layer):
 
 def _in_range(places: Any, size: int) -> Any:
     return ops.logical_and(places >= 0, places < size)
-
-
-def _check_constants(name: str, values: Any, channels: int) -> tuple[float, ...]:
-    try:
-        numbers = np.asarray(values, "float64")
-    except (TypeError, ValueError):  # no numbers, or sequences of different lengths
-        numbers = np.empty(0)
-    if numbers.shape != (channels,) or not np.isfinite(numbers).all():
-        raise ValueError(
-            f"`{name}` (={values!r}) must be a number for each of the images' {channels} channels. "
-            "Give that of the training images."
-        )
-    return tuple(numbers.tolist())
