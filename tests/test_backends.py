@@ -35,6 +35,13 @@ def run(backend, folder, *arguments):
     return dict(np.load(folder / f"{backend}{'-run' if 'run' in arguments else ''}.npz"))
 
 
+def skip_unless_tensorflow_has(path):
+    if not path.exists():
+        pytest.skip(f"another backend's run left no {path.name}")
+    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
+        pytest.skip("these tests run on another backend")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("backends")
@@ -67,10 +74,7 @@ def test_training_condensing_and_files_agree(backend, folder, reference):
 @pytest.mark.slow
 @OTHERS
 def test_tensorflow_loads_what_others_saved(backend, folder, reference):
-    if not (folder / f"{backend}.npz").exists():
-        pytest.skip(f"nothing was saved by {backend}")
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        pytest.skip("these tests run on another backend")
+    skip_unless_tensorflow_has(folder / f"{backend}.npz")
     import keras
 
     import keras_condense  # noqa: F401
@@ -105,10 +109,7 @@ def test_a_run_on_arrays_agrees_and_goes_on_elsewhere(backend, folder, reference
 @pytest.mark.slow
 @OTHERS
 def test_tensorflow_goes_on_with_what_others_began(backend, folder, reference_run):
-    if not (folder / f"{backend}-stopped").exists():
-        pytest.skip(f"nothing was begun by {backend}")
-    if os.environ.get("KERAS_BACKEND", "tensorflow") != "tensorflow":
-        pytest.skip("these tests run on another backend")
+    skip_unless_tensorflow_has(folder / f"{backend}-stopped")
     from backend_run import masks, small_condensenet
 
     from keras_condense import datasets

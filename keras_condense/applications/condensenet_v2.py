@@ -14,6 +14,7 @@ from keras_condense.applications.imagenet import decode_predictions, preprocess_
 from keras_condense.applications.parts import (
     check_channels,
     classifier,
+    group_convolution,
     kernel_initializer,
     normalize,
     squeeze_and_excite,
@@ -21,7 +22,7 @@ from keras_condense.applications.parts import (
     uniform_initializer,
 )
 from keras_condense.applications.published import Published
-from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
+from keras_condense.layers import LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.validation import check_positive_integer
 
 __all__ = [
@@ -191,14 +192,7 @@ def _dense_layer(
     new = normalize(x, f"{name}_1_", activation)
     new = LearnedGroupConv2D(bottleneck_factor * growth_rate, 1, **learned, name=f"{name}_1_conv")(new)
     new = normalize(new, f"{name}_2_", activation)
-    new = GroupConv2D(
-        growth_rate,
-        3,
-        padding="same",
-        groups=groups,
-        kernel_initializer=kernel_initializer(),
-        name=f"{name}_2_conv",
-    )(new)
+    new = group_convolution(new, growth_rate, groups, f"{name}_2_conv")
     if squeeze_excitation:
         new = squeeze_and_excite(new, growth_rate, f"{name}_se", **_gate())
     # The authors' layer begins with the scale (gamma) of this batch norm at zero, and their network then sets those of

@@ -103,6 +103,11 @@ def stem(image: keras.KerasTensor, filters: int, strides: int) -> keras.KerasTen
     )(image)
 
 
+def group_convolution(x: keras.KerasTensor, filters: int, groups: int, name: str) -> keras.KerasTensor:
+    """The 3x3 group convolution that makes the new features of a dense layer."""
+    return GroupConv2D(filters, 3, padding="same", groups=groups, kernel_initializer=kernel_initializer(), name=name)(x)
+
+
 def dense_layer(
     x: keras.KerasTensor,
     growth_rate: int,
@@ -127,14 +132,7 @@ def dense_layer(
         name=f"{name}_1_conv",
     )(new)
     new = normalize(new, f"{name}_2_")
-    new = GroupConv2D(
-        growth_rate,
-        3,
-        padding="same",
-        groups=groups,
-        kernel_initializer=kernel_initializer(),
-        name=f"{name}_2_conv",
-    )(new)
+    new = group_convolution(new, growth_rate, groups, f"{name}_2_conv")
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
