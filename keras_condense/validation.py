@@ -143,6 +143,10 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") 
         ValueError: `quantize` (='int4') must be one of None, 'int8'. Leave it out for float32.
     """
     choices = tuple(choices)
-    if value not in choices:
+    try:
+        known = value in choices
+    except ValueError:  # an array of several values
+        known = False
+    if not known:
         raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, choices))}. {mend}".rstrip())
     return value

@@ -89,6 +89,13 @@ def test_with_the_classifier(network):
 
 
 @SMALL
+def test_integers_of_numpy_are_integers(network):
+    model = network.build(input_shape=tuple(np.array([network.side, network.side, 3])), classes=np.int64(5))
+    assert model.output_shape == (None, 5)
+    assert type(model.output_shape[1]) is int
+
+
+@SMALL
 def test_without_the_classifier(network):
     model = network.build(include_top=False)
     assert model.input_shape == (None, None, None, 3)

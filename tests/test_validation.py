@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_condense.validation import (
+    check_channel_constants,
     check_choice,
     check_divisible,
     check_fraction,
     check_not_negative,
+    check_padding,
     check_positive_integer,
 )
 
@@ -94,3 +96,37 @@ def test_choices():
         check_choice("mode", "c", iter(["a", "b"]), "Mend it.")
     with pytest.raises(ValueError, match=r"^`mode` \(=\[\]\) must be one of 'a'\.$"):
         check_choice("mode", [], ("a",))
+    with pytest.raises(ValueError, match=r"`mode` \(=array.* must be one of 'a'"):
+        check_choice("mode", np.array(["a", "b"]), ("a",))
+
+
+@pytest.mark.parametrize("value", [0, 4, np.int64(2)])
+def test_paddings(value):
+    padding = check_padding("pad", value, "Mend it.")
+    assert padding == value
+    assert type(padding) is int
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, True, "4", None])
+def test_no_paddings(value):
+    with pytest.raises(ValueError, match=r"^`pad` \(=.*\) must be a positive integer or 0\. Mend it\.$"):
+        check_padding("pad", value, "Mend it.")
+
+
+@pytest.mark.parametrize("values", [[1, 2.5], (0.0, -3), np.array([1, 2], "float32")])
+def test_channel_constants(values):
+    constants = check_channel_constants("mean", values, 2, "Mend it.")
+    assert constants == tuple(map(float, values))
+    assert {type(constant) for constant in constants} == {float}
+
+
+@pytest.mark.parametrize("values", [1.0, [1], [1, 2, 3], [[1, 2]], [[1], [2, 3]], [1, np.nan], ["a", "b"], None])
+def test_no_channel_constants(values):
+    with pytest.raises(ValueError, match=r"^`mean` \(=.*\) must be a number for each of .* 2 channels\. Mend it\.$"):
+        check_channel_constants("mean", values, 2, "Mend it.")
+
+
+def test_channel_constants_above_zero():
+    assert check_channel_constants("std", [1, 2], 2, "Mend it.", above_zero=True) == (1.0, 2.0)
+    with pytest.raises(ValueError, match=r"^`std` \(=\[1, 0\]\) must be above 0 in every channel\. Mend it\.$"):
+        check_channel_constants("std", [1, 0], 2, "Mend it.", above_zero=True)

@@ -247,7 +247,8 @@ class Contract:
         _check_whole(path)
 
     def _check_classifier(self) -> None:
-        check_positive_integer("classes", self.classes, "Give the number of classes of your data.")
+        classes = check_positive_integer("classes", self.classes, "Give the number of classes of your data.")
+        object.__setattr__(self, "classes", classes)  # NumPy's integers are none to some layers
         if self.pretrained and self.classes != 1000:
             raise ValueError(
                 f"`classes` (={self.classes}) must be 1000 with weights='imagenet' and include_top=True. "
