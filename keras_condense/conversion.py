@@ -28,6 +28,8 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     `CondenseDense` becomes `ChannelIndex` and `keras.layers.Dense`; each `SparseFeatureReactivation` becomes
     `ChannelShuffle`, `GroupConv2D` and `ChannelScatterAdd`. The other layers are copied with their weights. The
     new model computes the same, can be trained further, and loads from `.keras` once `keras_condense` is imported.
+    Where a learned layer is an output of the model, the last of its parts keeps the name, by which losses, metrics and
+    files know that output.
 
     Args:
         model: a functional or sequential model; nested models may hold learned layers too. It is left as it is.
@@ -54,7 +56,15 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
         (['conv_index', 'conv', 'conv_shuffle'], 192, 32)
     """
     _check(model, finish)
-    return rewrite(model, lambda layer: _replacement(layer) if isinstance(layer, LearnedInputs) else None)
+    outputs = getattr(model, "output_names", ())  # sequential models have none
+
+    def replaced(layer: keras.Layer) -> Replacement | None:
+        if not isinstance(layer, LearnedInputs):
+            return None
+        parts = _replacement(layer)
+        return _named_as_output(parts, layer.name) if layer.name in outputs else parts
+
+    return rewrite(model, replaced)
 
 
 def _check(model, finish: bool) -> None:
@@ -123,6 +133,15 @@ def _replacement(layer: LearnedInputs) -> Replacement:
         return parts
     index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=f"{layer.name}_index")
     return [(index, None), *parts]
+
+
+def _named_as_output(parts: Replacement, name: str) -> Replacement:
+    """The same parts, the last of which bears `name`; none is built yet, so that its weights are named after it too."""
+    layers = [layer for layer, _ in parts]
+    if layers[-1].name != name:
+        core = next(layer for layer in layers if layer.name == name)
+        core.name, layers[-1].name = f"{name}_conv", name
+    return parts
 
 
 def _reactivation_replacement(layer: SparseFeatureReactivation, kernel: np.ndarray, mask: np.ndarray) -> Replacement:

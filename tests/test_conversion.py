@@ -537,3 +537,22 @@ def test_a_mask_set_by_hand():
     layer.mask.assign(mask)
     with pytest.raises(ValueError, match=r"keeps \[2, 0, 2, 2\]. Set it with the layer's `condense_to`"):
         condense(model)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_outputs_keep_the_names_that_losses_know(activation, tmp_path):
+    image = keras.Input((4, 4, 8))
+    scores = L.Dense(3, name="scores")(L.Flatten()(LearnedGroupConv2D(8, 1, groups=4, name="inner")(image)))
+    mask = LearnedGroupConv2D(8, 1, groups=4, activation=activation, use_bias=True, name="mask")(image)
+    model = finished(keras.Model(image, [mask, scores]))
+    model.compile("sgd", loss={"mask": "mse", "scores": "mae"})
+    small = condense(model)
+    assert small.output_names == model.output_names == ["mask", "scores"]
+    assert isinstance(small.get_layer("mask_conv"), GroupConv2D)
+    assert isinstance(small.get_layer("inner"), GroupConv2D)  # no output: the convolution keeps the name
+    x = array(6, 4, 4, 8)
+    targets = {"mask": array(6, 4, 4, 8, seed=1), "scores": array(6, 3)}
+    losses = [m.evaluate(x, targets, verbose=0, return_dict=True)["loss"] for m in (model, small)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    small.save(tmp_path / "small.keras")
+    assert_same_outputs(model, keras.models.load_model(tmp_path / "small.keras"), x)
