@@ -535,6 +535,33 @@ def test_batch_norm_trains_like_keras_with_and_without_the_fused_op(monkeypatch,
         np.testing.assert_allclose(numpy_of(a), numpy_of(b), rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_batch_norm_has_forward_and_second_derivatives(monkeypatch, fused):
+    monkeypatch.setattr(normalization, "_is_fused_op_fast", lambda channels: fused)
+    images, direction = tf.constant(array(3, 4, 4, 5)), tf.constant(array(3, 4, 4, 5, seed=1))
+    results = []
+    for norm in both_norms():
+        with tf.autodiff.ForwardAccumulator(images, direction) as accumulator:
+            outputs = norm(images, training=True)
+        with tf.GradientTape() as outer:
+            outer.watch(images)
+            with tf.GradientTape() as inner:
+                inner.watch(images)
+                loss = tf.reduce_sum(tf.sin(norm(images, training=True)))
+            squares = tf.reduce_sum(inner.gradient(loss, images) ** 2)
+        results.append([accumulator.jvp(outputs), outer.gradient(squares, images)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(numpy_of(a), numpy_of(b), atol=2e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_batch_norm_of_no_pixels_in_a_graph(monkeypatch, fused):
+    monkeypatch.setattr(normalization, "_is_fused_op_fast", lambda channels: fused)
+    norm = BatchNormalization()
+    norm.build((None, 0, 4, 5))
+    assert tf.function(norm)(tf.zeros((2, 0, 4, 5)), training=True).shape == (2, 0, 4, 5)
+
+
 def test_which_batch_norms_the_fused_op_trains_fast(monkeypatch):
     def fast(channels, onednn, avx512):
         monkeypatch.setattr(normalization, "_runs_on_onednn", lambda: onednn)

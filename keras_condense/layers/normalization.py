@@ -60,7 +60,7 @@ def _composed(images, scale, offset, epsilon):
     import tensorflow as tf
 
     channels = images.shape[-1]
-    pixels = tf.reshape(tf.stop_gradient(images), (-1, channels))
+    pixels = tf.reshape(images, (-1, channels))
     ones = tf.ones((1, tf.shape(pixels)[0]))
     count = tf.cast(tf.shape(pixels)[0], "float32")
 
@@ -74,7 +74,7 @@ def _composed(images, scale, offset, epsilon):
     def normalize(images, scale, offset, mean, variance):
         factor = scale * tf.math.rsqrt(variance + epsilon)
         kernel = tf.reshape(factor, (1, 1, channels, 1))
-        outputs = tf.nn.depthwise_conv2d(images, kernel, strides=(1, 1, 1, 1), padding="VALID")
+        outputs = tf.nn.depthwise_conv2d(images, kernel, strides=(1, 1, 1, 1), padding="SAME")
 
         def gradient(gradient_of_outputs):
             of_images, of_scale, of_offset, *_ = tf.raw_ops.FusedBatchNormGradV3(
