@@ -61,11 +61,11 @@ def _composed(images, scale, offset, epsilon):
 
     channels = images.shape[-1]
     pixels = tf.reshape(images, (-1, channels))
-    ones = tf.ones((1, tf.shape(pixels)[0]))
-    count = tf.cast(tf.shape(pixels)[0], "float32")
+    count = tf.shape(pixels)[0]
+    ones = tf.ones((1, count))
 
     def average(values):
-        return tf.reshape(tf.matmul(ones, values), (channels,)) / count
+        return tf.reshape(tf.matmul(ones, values), (channels,)) / tf.cast(count, "float32")
 
     mean = average(pixels)
     variance = average(tf.square(tf.nn.bias_add(pixels, -mean)))
@@ -81,7 +81,7 @@ def _composed(images, scale, offset, epsilon):
                 y_backprop=gradient_of_outputs,
                 x=images,
                 scale=scale,
-                reserve_space_1=mean,
+                reserve_space_1=mean,  # on the CPU the op keeps these two for its gradient
                 reserve_space_2=variance,
                 reserve_space_3=tf.zeros(0),
                 epsilon=epsilon,
