@@ -3,7 +3,7 @@
 import math
 import numbers
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,25 @@ def check_padding(name: str, value: Any, mend: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
         raise ValueError(f"`{name}` (={value!r}) must be a positive integer or 0. {mend}")
     return value.__index__()
+
+
+def check_crop_size(crop_size: Any, image_shape: Sequence[int]) -> tuple[int, int]:
+    """Return `crop_size` as a tuple if crops of (height, width) fit into the images.
+
+    Example:
+        >>> check_crop_size((24, 48), (32, 32, 3))
+        Traceback (most recent call last):
+        ...
+        ValueError: `crop_size` (=(24, 48)) must be (height, width), at most the images' (32, 32). Use smaller crops.
+    """
+    sides = crop_size if isinstance(crop_size, (tuple, list)) and len(crop_size) == 2 else (0, 0)
+    in_range = all(isinstance(side, int) and 0 < side <= most for side, most in zip(sides, image_shape, strict=False))
+    if not in_range:
+        raise ValueError(
+            f"`crop_size` (={crop_size!r}) must be (height, width), at most the images' {tuple(image_shape[:2])}. "
+            "Use smaller crops."
+        )
+    return tuple(crop_size)
 
 
 def check_channel_constants(

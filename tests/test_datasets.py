@@ -44,6 +44,7 @@ def stream(source, first=0, last=3, *, batch_size=8, drop_remainder=False, augme
         std=(1 / 255,),  # gives raw pixel values
         seed=seed,
         epochs=epochs,
+        image_shape=(5, 4, 1),
     )
 
 

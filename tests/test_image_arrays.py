@@ -1,6 +1,7 @@
 """Arrays for training on any backend: against `load`, NumPy and the input pipeline."""
 
 import dataclasses
+import itertools
 import sys
 
 import keras
@@ -376,3 +377,63 @@ def test_arrays_of_ones_own_are_checked():
         made_of(test_labels=np.zeros(8, int))
     with pytest.raises(ValueError, match=r"`epoch` \(=-1\) must be an integer"):
         made_of().draws(-1)
+
+
+# smaller crops, and flips that alternate
+
+
+def test_smaller_crops_lie_within_the_images_and_reach_every_place():
+    data = made_of()  # 5x4 images
+    draws = np.concatenate([data.draws(epoch, crop_size=(3, 2)).reshape(-1, 4) for epoch in range(20)])
+    assert set(draws[:, 1]) == {0, 1, 2}
+    assert set(draws[:, 2]) == {0, 1, 2}
+    layer = AugmentedImages(data.train_images, data.mean, data.std, crop_size=(3, 2))
+    windows = ops.convert_to_numpy(layer(draws[:50]))
+    assert windows.shape == layer.compute_output_shape((50, 4)) == (50, 3, 2, 3)
+    for window, (index, row, column, mirrored) in zip(windows, draws[:50], strict=True):
+        expected = data.normalize(data.train_images[index, row : row + 3, column : column + 2])
+        np.testing.assert_allclose(window, expected[:, ::-1] if mirrored else expected, atol=1e-6)
+
+
+def test_flips_that_alternate_show_both_sides_of_every_image_in_two_epochs():
+    data = made_of()
+    sides = [dict(data.draws(epoch, alternate_flips=True).reshape(-1, 4)[:, [0, 3]].tolist()) for epoch in range(4)]
+    for first, second in itertools.pairwise(sides):
+        both = first.keys() & second.keys()
+        assert both
+        assert all(first[index] != second[index] for index in both)
+    assert set(sides[0].values()) == {0, 1}
+    assert not dataclasses.replace(data, augmentation=None).draws(1, alternate_flips=True)[..., 3].any()
+
+
+def test_tf_data_crops_and_alternates_alike(digits):
+    data = datasets.load("digits", batch_size=100, augment=Augmentation(pad=1, flip=True))
+    plain = datasets.load_arrays("digits", batch_size=100)
+    images = plain.normalize(plain.train_images)[..., 0]
+    windows = np.lib.stride_tricks.sliding_window_view(images, (15, 15), axis=(1, 2))
+    known = {window.tobytes(): index for index, rows in enumerate(windows) for row in rows for window in row}
+    mirrored = {
+        np.ascontiguousarray(w[:, ::-1]).tobytes(): i for i, rows in enumerate(windows) for r in rows for w in r
+    }
+    seen = []
+    for epoch in (0, 1):
+        batches = data.training(epoch, epoch + 1, crop_size=(15, 15), alternate_flips=True)
+        crops = np.concatenate([batch.numpy() for batch, _ in batches])
+        assert crops.shape == (1437, 15, 15, 1)
+        keys = [crop[..., 0].tobytes() for crop in crops]
+        assert all(key in known or key in mirrored for key in keys)
+        seen.append(({known[k] for k in keys if k in known}, {mirrored[k] for k in keys if k in mirrored}))
+    # what was seen as it is comes mirrored next, but for crops that are their own mirror image
+    assert len(seen[0][0] - seen[1][1]) < 15
+    assert len(seen[0][1] - seen[1][0]) < 15
+    assert 600 < len(seen[0][0]) < 850
+
+
+@pytest.mark.parametrize("crop_size", [(6, 4), (0, 2), 3, (2.0, 2)])
+def test_crops_that_do_not_fit(crop_size):
+    for act in (
+        lambda: made_of().draws(0, crop_size=crop_size),
+        lambda: AugmentedImages(np.zeros((1, 5, 4, 3), "uint8"), [0.0] * 3, [1.0] * 3, crop_size=crop_size),
+    ):
+        with pytest.raises(ValueError, match=r"`crop_size` \(=.*\) must be \(height, width\), at most the images'"):
+            act()

@@ -12,7 +12,7 @@ from keras_condense.datasets.loading import check_calibration_size, check_seed, 
 from keras_condense.datasets.recipes import Augmentation
 from keras_condense.datasets.sources import check_examples
 from keras_condense.files import check_path, replacing
-from keras_condense.validation import check_positive_integer
+from keras_condense.validation import check_crop_size, check_positive_integer
 
 __all__ = ["ImageArrays", "load_arrays"]
 
@@ -109,19 +109,23 @@ class ImageArrays:
         """Of the training images and labels in their order: what a resumed run has to share, besides the name."""
         return f"{zlib.crc32(self.train_labels, zlib.crc32(np.ascontiguousarray(self.train_images))):08x}"
 
-    def draws(self, epoch: int) -> np.ndarray:
+    def draws(self, epoch: int, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> np.ndarray:
         """Draw an epoch: which images come when, and how each is cropped and mirrored.
 
         Args:
             epoch: counted from 0.
+            crop_size: (height, width) of smaller crops, cut out of the images themselves; None for crops of the
+                images' own size out of the padded images.
+            alternate_flips: mirror each image in every second epoch, in place of drawing lots. Images that are not
+                mirrored (`augmentation.flip`) stay so.
 
         Returns:
             int32 (steps_per_epoch, batch_size, 4): of each image its index, the row and the column of the crop's upper
-            left corner in the image padded by `augmentation.pad`, and 1 if it is mirrored; the inputs of
-            `keras_condense.layers.AugmentedImages`.
+            left corner in the image padded by `augmentation.pad` (by nothing, with a `crop_size`), and 1 if it is
+            mirrored; the inputs of `keras_condense.layers.AugmentedImages`.
 
         Raises:
-            ValueError: `epoch` is no integer of at least 0.
+            ValueError: `epoch` is no integer of at least 0, or `crop_size` exceeds the images.
 
         Example:
             >>> from keras_condense import datasets
@@ -131,13 +135,26 @@ class ImageArrays:
         """
         epoch = check_seed("epoch", epoch, "Use 0 for the first epoch.")
         pad, flip = (self.augmentation.pad, self.augmentation.flip) if self.augmentation else (0, False)
-        # the bits of a bit generator are the same in every version of NumPy; what a `Generator` makes of them is not
-        bits = np.random.Philox(np.random.SeedSequence((self.seed, epoch))).random_raw((4, self.train_size))
-        offsets = bits[1:3] % np.uint64(2 * pad + 1)
-        flips = bits[3:] >> np.uint64(63) if flip else np.zeros_like(bits[3:])
+        places = [2 * pad + 1] * 2
+        if crop_size is not None:
+            check_crop_size(crop_size, self.image_shape)
+            places = [side - crop + 1 for side, crop in zip(self.image_shape[:2], crop_size, strict=True)]
+        bits = self._bits(epoch)
+        offsets = bits[1:3] % np.array(places, "uint64")[:, None]
+        flips = np.zeros_like(bits[3:])
+        if flip:
+            flips = (
+                (self._bits(0)[3:] >> np.uint64(63)) ^ np.uint64(epoch % 2)
+                if alternate_flips
+                else bits[3:] >> np.uint64(63)
+            )
         examples = np.concatenate([np.arange(self.train_size)[None], offsets.astype("int64"), flips.astype("int64")])
         order = np.argsort(bits[0], kind="stable")[: self.steps_per_epoch * self.batch_size]
         return examples.T[order].astype("int32").reshape(self.steps_per_epoch, self.batch_size, 4)
+
+    def _bits(self, epoch: int) -> np.ndarray:
+        # the bits of a bit generator are the same in every version of NumPy; what a `Generator` makes of them is not
+        return np.random.Philox(np.random.SeedSequence((self.seed, epoch))).random_raw((4, self.train_size))
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
         """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.

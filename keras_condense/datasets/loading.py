@@ -15,6 +15,7 @@ from keras_condense.datasets.recipes import RECIPES, Augmentation, recipe_for
 from keras_condense.validation import (
     check_channel_constants,
     check_choice,
+    check_crop_size,
     check_fraction,
     check_positive_integer,
 )
@@ -68,7 +69,13 @@ class Dataset:
     augmentation: Augmentation | None
     _stream: Callable[..., "tf.data.Dataset"] = dataclasses.field(repr=False)
 
-    def training(self, initial_epoch: int = 0, epochs: int | None = None) -> "tf.data.Dataset":
+    def training(
+        self,
+        initial_epoch: int = 0,
+        epochs: int | None = None,
+        crop_size: tuple[int, int] | None = None,
+        alternate_flips: bool = False,
+    ) -> "tf.data.Dataset":
         """Return the training batches from one epoch on, the same ones whether or not epochs came before.
 
         Order, crops and flips are a function of the seed, the epoch's number and the example alone, so that a run
@@ -79,12 +86,17 @@ class Dataset:
         Args:
             initial_epoch: the first epoch, counted from 0 as in `fit`.
             epochs: the epoch to stop before, as in `fit`; None for no end.
+            crop_size: (height, width) of smaller crops, cut out of the images themselves; None for crops of the
+                images' own size out of the padded images.
+            alternate_flips: mirror each image in every second epoch, in place of drawing lots. Images that are not
+                mirrored (`augmentation.flip`) stay so.
 
         Returns:
             `steps_per_epoch` batches an epoch, epoch after epoch.
 
         Raises:
-            ValueError: `initial_epoch` is no integer of at least 0, or `epochs` is not above it.
+            ValueError: `initial_epoch` is no integer of at least 0, `epochs` is not above it, or `crop_size` exceeds
+                the images.
 
         Example:
             >>> from keras_condense import datasets
@@ -99,6 +111,8 @@ class Dataset:
         import tensorflow as tf
 
         initial_epoch = check_seed("initial_epoch", initial_epoch, "Use 0 for the first epoch.")
+        if crop_size is not None:
+            check_crop_size(crop_size, self.image_shape)
         if epochs is None:
             numbers, steps = tf.data.Dataset.range(initial_epoch, _LARGEST_EPOCH), tf.data.INFINITE_CARDINALITY
         else:
@@ -109,7 +123,8 @@ class Dataset:
                 )
             numbers = tf.data.Dataset.range(initial_epoch, epochs)
             steps = self.steps_per_epoch * (epochs - initial_epoch)
-        return self._stream(numbers).apply(tf.data.experimental.assert_cardinality(steps))
+        batches = self._stream(numbers, crop_size=crop_size, alternate_flips=alternate_flips)
+        return batches.apply(tf.data.experimental.assert_cardinality(steps))
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
         """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.
@@ -417,7 +432,7 @@ def _read(
 def _assemble(loaded: Loaded, *, batch_size: int, steps_per_epoch: int, drop_remainder: bool) -> Dataset:
     import tensorflow as tf
 
-    def stream(epochs, augmentation=loaded.augmentation, drop_remainder=drop_remainder):
+    def stream(epochs, augmentation=loaded.augmentation, drop_remainder=drop_remainder, **variation):
         return training_stream(
             loaded.train,
             batch_size=batch_size,
@@ -427,6 +442,8 @@ def _assemble(loaded: Loaded, *, batch_size: int, steps_per_epoch: int, drop_rem
             std=loaded.std,
             seed=loaded.seed,
             epochs=epochs,
+            image_shape=loaded.image_shape,
+            **variation,
         )
 
     # `fit` without steps_per_epoch iterates anew in every epoch: each iteration draws a number that stands for one

@@ -18,16 +18,17 @@ __all__ = ["crop", "draw", "examples_in_order", "flip", "normalize", "training_s
 _ORDER, _CROP, _FLIP = range(3)  # independent random streams of an epoch
 
 
-def crop(images: Any, offsets: Any, pad: int) -> "tf.Tensor":
-    """Pad every image with `pad` zeros on each side and cut out a window of the image's size.
+def crop(images: Any, offsets: Any, pad: int, size: tuple[int, int] | None = None) -> "tf.Tensor":
+    """Pad every image with `pad` zeros on each side and cut out a window, by default of the image's size.
 
     Args:
         images: (batch, height, width, channels), raw pixels: the authors, too, pad before they normalise.
-        offsets: (batch, 2) integers in [0, 2 * pad]; the window's upper left corner in the padded image.
+        offsets: (batch, 2) integers; the window's upper left corner in the padded image.
         pad: width of the border.
+        size: (height, width) of the windows.
 
     Returns:
-        Windows of the shape and type of `images`.
+        Windows of the type of `images`.
 
     Example:
         >>> image = np.array([[1, 2], [3, 4]]).reshape(1, 2, 2, 1)
@@ -37,13 +38,13 @@ def crop(images: Any, offsets: Any, pad: int) -> "tf.Tensor":
     """
     import tensorflow as tf
 
-    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    height, width = size or (tf.shape(images)[1], tf.shape(images)[2])
     padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
     offsets = tf.cast(offsets, tf.int32)
     rows = offsets[:, :1] + tf.range(height)
     columns = offsets[:, 1:] + tf.range(width)
     windows = tf.gather(tf.gather(padded, rows, batch_dims=1), columns, axis=2, batch_dims=1)
-    return tf.ensure_shape(windows, images.shape)
+    return tf.ensure_shape(windows, [images.shape[0], *(size or images.shape[1:3]), images.shape[3]])
 
 
 def flip(images: Any, flips: Any) -> "tf.Tensor":
@@ -59,22 +60,28 @@ def flip(images: Any, flips: Any) -> "tf.Tensor":
     return tf.where(tf.convert_to_tensor(flips)[:, None, None, None], tf.reverse(images, [2]), images)
 
 
-def draw(size: int, key: Any, pad: int) -> tuple["tf.Tensor", "tf.Tensor"]:
+def draw(size: int, key: Any, places: tuple[int, int], alternate_flips: bool) -> tuple["tf.Tensor", "tf.Tensor"]:
     """Draw what happens to every example in an epoch: by its index, so that batch sizes make no difference.
 
     Args:
         size: number of examples in the data set.
         key: two integers, the seed and the epoch.
-        pad: as in `crop`.
+        places: how many rows and columns a window's corner can lie in.
+        alternate_flips: mirror each example in every second epoch.
 
     Returns:
         The offsets for `crop`, (size, 2) int32, and the choices for `flip`, (size,) bool.
     """
     import tensorflow as tf
 
-    offsets = tf.random.stateless_uniform([size, 2], _key(key, _CROP), 0, 2 * pad + 1, tf.int32, alg="philox")
-    flips = tf.random.stateless_uniform([size], _key(key, _FLIP), 0, 2, tf.int32, alg="philox")
-    return offsets, flips == 1
+    offsets = [
+        tf.random.stateless_uniform([size, 2], _key(key, _CROP), 0, most, tf.int32, alg="philox")[:, side]
+        for side, most in enumerate(places)
+    ]
+    epoch = key[1] if alternate_flips else tf.zeros([], tf.int64)
+    flips_key = tf.stack([key[0], 0]) if alternate_flips else key
+    flips = tf.random.stateless_uniform([size], _key(flips_key, _FLIP), 0, 2, tf.int32, alg="philox")
+    return tf.stack(offsets, axis=1), (flips + tf.cast(epoch % 2, tf.int32)) % 2 == 1
 
 
 def normalize(images: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> "tf.Tensor":
@@ -115,19 +122,28 @@ def training_stream(
     std: tuple[float, ...],
     seed: int,
     epochs: "tf.data.Dataset",
+    image_shape: tuple[int, int, int],
+    crop_size: tuple[int, int] | None = None,
+    alternate_flips: bool = False,
 ) -> "tf.data.Dataset":
-    """Return the batches of `epochs`, a stream of epoch numbers, one epoch after the other."""
+    """Return the batches of `epochs`, a stream of epoch numbers, one epoch after the other.
+
+    The last two arguments are those of `Dataset.training`.
+    """
     import tensorflow as tf
 
     augmentation = augmentation or Augmentation(pad=0, flip=False)
+    pad, places = augmentation.pad, (2 * augmentation.pad + 1,) * 2
+    if crop_size is not None:
+        pad, places = 0, tuple(side - crop + 1 for side, crop in zip(image_shape, crop_size, strict=False))
 
     def one_epoch(epoch):
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        offsets, flips = draw(examples.size, key, augmentation.pad)  # once an epoch: a batch only looks them up
+        offsets, flips = draw(examples.size, key, places, alternate_flips)  # once an epoch: a batch only looks them up
 
         def prepare(indices, images, labels):
-            if augmentation.pad:
-                images = crop(images, tf.gather(offsets, indices), augmentation.pad)
+            if pad or crop_size:
+                images = crop(images, tf.gather(offsets, indices), pad, crop_size)
             if augmentation.flip:
                 images = flip(images, tf.gather(flips, indices))
             return normalize(images, mean, std), labels

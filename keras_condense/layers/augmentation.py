@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.validation import check_channel_constants, check_padding
+from keras_condense.validation import check_channel_constants, check_crop_size, check_padding
 
 __all__ = ["AugmentedImages"]
 
@@ -16,9 +16,9 @@ __all__ = ["AugmentedImages"]
 class AugmentedImages(keras.layers.Layer):
     """Look images up, crop, mirror and normalise them: rows of (index, row, column, flip) in, images out.
 
-    Image `index` is padded with `pad` zeros (black) on every side, the window of its own size whose upper left corner
-    lies at (row, column) of the padded image is cut out, mirrored left to right if `flip` is 1, and normalised to
-    `(pixels / 255 - mean) / std`. (index, pad, pad, 0) is the image as it is.
+    Image `index` is padded with `pad` zeros (black) on every side. The window whose upper left corner lies at (row,
+    column) of the padded image, of the image's own size or of `crop_size`, is cut out, mirrored left to right if `flip`
+    is 1, and normalised to `(pixels / 255 - mean) / std`. (index, pad, pad, 0) is the image as it is.
 
     The images are a weight that is not trained, a byte a value, on the device that trains. A batch costs the host no
     more than its few integers. Neither a saved model nor saved weights hold them, and the config only their shape: a
@@ -29,15 +29,17 @@ class AugmentedImages(keras.layers.Layer):
         mean: of each channel, pixels in [0, 1].
         std: standard deviation of the same.
         pad: width of the black border, 0 for none.
+        crop_size: (height, width) of the windows; None for the images' own size.
         trainable: has no effect, since there is nothing to train; accepted as for every layer.
         dtype: dtype or dtype policy; of the outputs. They are computed in float32.
         name: the layer's name.
 
     Input shape:
-        (batch, 4) integers: an index below the number of examples, two offsets in [0, 2 * pad], 0 or 1.
+        (batch, 4) integers: an index below the number of examples, two offsets in [0, 2 * pad] (up to
+        2 * pad + side - crop with a `crop_size`), 0 or 1.
 
     Output shape:
-        (batch, height, width, channels).
+        (batch, height, width, channels), of the windows.
 
     Raises:
         ValueError: `images` of another type or shape, a `pad` that is no integer of at least 0, constants that are not
@@ -58,6 +60,7 @@ class AugmentedImages(keras.layers.Layer):
         mean: Sequence[float],
         std: Sequence[float],
         pad: int = 0,
+        crop_size: tuple[int, int] | None = None,
         trainable: bool = True,
         dtype: Any = None,
         name: str | None = None,
@@ -71,6 +74,7 @@ class AugmentedImages(keras.layers.Layer):
             )
         self.pad = check_padding("pad", pad, "Use 4 for 32x32 images, 0 for none.")
         self.images_shape, channels = images.shape, images.shape[-1]
+        self.crop_size = None if crop_size is None else check_crop_size(crop_size, self.images_shape[1:])
         mend = "Give that of the training images."
         self.mean = check_channel_constants("mean", mean, channels, mend)
         self.std = check_channel_constants("std", std, channels, mend, above_zero=True)
@@ -96,21 +100,24 @@ class AugmentedImages(keras.layers.Layer):
         _, height, width, channels = self.images_shape
         draws = ops.cast(inputs, "int32")
         images = ops.take(self.images, draws[:, 0], axis=0)  # whole images first: an index of pixels could exceed int32
-        rows = draws[:, 1:2] + ops.arange(-self.pad, height - self.pad, dtype="int32")
-        columns = draws[:, 2:3] + ops.arange(-self.pad, width - self.pad, dtype="int32")
+        crop_height, crop_width = self.crop_size or (height, width)
+        rows = draws[:, 1:2] + ops.arange(-self.pad, crop_height - self.pad, dtype="int32")
+        columns = draws[:, 2:3] + ops.arange(-self.pad, crop_width - self.pad, dtype="int32")
         columns = ops.where(draws[:, 3:] == 1, ops.flip(columns, axis=1), columns)
         inside = ops.logical_and(_in_range(rows, height)[:, :, None], _in_range(columns, width)[:, None, :])
         places = ops.clip(rows, 0, height - 1)[:, :, None] * width + ops.clip(columns, 0, width - 1)[:, None, :]
         pixels = ops.take_along_axis(
-            ops.reshape(images, (-1, height * width, channels)), ops.reshape(places, (-1, height * width, 1)), axis=1
+            ops.reshape(images, (-1, height * width, channels)),
+            ops.reshape(places, (-1, crop_height * crop_width, 1)),
+            axis=1,
         )
-        pixels = ops.cast(ops.reshape(pixels, (-1, height, width, channels)), "float32")
+        pixels = ops.cast(ops.reshape(pixels, (-1, crop_height, crop_width, channels)), "float32")
         pixels = ops.where(inside[..., None], pixels, 0.0)
         mean, std = ops.convert_to_tensor(self.mean, "float32"), ops.convert_to_tensor(self.std, "float32")
         return ops.cast((pixels / 255.0 - mean) / std, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], *self.images_shape[1:])
+        return (input_shape[0], *(self.crop_size or self.images_shape[1:3]), self.images_shape[-1])
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
@@ -122,8 +129,13 @@ class AugmentedImages(keras.layers.Layer):
         """Load nothing, and leave the images as they are."""
 
     def get_config(self):
-        constants = {"images_shape": list(self.images_shape), "mean": self.mean, "std": self.std, "pad": self.pad}
-        return super().get_config() | constants
+        return super().get_config() | {
+            "images_shape": list(self.images_shape),
+            "mean": self.mean,
+            "std": self.std,
+            "pad": self.pad,
+            "crop_size": self.crop_size,
+        }
 
     @classmethod
     def from_config(cls, config):
