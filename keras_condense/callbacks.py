@@ -7,9 +7,23 @@ from keras import ops
 
 from keras_condense import condensing
 from keras_condense.layers import LearnedInputs
-from keras_condense.validation import check_choice, check_positive_integer
+from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
-__all__ = ["CondenseSchedule", "learned_layers"]
+__all__ = ["CondenseSchedule", "check_last_drop", "learned_layers"]
+
+
+def check_last_drop(value: float) -> float:
+    """Return `value` as a float if it can be the progress of the last drop.
+
+    Example:
+        >>> check_last_drop(0)
+        Traceback (most recent call last):
+        ...
+        ValueError: `last_drop` (=0) must be a number in (0, 1). The paper's is 0.5.
+    """
+    if check_fraction("last_drop", value, "The paper's is 0.5.", below_one=True) == 0:
+        raise ValueError(f"`last_drop` (={value!r}) must be a number in (0, 1). The paper's is 0.5.")
+    return float(value)
 
 
 def learned_layers(model: keras.Model) -> list[LearnedInputs]:
@@ -59,6 +73,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         epochs: epochs of the whole training; None takes those of `fit`.
         steps_per_epoch: batches an epoch; None takes what `fit` knows.
         verbose: 1 prints a line at every drop.
+        last_drop: the progress, in (0, 1), of the last drop; those before it move in proportion. None drops when the
+            layers say, the last time at 0.5 in the paper.
 
     Raises:
         ValueError: an argument out of range; when the training begins, a model without learned layers or progress
@@ -75,7 +91,13 @@ class CondenseSchedule(keras.callbacks.Callback):
         ([0, 1, 2, 3, 3, 3], [1.0, 0.75, 0.5, 0.25, 0.25, 0.25])
     """
 
-    def __init__(self, epochs: int | None = None, steps_per_epoch: int | None = None, verbose: int = 0):
+    def __init__(
+        self,
+        epochs: int | None = None,
+        steps_per_epoch: int | None = None,
+        verbose: int = 0,
+        last_drop: float | None = None,
+    ):
         super().__init__()
         mend = "Leave it out to take what `fit` says."
         self.epochs = None if epochs is None else check_positive_integer("epochs", epochs, mend)
@@ -83,6 +105,7 @@ class CondenseSchedule(keras.callbacks.Callback):
             None if steps_per_epoch is None else check_positive_integer("steps_per_epoch", steps_per_epoch, mend)
         )
         self.verbose = check_choice("verbose", verbose, (0, 1), "Use 1 for a line at every drop, 0 for none.")
+        self.last_drop = None if last_drop is None else check_last_drop(last_drop)
         self._epochs_done = 0
         self._condensed_model = None
 
@@ -101,6 +124,8 @@ class CondenseSchedule(keras.callbacks.Callback):
                 "Give `steps_per_epoch` to `fit` or to `CondenseSchedule`."
             )
         self._total_epochs = self.epochs or self.params["epochs"]
+        planned = max((layer.plan.drops_at[-1] for layer in self._layers if layer.plan.drops_at), default=0.0)
+        self._pace = planned / self.last_drop if self.last_drop and planned else 1.0
         if self._condensed_model is not self.model:
             self._condensed_model, self._epochs_done = self.model, 0
         self._first_epoch = self._offset = None
@@ -122,7 +147,7 @@ class CondenseSchedule(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         # Keras begins one batch more before it finds a dataset of unknown length at its end: no next epoch's drop here
         done = self._epoch * self._steps + min(batch, self._steps - 1)
-        self._condense_at(min(done / (self._total_epochs * self._steps), 1.0))
+        self._condense_at(min(self._pace * done / (self._total_epochs * self._steps), 1.0))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epochs_done = self._epoch + 1

@@ -594,3 +594,18 @@ def test_a_diverged_training_says_so():
 
     with pytest.raises(ValueError, match=r"layer 'conv' must be finite.* Lower the learning rate"):
         fit(model, CondenseSchedule(), Diverge())
+
+
+def test_the_last_drop_moves_all_drops_in_proportion():
+    model = keras.Sequential([keras.Input((2, 2, 8)), LearnedGroupConv2D(8, 1)])
+    model.compile("sgd", "mse")
+    images = np.zeros((4, 2, 2, 8), "float32")
+    schedule = CondenseSchedule(epochs=10, last_drop=0.3)
+    history = model.fit(images, images, epochs=10, verbose=0, callbacks=[schedule])
+    assert history.history["condense_stage"] == [0, 1, 2, 3, 3, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("last_drop", [0, 1, -0.1, "half", float("nan")])
+def test_a_last_drop_out_of_range(last_drop):
+    with pytest.raises(ValueError, match=r"`last_drop` \(=.*\) must be a number in"):
+        CondenseSchedule(last_drop=last_drop)
