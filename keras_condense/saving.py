@@ -7,7 +7,7 @@ import zlib
 
 import keras
 
-from keras_condense import layers, optimizers  # noqa: F401  registers what a file may hold
+from keras_condense import layers, losses, optimizers  # noqa: F401  registers what a file may hold
 from keras_condense.files import check_path, replacing
 
 __all__ = ["load_model", "save_model"]

@@ -13,6 +13,7 @@ EXAMPLES = """\
   python scripts/train.py                                     # CondenseNet on digits, about a minute
   python scripts/train.py --resume                            # go on after a kill
   python scripts/train.py --dataset cifar10 --network CondenseNet86 --data-dir data
+  python scripts/train.py --dataset cifar10 --network CondenseNet50 --recipe short --on-device --mixed-precision
   python scripts/train.py --dataset photographs/ --image-size 64 --stages 4-6-8 --growth-rates 8-16-32 --epochs 120
   KERAS_BACKEND=jax python scripts/train.py --dataset cifar10.npz --network CondenseNet182 --mixed-precision
 """
@@ -49,23 +50,19 @@ def parser() -> argparse.ArgumentParser:
     )
     command_line.add_network_arguments(network)
     training = parser.add_argument_group("training")
-    training.add_argument("--epochs", type=int, metavar="N", help="default: 20 for digits, else the paper's 300")
     training.add_argument(
-        "--learning-rate",
-        type=float,
-        default=0.1,
-        metavar="RATE",
-        help="at the first step; falls to 0 along half a cosine (default: %(default)s)",
+        "--recipe",
+        default="paper",
+        metavar="NAME",
+        help='"paper" (300 epochs) or "short" (about as much work as 60) (default: %(default)s)',
     )
+    training.add_argument("--epochs", type=int, metavar="N", help="default: 20 for digits, else the recipe's")
     training.add_argument(
-        "--momentum", type=float, default=0.9, metavar="SHARE", help="Nesterov's (default: %(default)s)"
+        "--learning-rate", type=float, metavar="RATE", help="at the first step; falls to 0 (default: the recipe's)"
     )
+    training.add_argument("--momentum", type=float, metavar="SHARE", help="Nesterov's (default: the recipe's)")
     training.add_argument(
-        "--weight-decay",
-        type=float,
-        default=1e-4,
-        metavar="WEIGHT",
-        help="of the L2 term in the gradient (default: %(default)s)",
+        "--weight-decay", type=float, metavar="WEIGHT", help="of the L2 term in the gradient (default: the recipe's)"
     )
     training.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order, crops, dropout (default: 0)"
@@ -97,8 +94,9 @@ def train(arguments: argparse.Namespace) -> None:
 
     if arguments.seed < 0:
         raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
+    recipe = training.recipe_of(arguments.recipe)
     if arguments.epochs is None:
-        arguments.epochs = 20 if arguments.dataset == "digits" else 300
+        arguments.epochs = 20 if arguments.dataset == "digits" else recipe.epochs
     name = pathlib.Path(arguments.dataset).name.removesuffix(".npz")
     output = pathlib.Path(arguments.output or pathlib.Path("runs", name))
     if arguments.verbose is None:
@@ -125,6 +123,7 @@ def train(arguments: argparse.Namespace) -> None:
             model,
             data,
             output,
+            recipe=recipe,
             epochs=arguments.epochs,
             learning_rate=arguments.learning_rate,
             momentum=arguments.momentum,

@@ -1,0 +1,145 @@
+"""How a data set reaches `fit`: which model is fitted, and with what, for whole images and for small crops."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_condense.datasets import Dataset, ImageArrays
+from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
+from keras_condense.layers import AugmentedImages
+from keras_condense.training.recipes import Recipe, compile_with
+
+__all__ = ["check_data", "check_fit", "model_and_inputs", "settings_of"]
+
+
+def check_data(data: Any) -> None:
+    """Raise ValueError unless `data` is a data set that `train` takes."""
+    if not isinstance(data, (Dataset, ImageArrays)):
+        raise ValueError(
+            f"`data` (of type {type(data).__name__}) must be a Dataset or ImageArrays. Make it with "
+            "`keras_condense.datasets.load` or `load_arrays`."
+        )
+
+
+def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -> None:
+    """Raise ValueError unless `model` classifies the images of `data`, and its small crops if the recipe has any."""
+    given = (*model.input_shape[1:], *model.output_shape[1:])
+    expected = (*data.image_shape, len(data.class_names))
+    if len(given) != len(expected) or any(size not in (None, need) for size, need in zip(given, expected, strict=True)):
+        raise ValueError(
+            f"`model` (={model.name!r}) must map images of {tuple(data.image_shape)} to {expected[-1]} classes, as "
+            f"`data` (={data.name!r}) has them, and maps {model.input_shape[1:]} to {model.output_shape[1:]}. "
+            "Build it with the data set's `image_shape` and `len(class_names)`."
+        )
+    for _, crop_size in recipe.phases(data.image_shape[:2]):
+        if crop_size is not None:
+            for_crops(model, (*crop_size, data.image_shape[2]))
+
+
+def settings_of(data: Dataset | ImageArrays) -> dict[str, str]:
+    """What a run with another kind of data, or with the same images in another order, must not go on with."""
+    if isinstance(data, Dataset):
+        return {"batches": "tf.data"}
+    return {"batches": "arrays", "images_checksum": data.checksum}
+
+
+def for_crops(model: keras.Model, image_shape: tuple[int, int, int]) -> keras.Model:
+    """Return a model of the same layers and weights for images of another size.
+
+    Args:
+        model: a functional or built sequential model of images.
+        image_shape: (height, width, channels) of the new images.
+
+    Raises:
+        ValueError: a model without a graph, or one whose outputs change with the size of its images.
+
+    Example:
+        >>> import keras
+        >>> layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+        >>> small = for_crops(model, (6, 6, 1))
+        >>> small.input_shape, small.output_shape, small.weights[0] is model.weights[0]
+        ((None, 6, 6, 1), (None, 4), True)
+    """
+    wrong = (
+        f"`model` (={model.name!r}) must take images of any size to be trained on small crops of "
+        f"{image_shape[:2]}, and {{}}. End it in a global pooling, or choose a recipe with `small_crops=None`."
+    )
+    if not is_graph(model):
+        raise ValueError(wrong.format("has no graph of layers"))
+    graph = functional_form(model)
+    images = keras.Input(image_shape)
+    try:
+        outputs = run_through_graph(
+            graph, images, replace=lambda layer: layer, call=lambda layer, *args, **kwargs: layer(*args, **kwargs)
+        )
+    except (ValueError, TypeError) as error:
+        raise ValueError(wrong.format(f"does not ({str(error).splitlines()[0]})")) from error
+    if tuple(outputs.shape) != tuple(model.output_shape):
+        raise ValueError(wrong.format(f"gives outputs of {tuple(outputs.shape)[1:]} for them"))
+    kind = type(model) if not isinstance(model, keras.Sequential) else keras.Model
+    return kind(images, outputs, name=model.name)
+
+
+def model_and_inputs(
+    model: keras.Model,
+    data: Dataset | ImageArrays,
+    recipe: Recipe,
+    epochs: range,
+    crop_size: tuple[int, int] | None,
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Return the model to fit, which shares weights and optimizer with `model`, and the arguments that feed it.
+
+    Args:
+        model: the network, compiled.
+        data: the images.
+        recipe: how they are cropped and mirrored.
+        epochs: those to be trained.
+        crop_size: (height, width) of small crops, or None for the images' own size. Small crops are validated on the
+            centres of the images.
+    """
+    network = model
+    if crop_size is not None:
+        network = for_crops(model, (*crop_size, data.image_shape[2]))
+        compile_with(network, model.optimizer, recipe.label_smoothing)
+    if isinstance(data, Dataset):
+        held_out = data.validation or data.test
+        if crop_size is not None:
+            held_out = held_out.map(lambda images, labels: (_centres(images, crop_size), labels))
+        batches = data.training(epochs.start, epochs.stop, crop_size, recipe.alternate_flips)
+        return network, {"x": batches, "validation_data": held_out}
+    held_out = (data.test_images, data.test_labels)
+    if data.validation_size:
+        held_out = (data.validation_images, data.validation_labels)
+    pad = data.augmentation.pad if data.augmentation and crop_size is None else 0
+    draws = keras.Input((4,), dtype="int32")
+    # one layer holds both, for `fit` validates the model that it trains
+    pixels = np.concatenate([data.train_images, held_out[0]])
+    images = AugmentedImages(pixels, data.mean, data.std, pad, crop_size)
+    whole = keras.Model(draws, network(images(draws)))
+    compile_with(whole, model.optimizer, recipe.label_smoothing)
+    corner = [
+        pad + (side - crop) // 2 for side, crop in zip(data.image_shape, crop_size or data.image_shape, strict=False)
+    ]
+    as_they_are = np.full((len(held_out[0]), 4), (0, *corner[:2], 0), "int32")
+    as_they_are[:, 0] = np.arange(data.train_size, data.train_size + len(as_they_are))
+    return whole, {
+        "x": _drawn_batches(data, recipe, epochs, crop_size),
+        "validation_data": (as_they_are, held_out[1]),
+        "validation_batch_size": data.batch_size,
+    }
+
+
+def _drawn_batches(
+    data: ImageArrays, recipe: Recipe, epochs: range, crop_size: tuple[int, int] | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for epoch in epochs:
+        for draws in data.draws(epoch, crop_size, recipe.alternate_flips):
+            yield draws, data.train_labels[draws[:, 0]]
+
+
+def _centres(images: Any, crop_size: tuple[int, int]) -> Any:
+    top, left = ((side - crop) // 2 for side, crop in zip(images.shape[1:3], crop_size, strict=True))
+    return images[:, top : top + crop_size[0], left : left + crop_size[1]]

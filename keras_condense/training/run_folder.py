@@ -1,0 +1,117 @@
+"""The folder of a training run: its settings, its log and its checkpoint, each whole whenever the run is killed."""
+
+import csv
+import io
+import json
+import math
+import os
+import pathlib
+import time
+
+import keras
+
+from keras_condense.files import check_path, remove_leftovers, write_text
+from keras_condense.saving import save_model
+
+__all__ = ["CHECKPOINT", "LOG", "MODEL", "SETTINGS", "Checkpoint", "make_folder", "prepare", "read_log"]
+
+FILES = CHECKPOINT, LOG, MODEL, SETTINGS = "checkpoint.keras", "log.csv", "model.keras", "settings.json"
+
+
+def make_folder(folder: str | os.PathLike) -> pathlib.Path:
+    folder = check_path("folder", folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must be a folder or a place where one can be made ({error.strerror}). "
+            "Choose another one."
+        ) from error
+    return folder
+
+
+def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
+    """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind.
+
+    A run that ended in its first epoch leaves its settings alone. There is nothing to resume: the next one begins.
+    """
+    path = folder / SETTINGS
+    present = [name for name in (CHECKPOINT, LOG, MODEL) if (folder / name).exists()]
+    if present and not resume:
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must be empty to begin a run, and holds one already. "
+            "Resume it (`resume=True`, `--resume`), or choose another folder."
+        )
+    if present and not path.exists():
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must hold a whole run to be resumed, and has {', '.join(present)} but no "
+            f"{SETTINGS}. Choose another folder."
+        )
+    former = _read_settings(path) if path.exists() else {}
+    if present:
+        _check_settings(folder, settings, former)
+    for name in FILES:
+        remove_leftovers(folder / name)
+    if not present:
+        write_text(path, json.dumps(settings, indent=2) + "\n")
+
+
+def _read_settings(path: pathlib.Path) -> dict:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"`folder` (={str(path.parent)!r}) must be empty or hold a run, and its {path.name} can't be read "
+            f"({error}). Choose another folder."
+        ) from error
+    if not isinstance(settings, dict) or "network" not in settings:  # another program's must not be overwritten
+        raise ValueError(
+            f"`folder` (={str(path.parent)!r}) must be empty or hold a run, and its {path.name} is not of one. "
+            "Choose another folder."
+        )
+    return settings
+
+
+def _check_settings(folder: pathlib.Path, settings: dict, former: dict) -> None:
+    settings = json.loads(json.dumps(settings))  # as the first run's went: tuples come back as lists
+    different = sorted(key for key in settings | former if settings.get(key) != former.get(key))
+    if different:
+        listing = ", ".join(f"{key} (={settings.get(key)!r}, first {former.get(key)!r})" for key in different)
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must hold a run of the same settings to be resumed, and these differ: "
+            f"{listing}. Resume with the first run's settings, or choose another folder."
+        )
+
+
+def read_log(path: pathlib.Path) -> list[dict]:
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes the log and then the checkpoint after every epoch; a kill in between repeats the epoch."""
+
+    def __init__(self, network: keras.Model, folder: pathlib.Path, rows: list[dict]):
+        super().__init__()
+        self._network, self._folder, self._rows = network, folder, rows
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        losses = [float(logs[name]) for name in ("loss", "val_loss") if name in (logs or {})]
+        if not all(map(math.isfinite, losses)):  # the validation's shows what the last step did
+            raise ValueError(
+                f"The loss must be finite, and after epoch {epoch + 1} it is not ({losses}): the training has "
+                "diverged. Begin again in another folder with a smaller `learning_rate`."
+            )
+        row = {"epoch": epoch + 1} | {name: f"{float(value):.6g}" for name, value in (logs or {}).items()}
+        self._rows.append(row | {"seconds": f"{time.perf_counter() - self._start:.3f}"})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self._rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_text(self._folder / LOG, text.getvalue())
+        save_model(self._network, self._folder / CHECKPOINT)
