@@ -72,6 +72,11 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compute in bfloat16, but for the classifier and the loss; weights stay float32 (policy mixed_bfloat16)",
     )
+    training.add_argument(
+        "--no-validation",
+        action="store_true",
+        help="look at no image that is held out, the test set's included, before the training is over",
+    )
     training.add_argument("--output", metavar="FOLDER", help="default: runs/<dataset>")
     training.add_argument(
         "--resume",
@@ -131,6 +136,7 @@ def train(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             resume=arguments.resume,
             settings=settings,
+            validate=not arguments.no_validation,
             verbose=arguments.verbose,
         )
     if arguments.on_device:

@@ -394,3 +394,19 @@ def test_an_unknown_recipe(data, tmp_path):
         train(build(), data, tmp_path / "run", recipe="quick", verbose=0)
     assert not (tmp_path / "run").exists()
     assert RECIPES["paper"] == Recipe(epochs=300, learning_rate=0.1, decay="cosine", weight_decay=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["arrays", "tf.data"])
+def test_a_training_without_validation_looks_at_no_image_held_out(kind, data, arrays, tmp_path):
+    if kind == "arrays":
+        images, model = dataclasses.replace(arrays), build_small()
+        other = dataclasses.replace(arrays, test_images=255 - arrays.test_images)
+    else:
+        images, model = data, build()
+        other = dataclasses.replace(data, test=None)
+    for number, each in enumerate((images, other)):
+        start = keras.models.clone_model(model)
+        start.set_weights(model.get_weights())
+        train(start, each, tmp_path / str(number), recipe=SHORT, seed=1, validate=False, verbose=0)
+    assert_same(tmp_path / "0", tmp_path / "1")
+    assert "val_" not in (tmp_path / "0" / "log.csv").read_text()

@@ -89,6 +89,7 @@ def model_and_inputs(
     recipe: Recipe,
     epochs: range,
     crop_size: tuple[int, int] | None,
+    validate: bool,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Return the model to fit, which shares weights and optimizer with `model`, and the arguments that feed it.
 
@@ -99,37 +100,32 @@ def model_and_inputs(
         epochs: those to be trained.
         crop_size: (height, width) of small crops, or None for the images' own size. Small crops are validated on the
             centres of the images.
+        validate: whether to show the images held out, or those of the test set, after every epoch.
     """
     network = model
     if crop_size is not None:
         network = for_crops(model, (*crop_size, data.image_shape[2]))
         compile_with(network, model.optimizer, recipe.label_smoothing)
     if isinstance(data, Dataset):
-        held_out = data.validation or data.test
-        if crop_size is not None:
-            held_out = held_out.map(lambda images, labels: (_centres(images, crop_size), labels))
         batches = data.training(epochs.start, epochs.stop, crop_size, recipe.alternate_flips)
-        return network, {"x": batches, "validation_data": held_out}
-    held_out = (data.test_images, data.test_labels)
+        return network, {"x": batches, "validation_data": _validation(data, crop_size) if validate else None}
+    pixels, held_out, labels = data.train_images, data.test_images, data.test_labels
     if data.validation_size:
-        held_out = (data.validation_images, data.validation_labels)
+        held_out, labels = data.validation_images, data.validation_labels
+    if validate:  # one layer holds both, for `fit` validates the model that it trains
+        pixels = np.concatenate([pixels, held_out])
     pad = data.augmentation.pad if data.augmentation and crop_size is None else 0
     draws = keras.Input((4,), dtype="int32")
-    # one layer holds both, for `fit` validates the model that it trains
-    pixels = np.concatenate([data.train_images, held_out[0]])
     images = AugmentedImages(pixels, data.mean, data.std, pad, crop_size)
     whole = keras.Model(draws, network(images(draws)))
     compile_with(whole, model.optimizer, recipe.label_smoothing)
-    corner = [
-        pad + (side - crop) // 2 for side, crop in zip(data.image_shape, crop_size or data.image_shape, strict=False)
-    ]
-    as_they_are = np.full((len(held_out[0]), 4), (0, *corner[:2], 0), "int32")
-    as_they_are[:, 0] = np.arange(data.train_size, data.train_size + len(as_they_are))
-    return whole, {
-        "x": _drawn_batches(data, recipe, epochs, crop_size),
-        "validation_data": (as_they_are, held_out[1]),
-        "validation_batch_size": data.batch_size,
-    }
+    inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size)}
+    if validate:
+        centre = [pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size)]
+        as_they_are = np.full((len(labels), 4), (0, *centre, 0), "int32")
+        as_they_are[:, 0] += np.arange(data.train_size, data.train_size + len(labels))
+        inputs |= {"validation_data": (as_they_are, labels), "validation_batch_size": data.batch_size}
+    return whole, inputs
 
 
 def _drawn_batches(
@@ -140,6 +136,15 @@ def _drawn_batches(
             yield draws, data.train_labels[draws[:, 0]]
 
 
-def _centres(images: Any, crop_size: tuple[int, int]) -> Any:
-    top, left = ((side - crop) // 2 for side, crop in zip(images.shape[1:3], crop_size, strict=True))
-    return images[:, top : top + crop_size[0], left : left + crop_size[1]]
+def _validation(data: Dataset, crop_size: tuple[int, int] | None) -> Any:
+    """The batches held out, or those of the test set: their centres, for small crops."""
+    held_out = data.validation or data.test
+    if crop_size is None:
+        return held_out
+    (top, height), (left, width) = (((side - crop) // 2, crop) for side, crop in _sides(data.image_shape, crop_size))
+    return held_out.map(lambda images, labels: (images[:, top : top + height, left : left + width], labels))
+
+
+def _sides(image_shape: tuple[int, int, int], crop_size: tuple[int, int] | None) -> Iterator[tuple[int, int]]:
+    """The images' sides and those of their crops: of the height, of the width."""
+    return zip(image_shape[:2], crop_size or image_shape[:2], strict=True)

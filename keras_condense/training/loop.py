@@ -14,6 +14,7 @@ from keras_condense.saving import load_model, save_model
 from keras_condense.training.feeding import check_data, check_fit, model_and_inputs, settings_of
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
 from keras_condense.training.run_folder import CHECKPOINT, LOG, MODEL, Checkpoint, make_folder, prepare, read_log
+from keras_condense.validation import check_choice
 
 __all__ = ["train"]
 
@@ -32,6 +33,7 @@ def train(
     resume: bool = False,
     settings: dict | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    validate: bool = True,
     verbose: str | int = "auto",
 ) -> keras.Model:
     """Train a classifier by a recipe while it condenses itself, in a folder that can be resumed.
@@ -63,6 +65,8 @@ def train(
             JSON values.
         callbacks: more Keras callbacks. With `ImageArrays`, what they know as their `model` is a model of two layers:
             `AugmentedImages` and the network.
+        validate: measure loss and accuracy after every epoch, on the images held out, or on the test set where none
+            are. False looks at neither.
         verbose: as in `keras.Model.fit`.
 
     Returns:
@@ -78,6 +82,7 @@ def train(
         `applications/digits/` is a whole program around this function.
     """
     recipe = recipe_of(recipe, epochs=epochs, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    check_choice("validate", validate, (True, False), "Use False to leave the test set alone.")
     check_data(data)
     check_fit(model, data, recipe)
     compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
@@ -107,7 +112,7 @@ def train(
             left = range(max(phase.start, first_epoch), phase.stop)
             if not left or model.stop_training:
                 continue
-            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size)
+            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate)
             trained.fit(
                 **inputs,
                 initial_epoch=left.start,
