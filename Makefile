@@ -6,12 +6,18 @@ TESTS ?= tests
 WORKERS ?= 2
 REPOSITORY := $(CURDIR)
 
+PACKED := setup.py README.md $(shell find keras_condense -type f -not -name '*.pyc')
+
 .PHONY: quickstart test lint readme install benchmarks
 
-# a wheel, not the source folder: what is tested is what users get
-install: $(VENV)/requirements
+install: $(VENV)/installed
+
+# a wheel, not the source folder: what is tested is what users get. Made anew when anything that goes into it changed,
+# a file that is gone included: its folder is then newer.
+$(VENV)/installed: $(VENV)/requirements $(PACKED) $(shell find keras_condense -type d -not -name __pycache__)
 	rm -rf build  # or what was removed from the source would still be packed
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps .
+	touch $@
 
 $(VENV)/requirements: setup.py
 	$(PYTHON) -m venv $(VENV)
