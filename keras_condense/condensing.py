@@ -26,6 +26,7 @@ __all__ = [
     "connections_left",
     "drop_due",
     "drop_plan",
+    "expanded_kernel",
     "final_stage",
     "group_lasso",
     "importance",
@@ -356,6 +357,48 @@ def condensed_kernel(kernel: np.ndarray, mask: np.ndarray) -> np.ndarray:
     groups = mask.shape[0]
     index = kept_inputs(mask).reshape(groups, -1)
     return np.concatenate([kernel[..., index[g], g::groups] for g in range(groups)], axis=-1)
+
+
+def expanded_kernel(kernel: np.ndarray, kept: np.ndarray, inputs: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """The masked kernel of which `condensed_kernel` made `kernel`, and its mask: the inverse.
+
+    Args:
+        kernel: (..., k, filters), the filters sorted by group.
+        kept: the index vector of `kept_inputs`, groups * k numbers; a group's may be in any order.
+        inputs: of the masked kernel.
+        groups: of the masked kernel.
+
+    Returns:
+        The kernel (..., inputs, filters), zero where the mask is; and the mask (groups, inputs).
+
+    Raises:
+        ValueError: an index of another length, outside the inputs, or twice in a group.
+
+    Example:
+        >>> import numpy as np
+        >>> kernel, mask = expanded_kernel(np.array([[10, 12, 21, 23]]), np.array([0, 1]), inputs=2, groups=2)
+        >>> kernel.tolist(), mask.tolist()
+        ([[10, 0, 12, 0], [0, 21, 0, 23]], [[1.0, 0.0], [0.0, 1.0]])
+    """
+    left, filters = kernel.shape[-2:]
+    rows = np.asarray(kept)
+    if rows.shape != (groups * left,) or rows.min() < 0 or rows.max() >= inputs:
+        raise ValueError(
+            f"`kept` (of {rows.size} numbers) must be {groups * left} inputs in 0..{inputs - 1}. "
+            "Give the index vector that belongs to this kernel."
+        )
+    rows = rows.reshape(groups, left)
+    mask = np.zeros((groups, inputs), "float32")
+    np.put_along_axis(mask, rows, 1, axis=1)
+    if mask.sum() != rows.size:
+        raise ValueError(
+            "`kept` must name each input of a group once, and names one twice. "
+            "Give the index vector that belongs to this kernel."
+        )
+    expanded = np.zeros((*kernel.shape[:-2], inputs, filters), kernel.dtype)
+    for group, of_group in enumerate(np.split(kernel, groups, axis=-1)):
+        expanded[..., rows[group], group::groups] = of_group
+    return expanded, mask
 
 
 def condensed_reactivation(kernel: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -75,8 +75,9 @@ def CondenseNet(
         classifier_condense_factor: F; above 1 the classifier is a `keras_condense.layers.CondenseDense`, of whose
             inputs 1/F are left once it is condensed, those of the largest weights. Until then it is a dense layer.
         include_top: whether the classifier is part of the model.
-        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors
-            published no weights that are at hand.
+        weights: None (random), "imagenet" (where the network is CondenseNetImageNet74G4 or 74G8: the authors' own
+            training, at its last stage, so that it can be condensed at once or trained on), or the path of a
+            `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with `stem_strides` 1; (None, None, 3) without the classifier.
@@ -125,6 +126,16 @@ def CondenseNet(
     stem_filters = 2 * growth_rates[0]
     check_channels(stages, growth_rates, groups, condense_factor, classifier_condense_factor if include_top else 1)
     contract = Contract(
+        constructor="CondenseNet",
+        arguments={
+            "stages": stages,
+            "growth_rates": growth_rates,
+            "groups": groups,
+            "condense_factor": condense_factor,
+            "bottleneck_factor": bottleneck_factor,
+            "stem_strides": stem_strides,
+            "classifier_condense_factor": classifier_condense_factor,
+        },
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)
         min_size=stem_strides * (2 ** (len(stages) - 1) - 1) + 1,
@@ -204,6 +215,10 @@ def _named_network(
             memory_efficient=memory_efficient,
         )
 
+    constructor.builds = (
+        "CondenseNet",
+        {"stages": stages, "growth_rates": growth_rates, "stem_strides": stem_strides},
+    )
     constructor.__name__ = constructor.__qualname__ = network
     constructor.__doc__ = (
         f"Build {network}: `CondenseNet({stages}, {growth_rates})`, {default_groups} groups, condense factor "

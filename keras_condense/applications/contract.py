@@ -1,20 +1,31 @@
 """The argument contract of `keras.applications`, in one place: every constructor of this package keeps it."""
 
 import dataclasses
+import functools
 import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import h5py
 import keras
 
+from keras_condense.applications import downloads, torch_conversion
+from keras_condense.applications.pretrained import (
+    CLASSES,
+    PretrainedWeights,
+    architecture,
+    available,
+    find_weights,
+    weights_of,
+)
+from keras_condense.applications.torch_files import TORCH_SUFFIXES, read_state_dict
 from keras_condense.memory_efficient import MemoryEfficientModel
 from keras_condense.validation import check_choice, check_positive_integer
 
-__all__ = ["Contract", "PublishedWeights", "check_positive_integers", "dtype_of_scores"]
+__all__ = ["Contract", "check_positive_integers", "dtype_of_scores"]
 
 WEIGHTS_SUFFIXES = (".weights.h5", ".keras", ".h5", ".hdf5")
 # what h5py, zipfile and Keras raise for a file that is broken or another model's
@@ -64,26 +75,6 @@ def dtype_of_scores() -> str | None:
     return policy.variable_dtype if policy.compute_dtype != policy.variable_dtype else None
 
 
-@dataclasses.dataclass(frozen=True)
-class PublishedWeights:
-    """Where a network's public ImageNet weights lie: with the classifier and without it.
-
-    Attributes:
-        folder: the URL of the files' folder.
-        top: name and MD5 sum of the file with the classifier's weights; None for a sum that is not known.
-        no_top: name and MD5 sum of the file without them.
-    """
-
-    folder: str
-    top: tuple[str, str | None]
-    no_top: tuple[str, str | None]
-
-    def download(self, include_top: bool) -> str:
-        """Return the local path of the file, downloaded to Keras' cache on its first use and checked."""
-        file, md5 = self.top if include_top else self.no_top
-        return keras.utils.get_file(file, f"{self.folder}/{file}", cache_subdir="models", file_hash=md5)
-
-
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Contract:
     """The arguments that all image classifiers share, checked, and what follows from them.
@@ -100,12 +91,16 @@ class Contract:
     Attributes:
         default_size: height and width of the images when neither `input_shape` nor `input_tensor` is given.
         min_size: the smallest height and width that the network's poolings leave a pixel of.
-        published: the ImageNet weights, or None for a network without any.
+        constructor: the general constructor's name, by which published weights are found; empty for a network that has
+            none.
+        arguments: those of its arguments that decide which weights fit.
         include_top: whether the classifier is part of the model.
-        weights: None (random), "imagenet", or the path of a `.weights.h5`, `.keras` or `.h5` file.
+        weights: None (random), a data set for which `pretrained.WEIGHTS` has weights of the network, or the path of a
+            `.weights.h5`, `.keras` or `.h5` file, or of one of pytorchcv, `.pth` or `.pth.zip`.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
-            (default_size, default_size, 3) with the classifier and (None, None, 3) without it.
+            (default_size, default_size, 3) with the classifier (of the published weights' size, if they are asked
+            for), and (None, None, 3) without it.
         pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
@@ -119,7 +114,8 @@ class Contract:
 
     default_size: int
     min_size: int
-    published: PublishedWeights | None = None
+    constructor: str = ""
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     include_top: bool = True
     weights: str | os.PathLike | None = None
     input_tensor: keras.KerasTensor | None = None
@@ -147,16 +143,34 @@ class Contract:
             self._check_classifier()
         self._check_input()
 
+    @functools.cached_property
+    def pretrained(self) -> PretrainedWeights | None:
+        """The row of the published weights that are asked for, if any."""
+        if not isinstance(self.weights, str) or self.weights not in CLASSES:
+            return None
+        return find_weights(self.constructor, self.weights, self._call)
+
     @property
-    def pretrained(self) -> bool:
-        """Whether the published ImageNet weights are asked for."""
-        return isinstance(self.weights, str) and self.weights == "imagenet"
+    def size(self) -> int:
+        """Height and width of the images when neither `input_shape` nor `input_tensor` is given."""
+        return self.default_size if self.pretrained is None else self.pretrained.preprocessing.size
+
+    @property
+    def _call(self) -> dict[str, Any]:
+        """What the constructor was called with, as far as weights depend on it."""
+        shape = (self.default_size, self.default_size, 3)
+        return {**self.arguments, "include_top": self.include_top, "input_shape": shape}
+
+    @functools.cached_property
+    def _state(self) -> dict[str, Any]:
+        """What the file of PyTorch holds that `weights` names."""
+        return read_state_dict(self.weights, "weights")
 
     def image(self) -> keras.KerasTensor:
         """Return the images (batch, height, width, channels) that the network begins with."""
         if self.input_tensor is not None:
             return self.input_tensor
-        size = self.default_size if self.include_top else None
+        size = self.size if self.include_top else None
         return keras.Input(tuple(self.input_shape or (size, size, 3)))
 
     def model(
@@ -216,42 +230,68 @@ class Contract:
             inputs = inputs[0] if len(inputs) == 1 else inputs
         kind = MemoryEfficientModel if self.memory_efficient else keras.Model
         model = kind(inputs, outputs, name=self.name)
-        if self.pretrained:
-            # the published file knows nothing of layers that the caller put before the network
-            _load_weights(keras.Model(image, outputs), self.published.download(self.include_top))
+        if self.pretrained is not None or _is_torch(self.weights):
+            # these files know nothing of layers that the caller put before the network
+            self._load_foreign(keras.Model(image, outputs))
         elif self.weights is not None:
             _load_weights(model, os.fspath(self.weights))
         return model
 
+    def _load_foreign(self, network: keras.Model) -> None:
+        row = self.pretrained
+        if row is not None and row.keras_files is not None:
+            _load_weights(network, row.keras_files.download(self.include_top))
+            return
+        described = f"`weights` (={os.fspath(self.weights)!r})"
+        _, arguments = architecture(self.constructor, self._call)
+
+        def convert(state: Mapping[str, Any]) -> None:
+            torch_conversion.convert(network, state, self.constructor, arguments, described)
+
+        if row is None:
+            convert(self._state)
+        else:
+            downloads.load(row, network, convert)
+
     def _check_weights(self) -> None:
         if self.weights is None:
             return
-        if self.pretrained:
-            if self.published is None:
-                raise ValueError(
-                    "`weights` (='imagenet') must be None or the path of a weights file, for no ImageNet weights of "
-                    "this network are published. Pass weights=None and train it, or the path of your own weights."
-                )
+        datasets = weights_of(self.constructor, self._call) if self.constructor else ()
+        if isinstance(self.weights, str) and self.weights in datasets:
             return
         if not isinstance(self.weights, (str, os.PathLike)) or not os.path.isfile(self.weights):
-            raise ValueError(
-                f"`weights` (={self.weights!r}) must be None, 'imagenet' or the path of an existing file. "
-                "Check the path, or pass weights=None for random weights."
-            )
+            raise ValueError(self._unknown_weights(datasets))
         path = os.fspath(self.weights)
-        if not str(path).endswith(WEIGHTS_SUFFIXES):
+        suffixes = WEIGHTS_SUFFIXES + (TORCH_SUFFIXES if self.constructor in torch_conversion.FAMILIES else ())
+        if not str(path).endswith(suffixes):
             raise ValueError(
-                f"`weights` (={path!r}) must end in one of {', '.join(WEIGHTS_SUFFIXES)}. "
+                f"`weights` (={path!r}) must end in one of {', '.join(suffixes)}. "
                 "Save them with model.save_weights('name.weights.h5') or model.save('name.keras')."
             )
-        _check_whole(path)
+        if _is_torch(path):
+            _ = self._state  # which raises for a broken file
+        else:
+            _check_whole(path)
+
+    def _unknown_weights(self, datasets: tuple[str, ...]) -> str:
+        """What to say of `weights` that is neither a data set nor a file."""
+        named = "".join(f"{dataset!r}, " for dataset in datasets)
+        expected = f"None, {named.rstrip(', ')} or" if datasets else "None or"
+        what = f"`weights` (={self.weights!r}) must be {expected} the path of an existing file"
+        if not isinstance(self.weights, str) or self.weights not in CLASSES:
+            return f"{what}. Check the path, or pass weights=None for random weights."
+        if datasets:
+            return f"{what}. This network has {named.rstrip(', ')}; train it for other data with weights=None."
+        others = available(self.constructor) if self.constructor else "Pass weights=None and train it."
+        return f"{what}, for no trained weights of this network are published. {others}"
 
     def _check_classifier(self) -> None:
         classes = check_positive_integer("classes", self.classes, "Give the number of classes of your data.")
         object.__setattr__(self, "classes", classes)  # NumPy's integers are none to some layers
-        if self.pretrained and self.classes != 1000:
+        if self.pretrained is not None and self.classes != self.pretrained.classes:
             raise ValueError(
-                f"`classes` (={self.classes}) must be 1000 with weights='imagenet' and include_top=True. "
+                f"`classes` (={self.classes}) must be {self.pretrained.classes} with weights={self.weights!r} and "
+                "include_top=True. "
                 "Pass include_top=False, pooling='avg' and put your own classifier on the features."
             )
         try:
@@ -276,22 +316,23 @@ class Contract:
             shape = tuple(self.input_tensor.shape[1:])
             described = f"`input_tensor` (of shape {tuple(self.input_tensor.shape)})"
         elif shape is not None and self.include_top:
-            default = (self.default_size, self.default_size, 3)
+            default = (self.size, self.size, 3)
             if None in shape:
                 raise ValueError(
                     f"{described} must be free of None with include_top=True. Give height and width, for instance "
                     f"{default}, or pass include_top=False."
                 )
-            if self.pretrained and shape != default:
+            if self.pretrained is not None and shape != default:
                 raise ValueError(
-                    f"{described} must be {default} with weights='imagenet' and include_top=True. Resize the images, "
-                    "or pass include_top=False."
+                    f"{described} must be {default} with weights={self.weights!r} and include_top=True. Resize the "
+                    "images, or pass include_top=False."
                 )
         if shape is None:
             return
-        if self.pretrained and shape[2] != 3:
+        if self.pretrained is not None and shape[2] != 3:
             raise ValueError(
-                f"{described} must have 3 channels with weights='imagenet'. Give RGB images, or pass weights=None."
+                f"{described} must have 3 channels with weights={self.weights!r}. Give RGB images, or pass "
+                "weights=None."
             )
         if any(size is not None and size < self.min_size for size in shape[:2]):
             raise ValueError(
@@ -336,6 +377,10 @@ def _check_tensor(tensor: Any, input_shape: tuple | None) -> None:
         raise ValueError(
             f"`input_shape` (={input_shape}) must agree with `input_tensor` (of shape {shape}). Leave it out."
         )
+
+
+def _is_torch(weights: Any) -> bool:
+    return isinstance(weights, (str, os.PathLike)) and str(os.fspath(weights)).endswith(TORCH_SUFFIXES)
 
 
 def _load_weights(model: keras.Model, path: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, PublishedWeights, check_positive_integers
+from keras_condense.applications.contract import Contract, check_positive_integers
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.published import Published
 from keras_condense.layers import BatchNormalization
@@ -31,14 +31,6 @@ __all__ = [
 
 BOTTLENECK_FACTOR = 4
 EPSILON = 1.001e-5  # of keras.applications, whose outputs DenseNet121, 169 and 201 equal
-
-_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications/densenet"
-# layers of each block: MD5 sums of Keras' public files with and without the classifier
-_PUBLISHED = {
-    (6, 12, 24, 16): ("densenet121", "9d60b8095a5708f2dcce2bca79d332c7", "30ee3e1110167f948a6b9946edeeb738"),
-    (6, 12, 32, 32): ("densenet169", "d699b8f76981ab1b30698df4c175e90b", "b8c4d4c20dd625c148057b9ff1c1176b"),
-    (6, 12, 48, 32): ("densenet201", "1ceb130c1ea1b78c3bf6114dbdfd8807", "c13680b51ded0fb44dff2d8f86ac8bb1"),
-}
 
 
 def densenet_stages(depth: int, blocks: int = 3, bottleneck: bool = True) -> tuple[int, ...]:
@@ -98,6 +90,7 @@ def DenseNet(
     classifier_activation: str | Callable | None = "softmax",
     name: str | None = "densenet",
     *,
+    stem_filters: int | None = None,
     memory_efficient: bool = False,
 ) -> keras.Model:
     """Build a DenseNet of any depth and width.
@@ -117,8 +110,10 @@ def DenseNet(
         stem: "imagenet" (7x7 convolution to 2k, stride 2, then 3x3 max pooling, stride 2) or "cifar" (3x3 convolution,
             stride 1, to 2k with bottleneck and compression, else to 16).
         include_top: whether the classifier is part of the model.
-        weights: None (random), "imagenet" (where the network is DenseNet121, 169 or 201), or the path of a
-            `.weights.h5`, `.keras` or `.h5` file.
+        weights: None (random), "imagenet" (where the network is DenseNet121, 169 or 201, or 161: stages (6, 12, 36, 24)
+            and growth rate 48), "cifar10", "cifar100" or "svhn" (where the network is one that pytorchcv publishes:
+            `keras_condense.applications.pretrained` lists them), or the path of a `.weights.h5`, `.keras`, `.h5`,
+            `.pth` or `.pth.zip` file.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with the CIFAR stem; (None, None, 3) without the classifier.
@@ -126,6 +121,8 @@ def DenseNet(
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
         name: the model's name.
+        stem_filters: filters of the first convolution, in place of the paper's. pytorchcv's networks for CIFAR without
+            bottleneck have 2k, with a `compression` of 0.5, and thus are not the paper's.
         memory_efficient: whether a training step keeps what the convolutions make, and computes concatenations, batch
             norms and ReLUs again in its backward pass: less memory, more time, the same results and weights (Pleiss et
             al., "Memory-Efficient Implementation of DenseNets", arXiv:1707.06990).
@@ -147,14 +144,23 @@ def DenseNet(
     compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.2.", below_one=True)
     check_choice("stem", stem, ("imagenet", "cifar"), "Use 'cifar' for images of 32x32 pixels.")
-    stem_filters = 2 * growth_rate if stem == "imagenet" or (bottleneck and compression < 1) else 16
+    usual_stem = 2 * growth_rate if stem == "imagenet" or (bottleneck and compression < 1) else 16
+    stem_filters = usual_stem if stem_filters is None else stem_filters
+    stem_filters = check_positive_integer("stem_filters", stem_filters, "Leave it out for the paper's number.")
     _check_compression(stages, growth_rate, compression, stem_filters)
     imagenet = stem == "imagenet"
-    as_published = imagenet and growth_rate == 32 and bottleneck and compression == 0.5
     contract = Contract(
+        constructor="DenseNet",
+        arguments={
+            "stages": stages,
+            "growth_rate": growth_rate,
+            "bottleneck": bottleneck,
+            "compression": compression,
+            "stem": stem,
+            "stem_filters": None if stem_filters == usual_stem else stem_filters,
+        },
         default_size=224 if imagenet else 32,
         min_size=(4 if imagenet else 1) * 2 ** (len(stages) - 1),
-        published=_published(stages) if as_published else None,
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -189,14 +195,6 @@ def dense_blocks(
             x = _convolve(x, width, 1, f"pool{block}_conv", dropout_rate, convolution)
             x = keras.layers.AveragePooling2D(2, strides=2, name=f"pool{block}_pool")(x)
     return _normalize(x, "")
-
-
-def _published(stages: tuple[int, ...]) -> PublishedWeights | None:
-    if stages not in _PUBLISHED:
-        return None
-    network, top, no_top = _PUBLISHED[stages]
-    file = f"{network}_weights_tf_dim_ordering_tf_kernels"
-    return PublishedWeights(_FOLDER, (f"{file}.h5", top), (f"{file}_notop.h5", no_top))
 
 
 def _check_compression(stages: tuple[int, ...], growth_rate: int, compression: float, channels: int) -> None:
@@ -278,6 +276,7 @@ def _named_network(network: str, stages: tuple[int, ...], default_weights: str |
             name=name,
         )
 
+    constructor.builds = ("DenseNet", {"stages": stages})
     constructor.__name__ = constructor.__qualname__ = network
     constructor.__doc__ = (
         f"Build {network}: `DenseNet({stages})`, growth rate 32, ImageNet stem. The arguments are those of `DenseNet`."
@@ -326,6 +325,8 @@ def _cifar_network(network: str, depth: int, growth_rate: int, bottleneck: bool)
             memory_efficient=memory_efficient,
         )
 
+    fixed = {"growth_rate": growth_rate, "bottleneck": bottleneck, "compression": compression, "stem": "cifar"}
+    constructor.builds = ("DenseNet", {"stages": stages} | fixed)
     constructor.__name__ = constructor.__qualname__ = network
     constructor.__doc__ = (
         f"Build {network}: `DenseNet({stages}, {growth_rate}, bottleneck={bottleneck}, compression={compression}, "

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_condense.applications.contract import Contract, PublishedWeights
+from keras_condense.applications.contract import Contract
 from keras_condense.applications.imagenet import decode_predictions
 from keras_condense.applications.published import Published
 from keras_condense.validation import check_not_negative
@@ -19,20 +19,8 @@ __all__ = ["FIGURES", "MobileNet", "MobileNetV2", "decode_predictions", "preproc
 
 preprocess_input = keras.applications.mobilenet.preprocess_input  # scales to [-1, 1]
 
-_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications"
-# Keras' public files for each alpha, and the sizes of the images that they were trained with
-_FILES = {
-    0.25: "mobilenet_2_5_{size}_tf",
-    0.5: "mobilenet_5_0_{size}_tf",
-    0.75: "mobilenet_7_5_{size}_tf",
-    1.0: "mobilenet_1_0_{size}_tf",
-}
-_SIZES = (128, 160, 192, 224)
-_FILES_V2 = {
-    alpha: f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{{size}}"
-    for alpha in (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
-}
-_SIZES_V2 = (96, 128, 160, 192, 224)
+# heights and widths of the images that the ImageNet weights are for
+_SIZES, _SIZES_V2 = (128, 160, 192, 224), (96, 128, 160, 192, 224)
 
 
 def MobileNet(
@@ -85,11 +73,11 @@ def MobileNet(
             f"`alpha` (={alpha}) must be at least {1 / 32}, for the first layer has 32 * alpha filters. "
             "Use 0.25, 0.5, 0.75 or 1.0."
         )
-    size = _image_size(_SIZES, input_tensor, input_shape)
     contract = Contract(
-        default_size=size,
+        constructor="MobileNet",
+        arguments={"alpha": alpha},
+        default_size=_image_size(_SIZES, input_tensor, input_shape),
         min_size=32,
-        published=_published("mobilenet", _FILES.get(alpha), size),
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -142,11 +130,11 @@ def MobileNetV2(
         (None, 1280)
     """
     alpha = _check_alpha(alpha)
-    size = _image_size(_SIZES_V2, input_tensor, input_shape)
     contract = Contract(
-        default_size=size,
+        constructor="MobileNetV2",
+        arguments={"alpha": alpha},
+        default_size=_image_size(_SIZES_V2, input_tensor, input_shape),
         min_size=32,
-        published=_published("mobilenet_v2", _FILES_V2.get(alpha), size),
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -170,13 +158,6 @@ def _image_size(sizes: tuple[int, ...], input_tensor: Any, input_shape: Any) -> 
         if isinstance(shape, Sequence) and tuple(shape[:2]) == (size, size):
             return size
     return 224
-
-
-def _published(folder: str, file: str | None, size: int) -> PublishedWeights | None:
-    if file is None:
-        return None
-    file = file.format(size=size)
-    return PublishedWeights(f"{_FOLDER}/{folder}", (f"{file}.h5", None), (f"{file}_no_top.h5", None))
 
 
 def _build(constructor: Callable[..., keras.Model], alpha: float, contract: Contract) -> keras.Model:

@@ -56,8 +56,9 @@ def ResNeXt(
         cardinality: C, the groups of the 3x3 convolutions.
         bottleneck_width: d, the channels of a group in the first stage.
         include_top: whether the classifier is part of the model.
-        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors'
-            files are Torch 7's.
+        weights: None (random), "imagenet" (where the network is ResNeXt50 or ResNeXt101; trained by the authors of
+            pytorchcv, for this paper's authors published files of Torch 7), or the path of a `.weights.h5`, `.keras`,
+            `.pth` or `.pth.zip` file.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (None, None, 3) without the classifier.
@@ -87,6 +88,8 @@ def ResNeXt(
     cardinality = check_positive_integer("cardinality", cardinality, "Use the paper's 32, or 1 for a ResNet.")
     bottleneck_width = check_positive_integer("bottleneck_width", bottleneck_width, "Use 4 with cardinality 32.")
     contract = Contract(
+        constructor="ResNeXt",
+        arguments={"stages": stages, "cardinality": cardinality, "bottleneck_width": bottleneck_width},
         default_size=224,
         min_size=1,  # everything is padded: each stride makes ceil(size / 2)
         include_top=include_top,
@@ -187,6 +190,7 @@ def _named_network(network: str, stages: tuple[int, ...]) -> Callable[..., keras
             name=name,
         )
 
+    constructor.builds = ("ResNeXt", {"stages": stages})
     constructor.__name__ = constructor.__qualname__ = network
     constructor.__doc__ = (
         f"Build {network} (32x4d): `ResNeXt({stages})`, cardinality 32, bottleneck width 4. The arguments are those of "

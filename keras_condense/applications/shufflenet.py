@@ -24,10 +24,12 @@ BOTTLENECK_FACTOR, SQUEEZE_FACTOR = 4, 16
 _FIRST_CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 # The paper scales "the number of filters", and the authors' program the stem in these steps only. The operations of the
 # paper's tables follow from them (292M at 1.5x, 13M at 0.25x) and not from 24 * width (300M, 11M).
-_STEM_FILTERS = {0.25: 12, 0.5: 12, 1.0: 24, 1.5: 24, 2.0: 48}
+# 0.75x is of pytorchcv, which has 0.75 * 24.
+_STEM_FILTERS = {0.25: 12, 0.5: 12, 0.75: 18, 1.0: 24, 1.5: 24, 2.0: 48}
 # With 12 filters in the stem, 8 groups could not share what the first unit adds to them. At 0.5x the authors' program
-# has 16; for 0.25x there is none, and 8 comes nearest to the paper's 13M (12.4M; 15.7M with 16).
-_STEM_FILTERS_OF_8_GROUPS = _STEM_FILTERS | {0.25: 8, 0.5: 16}
+# has 16; for 0.25x there is none, and 8 comes nearest to the paper's 13M (12.4M; 15.7M with 16). With 18, 4 and 8
+# groups could not.
+_STEM_FILTERS_OF_GROUPS = {(8, 0.25): 8, (8, 0.5): 16, (4, 0.75): 20, (8, 0.75): 16}
 
 
 def ShuffleNet(
@@ -43,6 +45,8 @@ def ShuffleNet(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     name: str | None = "shufflenet",
+    *,
+    stem_filters: int | None = None,
 ) -> keras.Model:
     """Build a ShuffleNet (version 1).
 
@@ -58,20 +62,22 @@ def ShuffleNet(
     Squeeze-and-excitation (arXiv:1709.01507) scales the new channels before they meet the shortcut; its hidden layer
     is a sixteenth of them, as there.
 
-    The authors' program feeds on BGR values as they are. `preprocess_input` normalises RGB images, as for the other
-    families of this package: no weights of the authors are at hand that would need theirs.
+    The authors' program feeds on BGR values as they are. `preprocess_input` normalises RGB images, as the published
+    weights need it, which are pytorchcv's.
 
     Kernels of the stem and of the classifier are drawn from N(0, 0.01), the others from N(0, 1/n), n counting the input
     channels of a group, as in the authors' program.
 
     Args:
         groups: g, the groups of the 1x1 convolutions: 1, 2, 3, 4 or 8.
-        width: s of "ShuffleNet sx": 0.25, 0.5, 1, 1.5 or 2 times the channels.
+        width: s of "ShuffleNet sx": 0.25, 0.5, 0.75, 1, 1.5 or 2 times the channels. The paper has no 0.75, of which
+            there are published weights.
         squeeze_excitation: whether each unit has a squeeze-and-excitation block (section 4.4).
         stages: the units of each stage; the paper's shallow network of section 4.4 has (2, 4, 2).
         include_top: whether the classifier is part of the model.
-        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors'
-            files are PyTorch's.
+        weights: None (random), "imagenet" (trained by the authors of pytorchcv, for any `groups` at width 1, for 1
+            and 3 groups at 0.5 and 0.75, and at 0.25 with `stem_filters` 6), or the path of a `.weights.h5`, `.keras`,
+            `.pth` or `.pth.zip` file.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (None, None, 3) without the classifier.
@@ -79,6 +85,7 @@ def ShuffleNet(
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
         name: the model's name.
+        stem_filters: filters of the first convolution, in place of the authors' for that width.
 
     Returns:
         The model, not compiled.
@@ -102,7 +109,17 @@ def ShuffleNet(
     check_choice("width", width, _STEM_FILTERS, "Use one of the paper's widths.")
     check_choice("squeeze_excitation", squeeze_excitation, (True, False), "Use True for the blocks of SENet.")
     stages = check_positive_integers("stages", stages, "Give the units of each stage; the paper has (4, 8, 4).")
+    usual_stem = _STEM_FILTERS_OF_GROUPS.get((groups, width), _STEM_FILTERS[width])
+    stem_filters = _check_stem(usual_stem if stem_filters is None else stem_filters, groups, width)
     contract = Contract(
+        constructor="ShuffleNet",
+        arguments={
+            "groups": groups,
+            "width": width,
+            "squeeze_excitation": squeeze_excitation,
+            "stages": stages,
+            "stem_filters": None if stem_filters == usual_stem else stem_filters,
+        },
         default_size=224,
         min_size=1,  # everything is padded: each stride makes ceil(size / 2)
         include_top=include_top,
@@ -115,8 +132,7 @@ def ShuffleNet(
         name=name,
     )
     image = contract.image()
-    stem_filters = _STEM_FILTERS_OF_8_GROUPS if groups == 8 else _STEM_FILTERS
-    x = _stem(image, stem_filters[width])
+    x = _stem(image, stem_filters)
     for stage, units in enumerate(stages, start=2):  # the stem is stage 1
         filters = int(_FIRST_CHANNELS[groups] * width) * 2 ** (stage - 2)
         for unit in range(1, units + 1):
@@ -131,6 +147,17 @@ def ShuffleNet(
             )
     classifier = functools.partial(keras.layers.Dense, kernel_initializer=_normal(0.01))
     return contract.model(image, x, classifier)
+
+
+def _check_stem(stem_filters: int, groups: int, width: float) -> int:
+    check_positive_integer("stem_filters", stem_filters, "Leave it out for the authors' number.")
+    new_filters = int(_FIRST_CHANNELS[groups] * width) - stem_filters  # which the first unit adds to the stem's
+    if new_filters < groups or new_filters % groups:
+        raise ValueError(
+            f"`stem_filters` (={stem_filters}) must leave filters to the first unit that `groups` (={groups}) divides, "
+            f"and leaves {new_filters} of {new_filters + stem_filters}. Leave it out for the authors' number."
+        )
+    return int(stem_filters)
 
 
 def _stem(image: keras.KerasTensor, filters: int) -> keras.KerasTensor:

@@ -51,7 +51,7 @@ def SqueezeNet(
     N(0, 0.01), as in the authors' program.
 
     The authors only subtract the mean colour from their images. `preprocess_input` divides by the standard deviation
-    too, as for the other families of this package: no weights of the authors are at hand that would need theirs.
+    too, as the published weights need it, which are pytorchcv's.
 
     Args:
         version: "1.0" (the paper's) or "1.1".
@@ -59,12 +59,12 @@ def SqueezeNet(
             added to its output) or "complex" (the other modules have a bypass too, through a 1x1 convolution). Only
             version 1.0 has bypasses.
         include_top: whether the classifier is part of the model.
-        weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors'
-            files are Caffe's.
+        weights: None (random), "imagenet" (without bypass; trained by the authors of pytorchcv, for this paper's
+            authors published files of Caffe), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
-            (227, 227, 3), the authors' crop, of which the sizes in the paper's table follow; (None, None, 3) without
-            the classifier.
+            (227, 227, 3), the authors' crop, of which the sizes in the paper's table follow, and (224, 224, 3) with
+            the published weights, whose crop that is; (None, None, 3) without the classifier.
         pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
         classes: outputs of the classifier.
         classifier_activation: the classifier's activation: a name, a callable, or None for logits.
@@ -93,6 +93,8 @@ def SqueezeNet(
         )
     stem_filters, stem_size, halved_before = _VERSIONS[version]
     contract = Contract(
+        constructor="SqueezeNet",
+        arguments={"version": version, "bypass": bypass},
         default_size=227,
         # each pooling makes floor(size / 2), the first convolution floor((size - stem_size) / 2) + 1
         min_size=2 * (2 ** len(halved_before) - 1) + stem_size,

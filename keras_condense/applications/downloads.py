@@ -1,0 +1,128 @@
+"""Published files of PyTorch in Keras' cache: fetched, checked, converted once.
+
+Beside the file, under its own name, lies what was converted of it, under a name that also says for which layers and by
+which version of the conversion. Nothing gets its name before it is whole and checked, so that processes that fetch the
+same file at once, or are killed, can't leave a broken one.
+"""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import h5py
+import keras
+
+from keras_condense.applications.pretrained import PretrainedWeights
+from keras_condense.applications.torch_files import state_dict_of, unpacked
+from keras_condense.files import replacing
+
+__all__ = ["fetch", "folder", "load"]
+
+VERSION = 1  # of the conversion; a change of what it makes of a file needs the next number
+
+
+def folder() -> pathlib.Path:
+    """Return the folder of Keras' cache for models, made if it is missing (see `keras.utils.get_file`)."""
+    base = pathlib.Path(os.environ.get("KERAS_HOME") or os.path.expanduser(os.path.join("~", ".keras")))
+    if base.exists() and not os.access(base, os.W_OK):
+        base = pathlib.Path(tempfile.gettempdir(), ".keras")
+    models = base / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    return models
+
+
+def load(row: PretrainedWeights, model: keras.Model, convert: Callable[[Mapping[str, Any]], None]) -> None:
+    """Give a network its published weights, converted or, once that was done, as they were converted before.
+
+    Args:
+        row: of pytorchcv's files.
+        model: the network, from its own first layer on.
+        convert: gives `model` the weights of a dictionary of arrays.
+
+    Raises:
+        OSError: the file can't be fetched or kept.
+        ValueError: what was fetched is damaged, another file, or another network's.
+    """
+    cached = folder() / f"{pathlib.PurePosixPath(row.release).stem}-{VERSION}-{_layout(model)}.weights.h5"
+    if _load_converted(model, cached):
+        return
+    data, described = fetch(row)
+    convert(state_dict_of(data, described))
+    try:
+        with replacing(cached) as temporary:
+            model.save_weights(temporary)
+    except (OSError, ValueError, RuntimeError) as error:  # the network has its weights
+        warnings.warn(
+            f"The converted weights could not be kept in {str(cached.parent)!r} ({error}). They will be converted "
+            "again next time.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def fetch(row: PretrainedWeights) -> tuple[bytes, str]:
+    """Return the bytes of a published .pth file, and what to call it in a message.
+
+    The zip around it is fetched into Keras' cache with `keras.utils.get_file` unless a whole one lies there.
+
+    Raises:
+        OSError: it can't be fetched or kept: no connection, a full disk.
+        ValueError: what was fetched is damaged or another file. It is not kept.
+    """
+    models, name = folder(), pathlib.PurePosixPath(row.release).name
+    described = f"The file at {row.address}"
+    if (models / name).is_file():
+        try:
+            return unpacked(models / name, described, row.sha1), described
+        except ValueError:
+            pass  # of an earlier program, or damaged since: fetch it again
+    try:
+        private = tempfile.mkdtemp(prefix=f".{name}.", dir=models)
+    except OSError as error:
+        raise _failed(row, error) from error
+    try:
+        try:
+            fetched = keras.utils.get_file(name, row.address, cache_dir=private, cache_subdir=".")
+        except Exception as error:  # which is what Keras raises for an address that does not answer
+            raise _failed(row, error) from error
+        data = unpacked(fetched, described, row.sha1)
+        try:
+            os.replace(fetched, models / name)
+        except OSError as error:
+            raise _failed(row, error) from error
+        return data, described
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def _failed(row: PretrainedWeights, error: Exception) -> OSError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return OSError(
+        f"The weights at {row.address} could not be fetched into {str(folder())!r} ({reason}). Check the connection "
+        "and the room on the disk, or fetch the file by other means and pass its path as `weights`."
+    )
+
+
+def _layout(model: keras.Model) -> str:
+    """Eight digits that tell apart the files that Keras would write of networks of other layers or dtypes."""
+    weights = [
+        (type(layer).__name__, [(str(w.dtype), tuple(w.shape)) for w in layer.variables]) for layer in model.layers
+    ]
+    return hashlib.sha256(repr(weights).encode()).hexdigest()[:8]
+
+
+def _load_converted(model: keras.Model, path: pathlib.Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with h5py.File(path, "r"):
+            pass
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError, RuntimeError):
+        return False  # damaged since: it is converted anew, and replaced
+    return True

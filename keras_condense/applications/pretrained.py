@@ -1,0 +1,455 @@
+"""The table of trained networks: which weights there are for which network, where they lie, and what they reach.
+
+Adding a row to `WEIGHTS` adds the weights: the constructors, their errors and their downloads follow from it. Two
+publishers stand behind it:
+
+- pytorchcv (github.com/osmr/imgclsmob, MIT licence): zipped files of PyTorch, checked by their SHA-1 and converted
+  (`torch_files`, `torch_conversion`, `downloads`). CondenseNet's are the authors' own training, the others pytorchcv's.
+- keras.applications, for the networks that it has: files of Keras, checked by their MD5.
+
+None of pytorchcv's addresses could be tried where this table was written. It equals the list of files in pytorchcv
+0.0.74, which a test compares; top-1 errors on ImageNet are those of that project's README.
+"""
+
+import dataclasses
+import functools
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_condense.applications.preprocessing import CIFAR, IMAGENET, KERAS_DENSENET, KERAS_MOBILENET, Preprocessing
+from keras_condense.validation import check_choice
+
+__all__ = [
+    "CLASSES",
+    "WEIGHTS",
+    "KerasFiles",
+    "PretrainedWeights",
+    "architecture",
+    "available",
+    "find_weights",
+    "weights_of",
+]
+
+RELEASES = "https://github.com/osmr/imgclsmob/releases/download"
+KERAS_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+# the data sets that `weights=` may name, and their classes
+CLASSES = {"imagenet": 1000, "cifar10": 10, "cifar100": 100, "svhn": 10}
+
+# arguments of constructors that don't change which weights fit
+_INDIFFERENT = frozenset(
+    {
+        *("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation"),
+        *("name", "dropout_rate", "group_lasso", "memory_efficient"),
+    }
+)
+_OF_THE_CLASSIFIER = frozenset({"classifier_condense_factor"})
+
+
+@dataclasses.dataclass(frozen=True)
+class KerasFiles:
+    """Where keras.applications keeps the weights of a network: with the classifier and without it.
+
+    Attributes:
+        folder: the URL of the files' folder.
+        top: name and MD5 sum of the file with the classifier's weights; None for a sum that is not known.
+        no_top: name and MD5 sum of the file without them.
+    """
+
+    folder: str
+    top: tuple[str, str | None]
+    no_top: tuple[str, str | None]
+
+    def download(self, include_top: bool) -> str:
+        """Return the local path of the file, downloaded to Keras' cache on its first use and checked."""
+        file, md5 = self.top if include_top else self.no_top
+        return keras.utils.get_file(file, f"{self.folder}/{file}", cache_subdir="models", file_hash=md5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PretrainedWeights:
+    """A row of the table: the published weights of one network for one data set.
+
+    The network is `getattr(keras_condense.applications, constructor)(**arguments, weights=dataset, classes=classes)`,
+    for images of `preprocessing.size`.
+
+    Attributes:
+        constructor: the function of `keras_condense.applications` that builds the network.
+        arguments: its arguments, besides those that every constructor has.
+        dataset: a key of `CLASSES`: what the network was trained on, and the value of `weights`.
+        license: of the file.
+        preprocessing: what the images must go through.
+        release: pytorchcv's file as "tag/file name"; empty for a file of Keras.
+        sha1: of the .pth file inside the release's zip, in hexadecimal digits; empty for a file of Keras.
+        published_error: per cent, top-1, of one crop; None where the publisher gives none.
+        published_top5_error: likewise, of the five best classes.
+        keras_files: the files of Keras; None for those of pytorchcv.
+
+    Example:
+        >>> row = find_weights("CondenseNetImageNet74G8", "imagenet")
+        >>> row.published_error, row.preprocessing.size, row.license
+        (28.93, 224, 'MIT')
+        >>> row.address
+        'https://github.com/osmr/imgclsmob/releases/download/v0.0.4/condensenet74_c8_g8-1006-3574d874.pth.zip'
+    """
+
+    constructor: str
+    dataset: str
+    license: str
+    preprocessing: Preprocessing
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    release: str = ""
+    sha1: str = ""
+    published_error: float | None = None
+    published_top5_error: float | None = None
+    keras_files: KerasFiles | None = None
+
+    @property
+    def address(self) -> str:
+        """The URL of the file, of the one with the classifier where there are two."""
+        if self.keras_files is not None:
+            return f"{self.keras_files.folder}/{self.keras_files.top[0]}"
+        return f"{RELEASES}/{self.release}"
+
+    @property
+    def classes(self) -> int:
+        """The number of classes of the data set."""
+        return CLASSES[self.dataset]
+
+
+def _released(
+    constructor: str,
+    arguments: Mapping[str, Any],
+    dataset: str,
+    model: str,
+    digits: str,
+    sha1: str,
+    tag: str,
+    error: float | None = None,
+) -> PretrainedWeights:
+    """A row for a file of pytorchcv; `digits`, of the file's name, are per mille of tenths: top-5 on ImageNet."""
+    imagenet = dataset == "imagenet"
+    return PretrainedWeights(
+        constructor=constructor,
+        arguments=arguments,
+        dataset=dataset,
+        license="MIT",
+        preprocessing=IMAGENET if imagenet else CIFAR,
+        release=f"{tag}/{model}-{digits}-{sha1[:8]}.pth.zip",
+        sha1=sha1,
+        published_error=error if imagenet else int(digits) / 100,
+        published_top5_error=int(digits) / 100 if imagenet else None,
+    )
+
+
+def _shufflenet(groups: int, width: float, **stem: int) -> tuple[str, dict[str, Any]]:
+    return "ShuffleNet", {"groups": groups, "width": width} | stem
+
+
+# constructor and arguments, pytorchcv's name, the digits of the file's name (top-5 error), SHA-1, tag, top-1 error
+_IMAGENET = (
+    (("CondenseNetImageNet74G4", {}), "condensenet74_c4_g4", "0828",
+     "5ba550494cae7081d12c14b02b2a02365539d377", "v0.0.4", 26.25),
+    (("CondenseNetImageNet74G8", {}), "condensenet74_c8_g8", "1006",
+     "3574d874fefc3307f241690bad51f20e61be1542", "v0.0.4", 28.93),
+    (("DenseNet", {"stages": (6, 12, 36, 24), "growth_rate": 48}), "densenet161", "0606",
+     "da489277afe7f53048ec15bed7919486e22f1afa", "v0.0.432", 21.91),
+    (("ResNeXt50", {}), "resnext50_32x4d", "0560",
+     "d7976503d13734114364e0dfef1d22f6d76546d9", "v0.0.498", 21.08),
+    (("ResNeXt101", {}), "resnext101_32x4d", "0434",
+     "5ac165981bac62627719b3362b31b456cba05df4", "v0.0.530", 18.78),
+    (("ResNeXt", {"stages": (3, 4, 6, 3), "cardinality": 1, "bottleneck_width": 64}), "resnet50b", "0638",
+     "8a5473ef985d65076a3758117ad5700d726bd952", "v0.0.308", 22.39),
+    (("SqueezeNet", {"version": "1.0"}), "squeezenet_v1_0", "1766",
+     "afdbcf1aef39237300656d2c5a7dba19230e29fc", "v0.0.128", 39.29),
+    (("SqueezeNet", {"version": "1.1"}), "squeezenet_v1_1", "1772",
+     "25b77bc39e35612abbe7c2344d2c3e1e6756c2f8", "v0.0.88", 39.31),
+    (("SqueezeNet", {"bypass": "simple"}), "squeezeresnet_v1_0", "1809",
+     "25bfc02edeffb279010242614e7d73bbeacc0170", "v0.0.178", 39.77),
+    # a quarter of the paper's 24 stem filters, where the authors' program has 12
+    (_shufflenet(1, 0.25, stem_filters=6), "shufflenet_g1_wd4", "3729",
+     "47dbd0f279da6d3056079bb79ad39cabbb3b9415", "v0.0.134", 62.44),
+    (_shufflenet(3, 0.25, stem_filters=6), "shufflenet_g3_wd4", "3653",
+     "6abdd65e087e71f80345415cdf7ada6ed2762d60", "v0.0.135", 61.74),
+    (_shufflenet(1, 0.5), "shufflenet_g1_wd2", "2261",
+     "dae4bdadd7d48bee791dff2a08cd697cff0e9320", "v0.0.174", 46.59),
+    (_shufflenet(3, 0.5), "shufflenet_g3_wd2", "2080",
+     "ccaacfc8d9ac112c6143269df6e258fd55b662a7", "v0.0.167", 44.16),
+    (_shufflenet(1, 0.75), "shufflenet_g1_w3d4", "1711",
+     "161cd24aa0b2e2afadafa69b44a28af222f2ec7a", "v0.0.218", 39.58),
+    (_shufflenet(3, 0.75), "shufflenet_g3_w3d4", "1650",
+     "3f3b0aef0ce3174c78ff42cf6910c6e34540fc41", "v0.0.219", 38.20),
+    (_shufflenet(1, 1.0), "shufflenet_g1_w1", "1389",
+     "4cfb65a30761fe548e0b5afbb5d89793ec41e4e9", "v0.0.223", 34.93),
+    (_shufflenet(2, 1.0), "shufflenet_g2_w1", "1363",
+     "07256203e217a7b31f1c69a5bd38a6674bce75bc", "v0.0.241", 34.25),
+    (_shufflenet(3, 1.0), "shufflenet_g3_w1", "1348",
+     "ce54f64ecff87556a4303380f46abaaf649eb308", "v0.0.244", 34.39),
+    (_shufflenet(4, 1.0), "shufflenet_g4_w1", "1335",
+     "e2415f8270a4b6cbfe7dc97044d497edbc898577", "v0.0.245", 34.19),
+    (_shufflenet(8, 1.0), "shufflenet_g8_w1", "1342",
+     "9a979b365424addba75c559a61a77ac7154b26eb", "v0.0.250", 34.06),
+)  # fmt: skip
+
+
+def _cifar_densenet(layers: int, growth_rate: int, bottleneck: bool) -> tuple[str, dict[str, Any]]:
+    """A network without bottleneck has a stem of 2k and transitions that halve, here and not in the paper."""
+    arguments = {"stages": (layers,) * 3, "growth_rate": growth_rate, "bottleneck": bottleneck, "stem": "cifar"}
+    return "DenseNet", arguments if bottleneck else arguments | {"stem_filters": 2 * growth_rate}
+
+
+# constructor and arguments, pytorchcv's name without the data set, and of each data set the digits (error), SHA-1, tag
+_SMALL_IMAGES = (
+    (_cifar_densenet(12, 12, False), "densenet40_k12", {
+        "cifar10": ("0561", "8b8e819467a2e4c450e4ff72ced80582d0628b68", "v0.0.193"),
+        "cifar100": ("2490", "d182c224d6df2e289eef944d54fea9fd04890961", "v0.0.195"),
+        "svhn": ("0305", "ac0de84a1a905b768c66f0360f1fb9bd918833bf", "v0.0.278"),
+    }),
+    (_cifar_densenet(6, 12, True), "densenet40_k12_bc", {
+        "cifar10": ("0643", "6dc86a2ea1d088f088462f5cbac06cc0f37348c0", "v0.0.231"),
+        "cifar100": ("2841", "1e9db7651a21e807c363c9f366bd9e91ce2f296f", "v0.0.232"),
+        "svhn": ("0320", "320760528b009864c68ff6c5b874e9f351ea7a07", "v0.0.279"),
+    }),
+    (_cifar_densenet(6, 24, True), "densenet40_k24_bc", {
+        "cifar10": ("0452", "669c525548a4a2392c5e3c380936ad019f2be7f9", "v0.0.220"),
+        "cifar100": ("2267", "411719c0177abf58eddaddd05511c86db0c9d548", "v0.0.221"),
+        "svhn": ("0290", "f4440d3b8c974c9e1014969f4d5832c6c90195d5", "v0.0.280"),
+    }),
+    (_cifar_densenet(6, 36, True), "densenet40_k36_bc", {
+        "cifar10": ("0404", "b1a4cc7e67db1ed8c5583a59dc178cc7dc2c572e", "v0.0.224"),
+        "cifar100": ("2050", "cde836fafec1e5d6c8ed69fd3cfe322e8e71ef1d", "v0.0.225"),
+        "svhn": ("0260", "8c7db0a291a0797a8bc3c709bff7917bc41471cc", "v0.0.311"),
+    }),
+    (_cifar_densenet(32, 12, False), "densenet100_k12", {
+        "cifar10": ("0366", "26089c6e70236e8f25359de6fda67b84425888ab", "v0.0.205"),
+        "cifar100": ("1964", "5e10cd830c06f6ab178e9dd876c83c754ca63f00", "v0.0.206"),
+        "svhn": ("0260", "57fde50e9f44edc0486b62a1144565bc77d5bdfe", "v0.0.311"),
+    }),
+    (_cifar_densenet(32, 24, False), "densenet100_k24", {
+        "cifar10": ("0313", "397f0e39b517c05330221d4f3a9755eb5e561be1", "v0.0.252"),
+        "cifar100": ("1808", "1c0a8067283952709d8e09c774c3a404f51e0079", "v0.0.318"),
+    }),
+    (("DenseNetBC100K12", {}), "densenet100_k12_bc", {
+        "cifar10": ("0416", "b9232829b13c3f3f2ea15f4be97f500b7912c3c2", "v0.0.189"),
+        "cifar100": ("2119", "05a6f02772afda51a612f5b92aadf19ffb60eb72", "v0.0.208"),
+    }),
+    (("DenseNetBC190K40", {}), "densenet190_k40_bc", {
+        "cifar10": ("0252", "2896fa088aeaef36fcf395d404d97ff172d78943", "v0.0.286"),
+    }),
+    (("DenseNetBC250K24", {}), "densenet250_k24_bc", {
+        "cifar10": ("0267", "f8f9d3052bae1fea7e33bb1ce143c38b4aa5622b", "v0.0.290"),
+        "cifar100": ("1739", "09ac3e7d9fbe6b97b170bd838dac20ec144b4e49", "v0.0.303"),
+    }),
+)  # fmt: skip
+
+# constructor, MD5 sums with and without the classifier, errors (top-1 and top-5)
+_KERAS_DENSENETS = (
+    ("DenseNet121", "9d60b8095a5708f2dcce2bca79d332c7", "30ee3e1110167f948a6b9946edeeb738", (25.0, 7.7)),
+    ("DenseNet169", "d699b8f76981ab1b30698df4c175e90b", "b8c4d4c20dd625c148057b9ff1c1176b", (23.8, 6.8)),
+    ("DenseNet201", "1ceb130c1ea1b78c3bf6114dbdfd8807", "c13680b51ded0fb44dff2d8f86ac8bb1", (22.7, 6.4)),
+)
+# constructor, folder, file, the file's word for each alpha, sizes of the images (those for any other size first), and
+# errors at alpha 1 and 224 pixels, the only ones that Keras gives
+_KERAS_MOBILENETS = (
+    (
+        "MobileNet",
+        "mobilenet",
+        "mobilenet_{alpha}_{size}_tf",
+        {1.0: "1_0", 0.75: "7_5", 0.5: "5_0", 0.25: "2_5"},
+        (224, 192, 160, 128),
+        (29.6, 10.5),
+    ),
+    (
+        "MobileNetV2",
+        "mobilenet_v2",
+        "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_{alpha}_{size}",
+        {alpha: alpha for alpha in (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)},
+        (224, 192, 160, 128, 96),
+        (28.7, 9.9),
+    ),
+)
+
+
+def _keras_densenets() -> Iterator[PretrainedWeights]:
+    for constructor, top, no_top, (error, top5_error) in _KERAS_DENSENETS:
+        file = f"{constructor.lower()}_weights_tf_dim_ordering_tf_kernels"
+        yield PretrainedWeights(
+            constructor=constructor,
+            dataset="imagenet",
+            license="BSD-3-Clause",
+            preprocessing=KERAS_DENSENET,
+            published_error=error,
+            published_top5_error=top5_error,
+            keras_files=KerasFiles(f"{KERAS_FOLDER}/densenet", (f"{file}.h5", top), (f"{file}_notop.h5", no_top)),
+        )
+
+
+def _keras_mobilenets() -> Iterator[PretrainedWeights]:
+    for constructor, folder, pattern, words, sizes, errors in _KERAS_MOBILENETS:
+        for alpha, word in words.items():
+            for size in sizes:
+                file = pattern.format(alpha=word, size=size)
+                error, top5_error = errors if (alpha, size) == (1.0, 224) else (None, None)
+                yield PretrainedWeights(
+                    constructor=constructor,
+                    arguments={"alpha": alpha},
+                    dataset="imagenet",
+                    license="Apache-2.0",
+                    preprocessing=dataclasses.replace(KERAS_MOBILENET, size=size),
+                    published_error=error,
+                    published_top5_error=top5_error,
+                    keras_files=KerasFiles(
+                        f"{KERAS_FOLDER}/{folder}", (f"{file}.h5", None), (f"{file}_no_top.h5", None)
+                    ),
+                )
+
+
+WEIGHTS: tuple[PretrainedWeights, ...] = (
+    *(_released(*network, "imagenet", model, *file) for network, model, *file in _IMAGENET),
+    *(
+        _released(*network, dataset, f"{model}_{dataset}", *file)
+        for network, model, files in _SMALL_IMAGES
+        for dataset, file in files.items()
+    ),
+    *_keras_densenets(),
+    *_keras_mobilenets(),
+)
+
+
+def architecture(constructor: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the general constructor and the arguments that decide which weights fit, its own defaults included.
+
+    Two ways of building the same network give the same result.
+
+    Args:
+        constructor: a function of `keras_condense.applications`.
+        arguments: keyword arguments of it; those that don't matter here are left out of the result.
+
+    Raises:
+        ValueError: no such constructor.
+
+    Example:
+        >>> architecture("ResNeXt50", {"classes": 10}) == architecture("ResNeXt", {"stages": [3, 4, 6, 3]})
+        True
+    """
+    from keras_condense import applications  # whose constructors read this table
+
+    names = [name for name in applications.__all__ if name[0].isupper()]
+    check_choice("constructor", constructor, names, "Use a constructor of keras_condense.applications.")
+    function = getattr(applications, constructor)
+    general, fixed = getattr(function, "builds", (constructor, {}))
+    known = _defaults(getattr(applications, general))
+    given = fixed | _defaults(function) | dict(arguments)
+    left_out = _INDIFFERENT if arguments.get("include_top", True) else _INDIFFERENT | _OF_THE_CLASSIFIER
+    return general, {name: _plain(value) for name, value in (known | given).items() if name not in left_out}
+
+
+def find_weights(
+    constructor: str, dataset: str, arguments: Mapping[str, Any] = types.MappingProxyType({})
+) -> PretrainedWeights:
+    """Return the row of the weights for a network that were trained on a data set.
+
+    Args:
+        constructor: the function of `keras_condense.applications` that builds the network.
+        dataset: "imagenet", "cifar10", "cifar100" or "svhn".
+        arguments: what the constructor is called with. Of weights for several sizes of images, those for the size of
+            `input_shape` are returned, and those for the largest images for any other size.
+
+    Returns:
+        A `PretrainedWeights`.
+
+    Raises:
+        ValueError: no such weights; the message says which there are.
+
+    Example:
+        >>> find_weights("ShuffleNet", "imagenet", {"groups": 8}).published_error
+        34.06
+        >>> find_weights("ResNeXt101", "cifar10")
+        Traceback (most recent call last):
+        ...
+        ValueError: `dataset` (='cifar10') must be 'imagenet', for which alone weights of this network are published...
+    """
+    check_choice("dataset", dataset, CLASSES, "Use the name of what the network was trained on.")
+    rows = [row for row in _rows_of(constructor, arguments) if row.dataset == dataset]
+    if not rows:
+        names = weights_of(constructor, arguments)
+        if names:
+            expected = f"{' or '.join(map(repr, names))}, for which alone weights of this network are published"
+        else:
+            expected = "left out, for no weights of this network are published"
+        raise ValueError(f"`dataset` (={dataset!r}) must be {expected}. {available(constructor)}")
+    shape = arguments.get("input_shape")
+    sides = tuple(shape[:2]) if isinstance(shape, (tuple, list)) else ()
+    return min(rows, key=lambda row: sides != (row.preprocessing.size,) * 2)  # the first one of several equal
+
+
+def weights_of(constructor: str, arguments: Mapping[str, Any] = types.MappingProxyType({})) -> tuple[str, ...]:
+    """Return the data sets for which there are weights of a network: possible values of its `weights`.
+
+    Args:
+        constructor: the function of `keras_condense.applications` that builds the network.
+        arguments: what it is called with.
+
+    Example:
+        >>> weights_of("DenseNetBC100K12"), weights_of("CondenseNet50")
+        (('cifar10', 'cifar100'), ())
+        >>> weights_of("ShuffleNet", {"groups": 3, "width": 2.0})
+        ()
+    """
+    rows = _rows_of(constructor, arguments)
+    return tuple(dataset for dataset in CLASSES if any(row.dataset == dataset for row in rows))
+
+
+def available(constructor: str) -> str:
+    """Return a sentence that says which arguments of a constructor, or of the general one of it, have weights.
+
+    Example:
+        >>> available("SqueezeNet")
+        "Weights are published for SqueezeNet(version='1.0') ('imagenet'), SqueezeNet(version='1.1') ('imagenet') and
+        SqueezeNet(bypass='simple') ('imagenet')."
+    """
+    general, _ = architecture(constructor, {})
+    networks: dict[str, list[str]] = {}
+    for row in WEIGHTS:
+        if _architecture_of(row)[0] == general:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in row.arguments.items())
+            datasets = networks.setdefault(f"{row.constructor}({arguments})", [])
+            if row.dataset not in datasets:
+                datasets.append(row.dataset)
+    if not networks:
+        return f"No weights of a {general} are published; pass weights=None and train it."
+    *most, last = (f"{network} ({', '.join(map(repr, datasets))})" for network, datasets in networks.items())
+    return f"Weights are published for {', '.join(most)}{' and ' if most else ''}{last}."
+
+
+def _rows_of(constructor: str, arguments: Mapping[str, Any]) -> list[PretrainedWeights]:
+    general, wanted = architecture(constructor, arguments)
+    left_out = set() if arguments.get("include_top", True) else _OF_THE_CLASSIFIER
+    return [row for row in WEIGHTS if _fits(row, general, wanted, left_out)]
+
+
+def _fits(row: PretrainedWeights, general: str, wanted: dict[str, Any], left_out: set[str]) -> bool:
+    its_general, has = _architecture_of(row)
+    return its_general == general and {name: value for name, value in has.items() if name not in left_out} == wanted
+
+
+@functools.cache
+def _architecture_of(row: PretrainedWeights) -> tuple[str, dict[str, Any]]:
+    return architecture(row.constructor, row.arguments)
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
+def _plain(value: Any) -> Any:
+    """Sequences and NumPy's numbers as tuples and Python's, to be compared."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return tuple(_plain(one) for one in value)
+    return value.item() if isinstance(value, np.generic) else value
