@@ -242,7 +242,7 @@ class Contract:
         if row is not None and row.keras_files is not None:
             _load_weights(network, row.keras_files.download(self.include_top))
             return
-        described = f"`weights` (={os.fspath(self.weights)!r})"
+        described = f"`weights` (={os.fspath(self.weights)!r})" if row is None else f"The file at {row.address}"
         _, arguments = architecture(self.constructor, self._call)
 
         def convert(state: Mapping[str, Any]) -> None:

@@ -87,9 +87,10 @@ def _squeezenet(arguments: Mapping[str, Any]) -> Names:
     return (
         ("conv1", "features.init_block.conv"),
         *(
-            (rf"fire{fire}_(?P<part>\w+)", f"features.stage{stage}.unit{unit}.{{part}}.conv")
+            (f"fire{fire}_{ours}", f"features.stage{stage}.unit{unit}.{theirs}.conv")
             for stage, fires in enumerate(_FIRES[arguments["version"]], start=1)
             for unit, fire in enumerate(fires, start=1)
+            for ours, theirs in (("squeeze1x1", "squeeze"), ("expand1x1", "expand1x1"), ("expand3x3", "expand3x3"))
         ),
         ("conv10", "output.final_conv"),
     )
@@ -154,7 +155,8 @@ def convert(
     pending = _pending(model, FAMILIES[constructor](arguments))
     _check_names(pending, state, described)
     problems, values = [], []
-    for weight in pending:
+    # an index that is wrong is wrong for the batch norm before it too: first the layers that can say why
+    for weight in sorted(pending, key=lambda weight: not isinstance(weight.layer, LearnedInputs)):
         try:
             values += _values(weight, state)
         except ValueError as error:
