@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from networks import NETWORKS, THREE_PARTS
 
 from keras_condense import applications
-from keras_condense.applications import CondenseNet, DenseNet, contract, densenet_stages
+from keras_condense.applications import CondenseNet, DenseNet, densenet_stages, pretrained
 from keras_condense.applications import imagenet as imagenet_functions
 from keras_condense.layers import CondenseDense
 
@@ -234,7 +234,7 @@ def test_damage_inside_an_archive_is_found(tmp_path):
 WRONG = {
     "weights missing": ({"weights": "no/such.weights.h5"}, r"`weights` \(='no/such.weights.h5'\) must be None"),
     "weights of no kind": ({"weights": 3}, r"`weights` \(=3\) must be None"),
-    "weights a list": ({"weights": ["imagenet"]}, r"must be None, 'imagenet' or the path"),
+    "weights a list": ({"weights": ["imagenet"]}, r"must be None or the path of an existing file"),
     "weights unpublished": ({"weights": "imagenet"}, r"`weights` \(='imagenet'\) must be None or the path"),
     "pooling": ({"pooling": "mean"}, r"`pooling` \(='mean'\) must be one of None, 'avg', 'max'"),
     "pooling below the top": ({"pooling": "min", "include_top": False}, r"`pooling` \(='min'\) must be one of"),
@@ -283,7 +283,7 @@ def test_weights_need_a_known_suffix_and_a_fitting_activation(tmp_path):
     with pytest.raises(ValueError, match="must be None or 'softmax' with pretrained weights") as error:
         NETWORKS["densenet-cifar"].build(weights=path.with_suffix(".weights.h5"), classifier_activation="relu")
     assert THREE_PARTS.fullmatch(str(error.value))
-    with pytest.raises(ValueError, match="must be None, 'imagenet' or the path of an existing file"):
+    with pytest.raises(ValueError, match="must be None or the path of an existing file"):
         NETWORKS["densenet-cifar"].build(weights=tmp_path)
 
 
@@ -534,7 +534,7 @@ def test_decoding_names_the_best_first(monkeypatch, tmp_path):
 def test_published_files_are_fetched_once_and_checked(monkeypatch):
     calls = []
     monkeypatch.setattr(keras.utils, "get_file", lambda *args, **kwargs: calls.append((args, kwargs)) or "file")
-    files = contract.PublishedWeights("https://host/folder", ("top.h5", "1" * 32), ("no.h5", "2" * 32))
+    files = pretrained.KerasFiles("https://host/folder", ("top.h5", "1" * 32), ("no.h5", "2" * 32))
     assert files.download(True) == "file"
     files.download(False)
     assert calls == [

@@ -10,6 +10,7 @@ import pytest
 
 from keras_condense import applications
 from keras_condense.applications import DenseNet, DenseNet264, densenet, densenet_stages
+from keras_condense.applications.pretrained import find_weights
 
 STAGES = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
@@ -75,7 +76,7 @@ def test_networks_equal_keras(depth, arguments):
 def test_published_files_are_those_that_keras_names():
     source = inspect.getsource(inspect.getmodule(keras.applications.DenseNet121))
     for stages in STAGES.values():
-        published = densenet._published(stages)
+        published = find_weights("DenseNet", "imagenet", {"stages": stages}).keras_files
         assert f'"{published.folder}/"' in source
         for file, md5 in (published.top, published.no_top):
             assert re.search(rf'"{re.escape(file)}",\s+\w+,\s+cache_subdir="models",\s+file_hash="{md5}"', source)
@@ -106,10 +107,10 @@ def test_imagenet_weights_come_from_keras_public_file(include_top, monkeypatch, 
 
 
 def test_the_general_constructor_knows_the_published_networks(monkeypatch):
-    with pytest.raises(ValueError, match="no ImageNet weights of this network are published"):
+    with pytest.raises(ValueError, match="no trained weights of this network are published"):
         DenseNet264(weights="imagenet")
     for change in ({"growth_rate": 24}, {"bottleneck": False}, {"compression": 0.6}, {"stem": "cifar"}):
-        with pytest.raises(ValueError, match="no ImageNet weights of this network are published"):
+        with pytest.raises(ValueError, match="no trained weights of this network are published"):
             DenseNet(STAGES[121], weights="imagenet", **change)
 
 

@@ -8,6 +8,7 @@ import pytest
 from networks import THREE_PARTS
 
 from keras_condense.applications import MobileNet, MobileNetV2, mobilenet
+from keras_condense.applications.pretrained import WEIGHTS
 
 KERAS = {MobileNet: keras.applications.MobileNet, MobileNetV2: keras.applications.MobileNetV2}
 
@@ -105,10 +106,12 @@ def test_imagenet_weights_are_the_files_that_keras_fetches(constructor, alpha, s
 
 
 def test_imagenet_weights_are_published_for_what_keras_knows():
-    for constructor, files, sizes in (
-        (MobileNet, mobilenet._FILES, mobilenet._SIZES),
-        (MobileNetV2, mobilenet._FILES_V2, mobilenet._SIZES_V2),
-    ):
+    for constructor, sizes in ((MobileNet, mobilenet._SIZES), (MobileNetV2, mobilenet._SIZES_V2)):
+        rows = [row for row in WEIGHTS if row.constructor == constructor.__name__]
+        files = sorted({row.arguments["alpha"] for row in rows})
+        expected = {(alpha, size) for alpha in files for size in sizes}
+        assert {(row.arguments["alpha"], row.preprocessing.size) for row in rows} == expected
+        assert len(rows) == len(expected)
         source = inspect.getsource(KERAS[constructor])
         alphas = ", ".join(f"{alpha:.2f}" if alpha in (0.25, 0.35, 0.5, 0.75) else f"{alpha:.1f}" for alpha in files)
         assert f"alpha not in [{alphas}]" in source
@@ -116,7 +119,7 @@ def test_imagenet_weights_are_published_for_what_keras_knows():
 
 
 def test_other_images_take_the_weights_for_224_pixels(monkeypatch):
-    monkeypatch.setattr(mobilenet, "_build", lambda constructor, alpha, contract: contract.published.no_top[0])
+    monkeypatch.setattr(mobilenet, "_build", lambda *arguments: arguments[-1].pretrained.keras_files.no_top[0])
     image = keras.layers.Rescaling(1.0)(keras.Input((160, 160, 3)))
     for arguments, size in (
         ({}, 224),
@@ -167,7 +170,7 @@ WRONG = {
     "alpha none": ({"alpha": None}, r"`alpha` \(=None\) must be a finite number above 0"),
     "alpha infinite": ({"alpha": float("inf")}, r"`alpha` \(=inf\) must be a finite number above 0"),
     "alpha a shape": ({"alpha": (32, 32, 3)}, r"`alpha` \(=\(32, 32, 3\)\) must be a finite number"),  # Keras' first
-    "alpha unpublished": ({"alpha": 0.3, "weights": "imagenet"}, "no ImageNet weights of this network are published"),
+    "alpha unpublished": ({"alpha": 0.3, "weights": "imagenet"}, "no trained weights of this network are published"),
     "size unpublished": (
         {"input_shape": (100, 100, 3), "weights": "imagenet"},
         r"must be \(224, 224, 3\) with weights='imagenet'",

@@ -91,6 +91,8 @@ def set_weights_across(model: keras.Model, network) -> None:
         (3, 0.5, 12, (1, 3, 2), (64, 63)),
         (4, 1, 24, (1, 2), (35, 32)),
         (8, 0.25, 8, (2, 2), (32, 33)),
+        (3, 0.75, 18, (1, 1), (32, 32)),
+        (4, 0.75, 20, (1, 1), (32, 32)),
     ],
 )
 def test_networks_equal_pytorchcv(groups, width, stem_filters, stages, size):
@@ -239,8 +241,14 @@ WRONG = {
     "groups": ({"groups": 5}, r"`groups` \(=5\) must be one of 1, 2, 3, 4, 8. Use "),
     "groups none": ({"groups": 0}, r"`groups` \(=0\) must be a positive integer. Use "),
     "groups a fraction": ({"groups": 3.0}, r"`groups` \(=3.0\) must be a positive integer. Use "),
-    "width": ({"width": 0.75}, r"`width` \(=0.75\) must be one of 0.25, 0.5, 1.0, 1.5, 2.0. Use "),
-    "width text": ({"width": "2x"}, r"`width` \(='2x'\) must be one of 0.25, 0.5, 1.0, 1.5, 2.0. Use "),
+    "width": ({"width": 0.8}, r"`width` \(=0.8\) must be one of 0.25, 0.5, 0.75, 1.0, 1.5, 2.0. Use "),
+    "width text": ({"width": "2x"}, r"`width` \(='2x'\) must be one of 0.25, 0.5, 0.75, 1.0, 1.5, 2.0. Use "),
+    "no stem": ({"stem_filters": 0}, r"`stem_filters` \(=0\) must be a positive integer. Leave it out "),
+    "stem": (
+        {"stem_filters": 25},
+        r"`stem_filters` \(=25\) must leave .*`groups` \(=3\) divides, and leaves 215 of 240",
+    ),
+    "large stem": ({"stem_filters": 240}, r"`stem_filters` \(=240\) must leave .* and leaves 0 of 240. Leave it out"),
     "squeeze": ({"squeeze_excitation": 16}, r"`squeeze_excitation` \(=16\) must be one of True, False. Use "),
     "no stages": ({"stages": ()}, r"`stages` \(=\(\)\) must be a sequence of positive integers. Give "),
     "empty stage": ({"stages": (4, 0, 4)}, r"`stages\[1\]` \(=0\) must be a positive integer. Give "),

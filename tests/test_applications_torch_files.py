@@ -153,7 +153,7 @@ REFUSED = {
     "builtin": (name("builtins", "eval") + SYSTEM, "names 'builtins.eval'"),
     "torch's own": (name("torch", "load") + SYSTEM, "names 'torch.load'"),
     "rebuilding of others": (name("torch._utils", "_rebuild_device_tensor_from_numpy") + SYSTEM, "names 'torch._utils"),
-    "dotted": (name("torch._utils", "_rebuild_tensor.__globals__") + SYSTEM, "names 'torch._utils._rebuild_tensor.__"),
+    "dotted": (name("torch._utils", "_rebuild_tensor.__globals__") + SYSTEM, "names 'torch._utils._rebuild_ten"),
     "stack global": (text("os") + text("system") + pickle.STACK_GLOBAL + SYSTEM, "asks the unpickler for STACK_GLOBAL"),
     "instance": (pickle.MARK + text("mkdir made") + pickle.INST + b"os\nsystem\n", "asks the unpickler for INST"),
     "object": (pickle.MARK + name("collections", "OrderedDict") + pickle.OBJ, "asks the unpickler for OBJ"),
@@ -199,7 +199,7 @@ def test_a_bad_pickle_after_good_ones(tmp_path, monkeypatch):
     assert not (tmp_path / "made").exists()
 
 
-# ------------------------------------------------------------------------------------------------- broken, and too large
+# ---------------------------------------------------------------------------------------------- broken and too large
 
 
 @FORMATS

@@ -199,8 +199,8 @@ _IMAGENET = (
 
 def _cifar_densenet(layers: int, growth_rate: int, bottleneck: bool) -> tuple[str, dict[str, Any]]:
     """A network without bottleneck has a stem of 2k and transitions that halve, here and not in the paper."""
-    arguments = {"stages": (layers,) * 3, "growth_rate": growth_rate, "bottleneck": bottleneck, "stem": "cifar"}
-    return "DenseNet", arguments if bottleneck else arguments | {"stem_filters": 2 * growth_rate}
+    arguments = {"stages": (layers,) * 3, "growth_rate": growth_rate, "stem": "cifar"}
+    return "DenseNet", arguments if bottleneck else arguments | {"bottleneck": False, "stem_filters": 2 * growth_rate}
 
 
 # constructor and arguments, pytorchcv's name without the data set, and of each data set the digits (error), SHA-1, tag

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_condense.condensing import expanded_kernel, stage_of_mask
+from keras_condense.condensing import expanded_kernel, inputs_left
 from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D, LearnedInputs
 
 __all__ = ["FAMILIES", "convert"]
@@ -238,10 +238,9 @@ def _values(weight: _Pending, state: Mapping[str, np.ndarray]) -> list[tuple[Any
         groups, inputs = layer.mask.shape
         value, mask = expanded_kernel(value, index, inputs, groups)
         _check_shape(value, variable)
-        if stage_of_mask(mask, layer.plan) < layer.final_stage:
-            raise ValueError(
-                f"it leaves {int(mask[0].sum())} of {inputs} inputs to a group, not one in {layer.condense_factor}"
-            )
+        left = inputs_left(inputs, layer.final_stage, layer.plan)
+        if index.size != groups * left:
+            raise ValueError(f"a group has {index.size // groups} of {inputs} inputs left, and ours {left}")
         return [(variable, value), (layer.mask, mask)]
     if isinstance(layer, BatchNormalization) and index is not None:
         value = _of_all_channels(value, index, variable.shape[0], _UNREAD[attribute])
