@@ -92,7 +92,6 @@ def set_weights_across(model: keras.Model, network) -> None:
         (4, 1, 24, (1, 2), (35, 32)),
         (8, 0.25, 8, (2, 2), (32, 33)),
         (3, 0.75, 18, (1, 1), (32, 32)),
-        (4, 0.75, 20, (1, 1), (32, 32)),
     ],
 )
 def test_networks_equal_pytorchcv(groups, width, stem_filters, stages, size):
@@ -246,7 +245,7 @@ WRONG = {
     "no stem": ({"stem_filters": 0}, r"`stem_filters` \(=0\) must be a positive integer. Leave it out "),
     "stem": (
         {"stem_filters": 25},
-        r"`stem_filters` \(=25\) must leave .*`groups` \(=3\) divides, and leaves 215 of 240",
+        r"`stem_filters` \(=25\) must leave .*`groups` \(=3\) divides, and leaves 215 of",
     ),
     "large stem": ({"stem_filters": 240}, r"`stem_filters` \(=240\) must leave .* and leaves 0 of 240. Leave it out"),
     "squeeze": ({"squeeze_excitation": 16}, r"`squeeze_excitation` \(=16\) must be one of True, False. Use "),

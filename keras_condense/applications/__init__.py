@@ -1,7 +1,8 @@
 """Constructors of whole networks, with the arguments of `keras.applications`.
 
 `preprocess_input` and `decode_predictions` stand beside each family, in its module, for instance `densenet`.
-`table` counts what the networks of all papers' tables cost, beside what was published.
+`table` counts what the networks of all papers' tables cost, beside what was published; `pretrained` lists the trained
+weights that `weights="imagenet"` and the like stand for.
 """
 
 from keras_condense.applications import (
@@ -10,6 +11,8 @@ from keras_condense.applications import (
     condensenet_v2,
     densenet,
     mobilenet,
+    preprocessing,
+    pretrained,
     resnext,
     shufflenet,
     sparse_densenet,
@@ -94,6 +97,8 @@ __all__ = [
     "densenet",
     "densenet_stages",
     "mobilenet",
+    "preprocessing",
+    "pretrained",
     "resnext",
     "shufflenet",
     "sparse_densenet",

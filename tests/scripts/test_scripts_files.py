@@ -8,6 +8,7 @@ import types
 
 import benchmark
 import condense
+import convert_weights
 import describe
 import evaluate
 import export_tflite
@@ -17,7 +18,7 @@ import pytest
 
 import keras_condense as kc
 
-MAINS = [module.main for module in (benchmark, condense, describe, evaluate, export_tflite)]
+MAINS = [module.main for module in (benchmark, condense, convert_weights, describe, evaluate, export_tflite)]
 
 
 @pytest.mark.parametrize("main", MAINS)
