@@ -2,6 +2,7 @@
 
 import csv
 import importlib.resources
+import inspect
 import os
 import pathlib
 import re
@@ -19,7 +20,7 @@ from released import FAMILIES, outputs_of, randomized, release, row_of, saved, s
 
 import keras_condense as kc
 from keras_condense import applications
-from keras_condense.applications import downloads, pretrained
+from keras_condense.applications import downloads, pretrained, torch_conversion
 from keras_condense.applications.pretrained import CLASSES, WEIGHTS, available, find_weights, weights_of
 
 RELEASED = [row for row in WEIGHTS if row.release]
@@ -130,7 +131,45 @@ def test_wrong_arguments_are_refused_before_anything_is_fetched(build, message, 
     assert THREE_PARTS.fullmatch(str(error.value))
 
 
+def test_preprocess_input_is_what_the_weights_for_imagenet_need():
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype("float32")
+    for row in WEIGHTS:
+        if row.dataset == "imagenet":
+            module = inspect.getmodule(getattr(applications, row.constructor))
+            np.testing.assert_allclose(
+                row.preprocessing.normalize(pixels), module.preprocess_input(pixels.copy()), rtol=1e-5, atol=1e-5
+            )
+
+
 # ------------------------------------------------------------------------------------------------ beside pytorchcv's
+
+# rows whose arguments say most; all others differ from one of them in numbers alone
+TELLING = {
+    "condensenet74_c8_g8": "condensenet",
+    "densenet40_k12_cifar10": "densenet_cifar",
+    "densenet40_k12_bc_svhn": "densenet_cifar",
+    "shufflenet_g1_wd4": "shufflenet",
+    "shufflenet_g3_w3d4": "shufflenet",
+    "squeezenet_v1_1": "squeezenet",
+}
+
+
+@pytest.mark.parametrize(("name", "module"), TELLING.items())
+def test_rows_of_the_table_fit_pytorchcvs_networks(name, module):
+    """Names and shapes of whole published networks, for the arguments in the table."""
+    models = pytest.importorskip(f"pytorchcv.models.{module}")
+    row = next(row for row in RELEASED if model_name(row) == name)
+    network = getattr(models, name)()
+    state = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    for key, value in state.items():
+        if key.endswith("index"):  # as untrained as the weights: every input once, or the first half
+            value[:] = np.arange(len(value))
+    model = getattr(applications, row.constructor)(**row.arguments, classes=row.classes)
+    general, arguments = pretrained.architecture(row.constructor, row.arguments)
+    torch_conversion.convert(model, state, general, arguments, "`path`")
+    assert sum(parameter.numel() for parameter in network.parameters()) == (
+        sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) if "condense" not in name else 2_935_416
+    )
 
 
 @pytest.fixture
@@ -431,7 +470,7 @@ def test_damaged_files_in_the_cache_are_made_anew(published):
 
 FETCH = """
 import sys
-from keras_condense.applications import downloads, pretrained
+from keras_condense.applications import downloads, pretrained, torch_conversion
 from keras_condense.applications.preprocessing import CIFAR
 pretrained.RELEASES = sys.argv[1]
 row = pretrained.PretrainedWeights(constructor="DenseNet", dataset="svhn", license="MIT", preprocessing=CIFAR,
@@ -454,6 +493,18 @@ def test_two_processes_at_once(published, monkeypatch):
     assert [path.name for path in published.cache.iterdir()] == [pathlib.PurePosixPath(row.release).name]
     build(row)
     assert len(published.server.requests) == 2
+
+
+def test_what_killed_processes_left_is_removed_after_a_day(published):
+    _, row = published("densenet bc")
+    name = pathlib.PurePosixPath(row.release).name
+    old, new = (published.cache / f".{name}.{end}" for end in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(b"half")
+    os.utime(old, (0, 0))
+    downloads.fetch(row)
+    assert sorted(path.name for path in published.cache.iterdir()) == [new.name, name]
 
 
 def test_the_folder_is_keras_own(monkeypatch, tmp_path):

@@ -419,3 +419,32 @@ def test_mask_of_filters_interleaves_the_groups_for_arrays_and_tensors():
     np.testing.assert_array_equal(
         ops.convert_to_numpy(condensing.mask_of_filters(ops.convert_to_tensor(mask), 6)), expected
     )
+
+
+@pytest.mark.parametrize(("groups", "condense_factor", "positions"), [(1, 2, ()), (2, 4, (1, 1)), (4, 2, (3, 3))])
+def test_expanding_is_the_inverse_of_condensing(groups, condense_factor, positions):
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(*positions, 8, 12)).astype("float32")
+    mask = np.zeros((groups, 8), "float32")
+    for row in mask:
+        row[random.permutation(8)[: 8 // condense_factor]] = 1
+    masked = kernel * np.tile(mask, (12 // groups, 1)).T  # filter f belongs to group f mod G
+    small, kept = condensing.condensed_kernel(masked, mask), condensing.kept_inputs(mask)
+    expanded, its_mask = condensing.expanded_kernel(small, kept, inputs=8, groups=groups)
+    np.testing.assert_array_equal(expanded, masked)
+    np.testing.assert_array_equal(its_mask, mask)
+    assert expanded.dtype == kernel.dtype
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ([0], r"`kept` \(of 1 numbers\) must be 2 inputs in 0\.\.3\. Give"),
+        ([0, 4], r"must be 2 inputs in 0\.\.3"),
+        ([-1, 0], r"must be 2 inputs in 0\.\.3"),
+        ([2, 2], r"`kept` must name each input of a group once, and names one twice\. Give"),
+    ],
+)
+def test_an_index_that_is_not_the_kernels(kept, message):
+    with pytest.raises(ValueError, match=message):
+        condensing.expanded_kernel(np.ones((2, 3)), np.array(kept), inputs=4, groups=1)

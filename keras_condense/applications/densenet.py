@@ -112,7 +112,8 @@ def DenseNet(
         include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (where the network is DenseNet121, 169 or 201, or 161: stages (6, 12, 36, 24)
             and growth rate 48), "cifar10", "cifar100" or "svhn" (where the network is one that pytorchcv publishes:
-            `keras_condense.applications.pretrained` lists them), or the path of a `.weights.h5`, `.keras`, `.h5`,
+            `keras_condense.applications.pretrained` lists them, with the preprocessing that each needs:
+            `preprocess_input` is for ImageNet), or the path of a `.weights.h5`, `.keras`, `.h5`,
             `.pth` or `.pth.zip` file.
         input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default

@@ -5,11 +5,14 @@ which version of the conversion. Nothing gets its name before it is whole and ch
 same file at once, or are killed, can't leave a broken one.
 """
 
+import contextlib
+import glob
 import hashlib
 import os
 import pathlib
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,6 +26,7 @@ from keras_condense.files import replacing
 
 __all__ = ["fetch", "folder", "load"]
 
+ABANDONED = 24 * 3600  # seconds after which nobody is still fetching
 VERSION = 1  # of the conversion; a change of what it makes of a file needs the next number
 
 
@@ -81,6 +85,7 @@ def fetch(row: PretrainedWeights) -> tuple[bytes, str]:
             return unpacked(models / name, described, row.sha1), described
         except ValueError:
             pass  # of an earlier program, or damaged since: fetch it again
+    _remove_abandoned(models, name)
     try:
         private = tempfile.mkdtemp(prefix=f".{name}.", dir=models)
     except OSError as error:
@@ -98,6 +103,14 @@ def fetch(row: PretrainedWeights) -> tuple[bytes, str]:
         return data, described
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _remove_abandoned(models: pathlib.Path, name: str) -> None:
+    """Remove what processes left that were killed while they fetched."""
+    for leftover in models.glob(f".{glob.escape(name)}.*"):
+        with contextlib.suppress(OSError):  # another process removes it too
+            if time.time() - leftover.stat().st_mtime > ABANDONED:
+                shutil.rmtree(leftover)
 
 
 def _failed(row: PretrainedWeights, error: Exception) -> OSError:
