@@ -50,7 +50,8 @@ def _argument(text: str) -> tuple[str, Any]:
 
 def convert_weights(arguments: argparse.Namespace) -> None:
     import keras_condense as kc
-    from keras_condense.applications.pretrained import CLASSES, architecture
+    from keras_condense.applications.architectures import architecture
+    from keras_condense.applications.pretrained import CLASSES
     from keras_condense.saving import save_model
 
     output = command_line.check_file(arguments.output, ".keras", to_write=True)

@@ -21,6 +21,7 @@ from released import FAMILIES, outputs_of, randomized, release, row_of, saved, s
 import keras_condense as kc
 from keras_condense import applications
 from keras_condense.applications import downloads, pretrained, torch_conversion
+from keras_condense.applications.architectures import architecture
 from keras_condense.applications.pretrained import CLASSES, WEIGHTS, available, find_weights, weights_of
 
 RELEASED = [row for row in WEIGHTS if row.release]
@@ -165,7 +166,7 @@ def test_rows_of_the_table_fit_pytorchcvs_networks(name, module):
         if key.endswith("index"):  # as untrained as the weights: every input once, or the first half
             value[:] = np.arange(len(value))
     model = getattr(applications, row.constructor)(**row.arguments, classes=row.classes)
-    general, arguments = pretrained.architecture(row.constructor, row.arguments)
+    general, arguments = architecture(row.constructor, row.arguments)
     torch_conversion.convert(model, state, general, arguments, "`path`")
     assert sum(parameter.numel() for parameter in network.parameters()) == (
         sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) if "condense" not in name else 2_935_416

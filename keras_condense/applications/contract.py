@@ -3,33 +3,20 @@
 import dataclasses
 import functools
 import os
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import h5py
 import keras
 
 from keras_condense.applications import downloads, torch_conversion
-from keras_condense.applications.pretrained import (
-    CLASSES,
-    PretrainedWeights,
-    architecture,
-    available,
-    find_weights,
-    weights_of,
-)
+from keras_condense.applications.architectures import architecture
+from keras_condense.applications.pretrained import CLASSES, PretrainedWeights, available, find_weights, weights_of
 from keras_condense.applications.torch_files import TORCH_SUFFIXES, read_state_dict
+from keras_condense.applications.weight_files import KERAS_SUFFIXES, check_whole, is_torch, load_weights
 from keras_condense.memory_efficient import MemoryEfficientModel
 from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["Contract", "check_positive_integers", "dtype_of_scores"]
-
-WEIGHTS_SUFFIXES = (".weights.h5", ".keras", ".h5", ".hdf5")
-# what h5py, zipfile and Keras raise for a file that is broken or another model's
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def check_positive_integers(name: str, values: Any, mend: str) -> tuple[int, ...]:
@@ -230,17 +217,17 @@ class Contract:
             inputs = inputs[0] if len(inputs) == 1 else inputs
         kind = MemoryEfficientModel if self.memory_efficient else keras.Model
         model = kind(inputs, outputs, name=self.name)
-        if self.pretrained is not None or _is_torch(self.weights):
+        if self.pretrained is not None or is_torch(self.weights):
             # these files know nothing of layers that the caller put before the network
             self._load_foreign(keras.Model(image, outputs))
         elif self.weights is not None:
-            _load_weights(model, os.fspath(self.weights))
+            load_weights(model, os.fspath(self.weights))
         return model
 
     def _load_foreign(self, network: keras.Model) -> None:
         row = self.pretrained
         if row is not None and row.keras_files is not None:
-            _load_weights(network, row.keras_files.download(self.include_top))
+            load_weights(network, row.keras_files.download(self.include_top))
             return
         described = f"`weights` (={os.fspath(self.weights)!r})" if row is None else f"The file at {row.address}"
         _, arguments = architecture(self.constructor, self._call)
@@ -262,16 +249,16 @@ class Contract:
         if not isinstance(self.weights, (str, os.PathLike)) or not os.path.isfile(self.weights):
             raise ValueError(self._unknown_weights(datasets))
         path = os.fspath(self.weights)
-        suffixes = WEIGHTS_SUFFIXES + (TORCH_SUFFIXES if self.constructor in torch_conversion.FAMILIES else ())
+        suffixes = KERAS_SUFFIXES + (TORCH_SUFFIXES if self.constructor in torch_conversion.FAMILIES else ())
         if not str(path).endswith(suffixes):
             raise ValueError(
                 f"`weights` (={path!r}) must end in one of {', '.join(suffixes)}. "
                 "Save them with model.save_weights('name.weights.h5') or model.save('name.keras')."
             )
-        if _is_torch(path):
+        if is_torch(path):
             _ = self._state  # which raises for a broken file
         else:
-            _check_whole(path)
+            check_whole(path)
 
     def _unknown_weights(self, datasets: tuple[str, ...]) -> str:
         """What to say of `weights` that is neither a data set nor a file."""
@@ -377,44 +364,3 @@ def _check_tensor(tensor: Any, input_shape: tuple | None) -> None:
         raise ValueError(
             f"`input_shape` (={input_shape}) must agree with `input_tensor` (of shape {shape}). Leave it out."
         )
-
-
-def _is_torch(weights: Any) -> bool:
-    return isinstance(weights, (str, os.PathLike)) and str(os.fspath(weights)).endswith(TORCH_SUFFIXES)
-
-
-def _load_weights(model: keras.Model, path: str) -> None:
-    try:
-        with warnings.catch_warnings():
-            # a warning for each layer that a foreign file lacks, on top of the error raised at the end
-            warnings.filterwarnings("ignore", "Skipping nested container", UserWarning)
-            model.load_weights(path)
-    except UNREADABLE as error:
-        raise ValueError(
-            f"`weights` (={path!r}) must hold the weights of this very network, which they don't fit "
-            f"({_reason(error)}). Pass the arguments that the saved model was built with."
-        ) from error
-
-
-def _check_whole(path: str) -> None:
-    """Raise before any work if a file of weights is truncated or of another format than its name says."""
-    try:
-        if path.endswith(".keras"):
-            with zipfile.ZipFile(path) as archive:
-                archive.getinfo("model.weights.h5")
-                broken = archive.testzip()
-            if broken:
-                raise zipfile.BadZipFile(f"its part {broken!r} is damaged")
-        else:
-            with h5py.File(path, "r") as file:
-                file.keys()
-    except UNREADABLE as error:
-        raise ValueError(
-            f"`weights` (={path!r}) must be a whole file of weights, and this one can't be read ({_reason(error)}). "
-            "Save it again with model.save_weights(...)."
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).partition("List of objects")[0].split()).rstrip(".")
-    return text or type(error).__name__

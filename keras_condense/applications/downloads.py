@@ -22,6 +22,7 @@ import keras
 
 from keras_condense.applications.pretrained import PretrainedWeights
 from keras_condense.applications.torch_files import state_dict_of, unpacked
+from keras_condense.applications.weight_files import UNREADABLE
 from keras_condense.files import replacing
 
 __all__ = ["fetch", "folder", "load"]
@@ -136,6 +137,6 @@ def _load_converted(model: keras.Model, path: pathlib.Path) -> bool:
         with h5py.File(path, "r"):
             pass
         model.load_weights(path)
-    except (OSError, ValueError, KeyError, RuntimeError):
+    except UNREADABLE:
         return False  # damaged since: it is converted anew, and replaced
     return True

@@ -13,14 +13,13 @@ None of pytorchcv's addresses could be tried where this table was written. It eq
 
 import dataclasses
 import functools
-import inspect
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
+from keras_condense.applications.architectures import OF_THE_CLASSIFIER, architecture
 from keras_condense.applications.preprocessing import CIFAR, IMAGENET, KERAS_DENSENET, KERAS_MOBILENET, Preprocessing
 from keras_condense.validation import check_choice
 
@@ -29,7 +28,6 @@ __all__ = [
     "WEIGHTS",
     "KerasFiles",
     "PretrainedWeights",
-    "architecture",
     "available",
     "find_weights",
     "weights_of",
@@ -40,15 +38,6 @@ KERAS_FOLDER = "https://storage.googleapis.com/tensorflow/keras-applications"
 
 # the data sets that `weights=` may name, and their classes
 CLASSES = {"imagenet": 1000, "cifar10": 10, "cifar100": 100, "svhn": 10}
-
-# arguments of constructors that don't change which weights fit
-_INDIFFERENT = frozenset(
-    {
-        *("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation"),
-        *("name", "dropout_rate", "group_lasso", "memory_efficient"),
-    }
-)
-_OF_THE_CLASSIFIER = frozenset({"classifier_condense_factor"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,34 +310,6 @@ WEIGHTS: tuple[PretrainedWeights, ...] = (
 )
 
 
-def architecture(constructor: str, arguments: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the general constructor and the arguments that decide which weights fit, its own defaults included.
-
-    Two ways of building the same network give the same result.
-
-    Args:
-        constructor: a function of `keras_condense.applications`.
-        arguments: keyword arguments of it; those that don't matter here are left out of the result.
-
-    Raises:
-        ValueError: no such constructor.
-
-    Example:
-        >>> architecture("ResNeXt50", {"classes": 10}) == architecture("ResNeXt", {"stages": [3, 4, 6, 3]})
-        True
-    """
-    from keras_condense import applications  # whose constructors read this table
-
-    names = [name for name in applications.__all__ if name[0].isupper()]
-    check_choice("constructor", constructor, names, "Use a constructor of keras_condense.applications.")
-    function = getattr(applications, constructor)
-    general, fixed = getattr(function, "builds", (constructor, {}))
-    known = _defaults(getattr(applications, general))
-    given = fixed | _defaults(function) | dict(arguments)
-    left_out = _INDIFFERENT if arguments.get("include_top", True) else _INDIFFERENT | _OF_THE_CLASSIFIER
-    return general, {name: _plain(value) for name, value in (known | given).items() if name not in left_out}
-
-
 def find_weights(
     constructor: str, dataset: str, arguments: Mapping[str, Any] = types.MappingProxyType({})
 ) -> PretrainedWeights:
@@ -429,7 +390,7 @@ def available(constructor: str) -> str:
 
 def _rows_of(constructor: str, arguments: Mapping[str, Any]) -> list[PretrainedWeights]:
     general, wanted = architecture(constructor, arguments)
-    left_out = set() if arguments.get("include_top", True) else _OF_THE_CLASSIFIER
+    left_out = set() if arguments.get("include_top", True) else OF_THE_CLASSIFIER
     return [row for row in WEIGHTS if _fits(row, general, wanted, left_out)]
 
 
@@ -441,15 +402,3 @@ def _fits(row: PretrainedWeights, general: str, wanted: dict[str, Any], left_out
 @functools.cache
 def _architecture_of(row: PretrainedWeights) -> tuple[str, dict[str, Any]]:
     return architecture(row.constructor, row.arguments)
-
-
-def _defaults(function: Any) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters.values()
-    return {one.name: one.default for one in parameters if one.default is not one.empty}
-
-
-def _plain(value: Any) -> Any:
-    """Sequences and NumPy's numbers as tuples and Python's, to be compared."""
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return tuple(_plain(one) for one in value)
-    return value.item() if isinstance(value, np.generic) else value

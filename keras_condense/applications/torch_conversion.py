@@ -145,7 +145,7 @@ def convert(
         model: what `constructor` built, with the classifier or without it.
         state: the file's arrays by their names.
         constructor: a key of `FAMILIES`.
-        arguments: the constructor's, as `pretrained.architecture` gives them.
+        arguments: the constructor's, as `architectures.architecture` gives them.
         described: what to call the file in a message.
 
     Raises:
