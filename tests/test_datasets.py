@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from tfds_prepared import prepare
 
 from keras_condense import datasets
 from keras_condense.datasets import Augmentation, examples, pipeline, sources
@@ -481,33 +482,18 @@ def prepared(tmp_path_factory):
     rng = np.random.default_rng(0)
 
     def store(title, splits, shape=(32, 32, 3), keys=("image", "label")):
-        features = tfds.features.FeaturesDict(
-            {
-                "id": tfds.features.Text(),
-                "image": tfds.features.Image(shape=shape),
-                "label": tfds.features.ClassLabel(names=["a", "b"]),
-            }
-        )
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=shape),
+            "label": tfds.features.ClassLabel(names=["a", "b"]),
+        }
 
-        def pairs(count):
+        def examples(count):
             for i in range(count):
                 drawn = tuple(side or 20 + i % 3 for side in shape)
-                yield i, {"id": str(i), "image": rng.integers(0, 256, drawn, dtype="uint8"), "label": i % 2}
+                yield {"id": str(i), "image": rng.integers(0, 256, drawn, dtype="uint8"), "label": i % 2}
 
-        class Prepared(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-            name = title
-            VERSION = tfds.core.Version("3.0.2")
-
-            def _info(self):
-                return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=keys)
-
-            def _split_generators(self, manager):
-                return {split: pairs(count) for split, count in splits.items()}
-
-            def _generate_examples(self):
-                raise NotImplementedError
-
-        Prepared(data_dir=folder).download_and_prepare()
+        prepare(folder, title, "3.0.2", features, {name: examples(count) for name, count in splits.items()}, keys)
 
     store("cifar10", {"train": 50, "test": 20})
     store("only_train", {"train": 40}, shape=(None, None, 3))

@@ -1,6 +1,7 @@
 """Digits, TensorFlow Datasets, folders of images and NumPy files.
 
-`load` gives `tf.data` that can be resumed at any epoch, `load_arrays` gives arrays that can be trained on any backend.
+`load` gives `tf.data` that can be resumed at any epoch, `load_arrays` gives arrays that can be trained on any backend,
+`load_evaluation` gives test images, ImageNet's among them, as a trained network was evaluated.
 
 >>> from keras_condense import datasets
 >>> data = datasets.load("digits")
@@ -9,7 +10,19 @@
 """
 
 from keras_condense.datasets.arrays import ImageArrays, load_arrays
+from keras_condense.datasets.evaluation import EvaluationImages, evaluation_crop, load_evaluation
 from keras_condense.datasets.loading import Dataset, load
 from keras_condense.datasets.recipes import RECIPES, Augmentation, Recipe
 
-__all__ = ["RECIPES", "Augmentation", "Dataset", "ImageArrays", "Recipe", "load", "load_arrays"]
+__all__ = [
+    "RECIPES",
+    "Augmentation",
+    "Dataset",
+    "EvaluationImages",
+    "ImageArrays",
+    "Recipe",
+    "evaluation_crop",
+    "load",
+    "load_arrays",
+    "load_evaluation",
+]

@@ -34,15 +34,23 @@ __all__ = [
     "KERAS_DATASETS",
     "Source",
     "check_examples",
+    "class_files",
+    "encoded_pairs",
+    "image_and_label",
+    "is_image",
     "keep_tensorflow_off_gpus",
+    "listing",
     "missing_package",
+    "prepare",
     "read_arrays_file",
     "read_digits",
     "read_folder",
     "read_keras_dataset",
     "read_tfds",
     "require",
+    "some",
     "stratified_split",
+    "subfolders",
     "tfds_builder",
 ]
 
@@ -301,10 +309,10 @@ def read_tfds(
     need_labels: bool,
 ) -> Source:
     """Read an image classification data set of TensorFlow Datasets, prepared before or prepared now."""
-    image_key, label_key = _image_and_label(builder)
+    image_key, label_key = image_and_label(builder)
     image_shape = _tfds_image_shape(builder, image_key, image_size, channels)
     if not builder.is_prepared():
-        _download(builder, download)
+        prepare(builder, download)
     splits = builder.info.splits
     if "train" not in splits:
         raise ValueError(
@@ -316,7 +324,7 @@ def read_tfds(
     decode = builder.info.features[image_key].decode_example
 
     def read(split):
-        pairs = _encoded_pairs(builder, split, image_key, label_key)
+        pairs = encoded_pairs(builder, split, image_key, label_key)
         return Stream(pairs, decode, splits[split].num_examples, image_shape)
 
     train = read("train")
@@ -337,7 +345,8 @@ def read_tfds(
     )
 
 
-def _image_and_label(builder: Any) -> tuple[str, str]:
+def image_and_label(builder: Any) -> tuple[str, str]:
+    """Return the keys of a TFDS data set's image and label; raise ValueError if its examples are anything else."""
     import tensorflow_datasets as tfds
 
     features, keys = builder.info.features, builder.info.supervised_keys or ()
@@ -371,7 +380,8 @@ def _tfds_image_shape(
     return (*(image_size or (height, width)), channels or own_channels)
 
 
-def _encoded_pairs(builder: Any, split: str, image_key: str, label_key: str) -> Any:
+def encoded_pairs(builder: Any, split: str, image_key: str, label_key: str) -> Any:
+    """Return a `tf.data.Dataset` of (the bytes of an image file, class number), always in the same order."""
     import tensorflow_datasets as tfds
 
     examples = builder.as_dataset(
@@ -383,7 +393,14 @@ def _encoded_pairs(builder: Any, split: str, image_key: str, label_key: str) -> 
     return examples.map(lambda features: (features[image_key], features[label_key]))
 
 
-def _download(builder: Any, download: bool) -> None:
+def prepare(builder: Any, download: bool) -> None:
+    """Download and prepare a TFDS data set that is not prepared.
+
+    Raises:
+        ValueError: it may not be downloaded (`download` is False), or not without its owner's consent.
+        ConnectionError: there is no network.
+        OSError: the folder takes no files.
+    """
     name, folder = builder.name, os.fspath(builder._data_dir_root)
     how = (
         f"On a machine with network, run `tfds build {name} --data_dir={folder}` and bring the folder here, or give "
@@ -441,15 +458,15 @@ def read_folder(
     skip_broken: bool,
 ) -> Source:
     """Read `folder/train/<class>/*` and `folder/test/<class>/*`, or `folder/<class>/*` and hold a part out."""
-    entries = _subfolders(folder)
+    entries = subfolders(folder)
     if "train" in entries:
         train_folder = folder / "train"
         test_folder = next((folder / name for name in _TEST_FOLDERS if name in entries), None)
     else:
         train_folder, test_folder = folder, None
-    files = _class_files(train_folder)
+    files = class_files(train_folder)
     class_names = tuple(files)
-    held_out = _class_files(test_folder) if test_folder else {}
+    held_out = class_files(test_folder) if test_folder else {}
     if test_folder and set(held_out) != set(class_names):
         missing, unknown = sorted(set(class_names) - set(held_out)), sorted(set(held_out) - set(class_names))
         raise ValueError(
@@ -475,7 +492,8 @@ def read_folder(
     return Source(in_memory_if_small(train), in_memory_if_small(test), train.labels, class_names, image_shape)
 
 
-def _listing(folder: pathlib.Path) -> list[pathlib.Path]:
+def listing(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Return what a folder holds, sorted, hidden files left out."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
@@ -485,15 +503,16 @@ def _listing(folder: pathlib.Path) -> list[pathlib.Path]:
         ) from error
 
 
-def _subfolders(folder: pathlib.Path) -> list[str]:
-    return [path.name for path in _listing(folder) if path.is_dir()]
+def subfolders(folder: pathlib.Path) -> list[str]:
+    """Return the names of a folder's folders, sorted."""
+    return [path.name for path in listing(folder) if path.is_dir()]
 
 
-def _class_files(folder: pathlib.Path) -> dict[str, list[str]]:
+def class_files(folder: pathlib.Path) -> dict[str, list[str]]:
     """Return each class folder's image files, all sorted by name."""
-    names = _subfolders(folder)
+    names = subfolders(folder)
     if not names:
-        found = "images without class folders" if any(map(_is_image, _listing(folder))) else "none"
+        found = "images without class folders" if any(map(is_image, listing(folder))) else "none"
         raise ValueError(
             f"`name` (={str(folder)!r}) must hold a folder of images for each class, and it holds {found}. "
             "Lay images out as <folder>/<class>/<image>.png or <folder>/train/<class>/<image>.png."
@@ -501,8 +520,8 @@ def _class_files(folder: pathlib.Path) -> dict[str, list[str]]:
     files, others = {}, []
     for name in names:
         found = _files_below(folder / name)
-        files[name] = [str(path) for path in found if _is_image(path)]
-        others.extend(str(path) for path in found if not _is_image(path))
+        files[name] = [str(path) for path in found if is_image(path)]
+        others.extend(str(path) for path in found if not is_image(path))
     if empty := [name for name, paths in files.items() if not paths]:
         raise ValueError(
             f"`name` (={str(folder)!r}) must have images in every class folder, and there are none in {empty}. "
@@ -511,7 +530,7 @@ def _class_files(folder: pathlib.Path) -> dict[str, list[str]]:
     if others:
         warnings.warn(
             f"{len(others)} files in {str(folder)!r} are left out, since they end in none of {', '.join(ENDINGS)}: "
-            f"{_some(others)}.",
+            f"{some(others)}.",
             stacklevel=4,
         )
     return files
@@ -519,12 +538,13 @@ def _class_files(folder: pathlib.Path) -> dict[str, list[str]]:
 
 def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
     files = []
-    for path in _listing(folder):
+    for path in listing(folder):
         files.extend(_files_below(path) if path.is_dir() else [path])
     return files
 
 
-def _is_image(path: pathlib.Path) -> bool:
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a file's name ends as an image's does."""
     return path.suffix.lower() in ENDINGS
 
 
@@ -550,9 +570,9 @@ def _report_broken(folder: pathlib.Path, broken: list[str], total: int, skip_bro
     if not skip_broken:
         raise ValueError(
             f"`name` (={str(folder)!r}) must hold images that can be decoded, and {len(broken)} of its {total} can't: "
-            f"{_some(broken)}. Mend or remove them, or give skip_broken=True."
+            f"{some(broken)}. Mend or remove them, or give skip_broken=True."
         )
-    warnings.warn(f"{len(broken)} of {total} images can't be decoded and are skipped: {_some(broken)}.", stacklevel=4)
+    warnings.warn(f"{len(broken)} of {total} images can't be decoded and are skipped: {some(broken)}.", stacklevel=4)
 
 
 def _without_broken(files: dict[str, list[str]], sizes: dict, folder: pathlib.Path | None) -> dict[str, list[str]]:
@@ -583,6 +603,7 @@ def _image_files(
     return ImageFiles(np.array(paths), np.array(labels), image_shape)
 
 
-def _some(paths: list[str]) -> str:
+def some(paths: list[str]) -> str:
+    """Return the first few of `paths`, and how many more there are."""
     rest = len(paths) - _NAMED
     return ", ".join(paths[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

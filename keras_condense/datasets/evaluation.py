@@ -1,0 +1,293 @@
+"""`load_evaluation`: test images made as a trained network was evaluated, decoded while they are iterated."""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_condense.datasets import sources
+from keras_condense.datasets.imagenet import read_imagenet_folder
+from keras_condense.datasets.recipes import RECIPES
+from keras_condense.validation import check_positive_integer
+
+if TYPE_CHECKING:
+    from keras_condense.applications.preprocessing import Preprocessing
+
+__all__ = ["EvaluationImages", "evaluation_crop", "load_evaluation"]
+
+_METHODS = {"lanczos": "lanczos3"}  # where TensorFlow's name of an interpolation is another
+_SPLITS = ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class EvaluationImages:
+    """Images and labels for the evaluation of a trained network, made by `load_evaluation`.
+
+    Iterating gives batches of (images, labels): float32 (batch, size, size, 3), normalised as `preprocessing` says,
+    and int32 (batch,) class numbers, always in the same order. Nothing but two batches is held in memory.
+
+    Iterating raises ValueError at an image that can't be decoded, and names it.
+
+    Attributes:
+        name: the data set or the folder.
+        part: what was read of it, for instance "split 'validation'".
+        size: number of images.
+        class_names: one for each label; WordNet numbers for ImageNet.
+        preprocessing: how the images are resized, cropped and normalised.
+        batch_size: images in a batch; the last one may be smaller.
+    """
+
+    name: str
+    part: str
+    size: int
+    class_names: tuple[str, ...]
+    preprocessing: "Preprocessing"
+    batch_size: int
+    _examples: Callable[[], Iterable[tuple[str, Any, int]]] = dataclasses.field(repr=False)
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return math.ceil(self.size / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Give the batches; while the caller computes with one, the next is decoded."""
+        examples = iter(self._examples())
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            ready = []
+            while chunk := list(itertools.islice(examples, self.batch_size)):
+                coming = [pool.submit(self._read, *example) for example in chunk]
+                if ready:
+                    yield self._batch(ready)
+                ready = coming
+            if ready:
+                yield self._batch(ready)
+
+    def _read(self, origin: str, content: Any, label: int) -> tuple[np.ndarray, int]:
+        if not 0 <= label < len(self.class_names):
+            raise ValueError(
+                f"`name` (={self.name!r}) must have a label in 0..{len(self.class_names) - 1} for every image, and "
+                f"{origin} has {label}. Choose another data set."
+            )
+        image = _decoded(origin, content) if isinstance(content, bytes) else content
+        return evaluation_crop(image, self.preprocessing), label
+
+    def _batch(self, futures: list[concurrent.futures.Future]) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = zip(*(future.result() for future in futures), strict=True)
+        return self.preprocessing.normalize(np.stack(images)), np.array(labels, "int32")
+
+    def __str__(self) -> str:
+        how = self.preprocessing
+        return (
+            f"images         {self.size:,} of {self.name}, {self.part}, {len(self.class_names):,} classes\n"
+            f"crop           shorter side resized to {how.resize_to} ({how.interpolation}, antialiased), "
+            f"the middle {how.size}x{how.size} of it\n"
+            f"normalisation  (pixels * {how.scale:.6g} - mean) / std, {how.channel_order.upper()}, "
+            f"mean {_listed(how.mean)}, std {_listed(how.std)}"
+        )
+
+
+def load_evaluation(
+    name: str | os.PathLike,
+    preprocessing: "Preprocessing",
+    *,
+    batch_size: int = 64,
+    data_dir: str | os.PathLike | None = None,
+    download: bool = True,
+) -> EvaluationImages:
+    """Load the test images of a data set as a trained network takes them.
+
+    Args:
+        name: a name of TensorFlow Datasets ("imagenet2012", "imagenet_v2", "imagenet_v2/topimages", "cifar10", ...),
+            of which the split "validation" is read, or "test" if there is none; a folder of ImageNet's images,
+            `<folder>/val/<WordNet number>/*.JPEG` or `<folder>/<WordNet number>/*.JPEG`; "digits"; or an `.npz` file
+            of `ImageArrays.save`. A name goes before a folder: write "./imagenet2012" for a folder of that name.
+        preprocessing: how images are made for the network; `keras_condense.applications` has that of each family.
+        batch_size: images in a batch.
+        data_dir: the folder of TensorFlow Datasets; None for its default, `~/tensorflow_datasets`.
+        download: whether TensorFlow Datasets may download what is not prepared in `data_dir`.
+
+    Returns:
+        The images, in batches.
+
+    Raises:
+        ValueError: no such name or file; a folder of another layout, or with unknown classes; not prepared, and it
+            can't be downloaded or may not be.
+        ConnectionError: not prepared, and the download failed for lack of a network.
+        ImportError: TensorFlow or, for its names, tensorflow-datasets is not installed.
+
+    Example:
+        >>> import os, tempfile, keras
+        >>> from keras_condense import datasets
+        >>> from keras_condense.applications.preprocessing import CIFAR, IMAGENET
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     os.makedirs(os.path.join(folder, "val", "n01443537"))
+        ...     photograph = np.zeros((300, 400, 3), "uint8")
+        ...     keras.utils.save_img(os.path.join(folder, "val", "n01443537", "1.JPEG"), photograph)
+        ...     data = datasets.load_evaluation(folder, IMAGENET)
+        ...     [(images.shape, labels) for images, labels in data]
+        [((1, 224, 224, 3), array([1], dtype=int32))]
+        >>> print(datasets.load_evaluation("digits", CIFAR))
+        images         360 of digits, test images, 10 classes
+        crop           shorter side resized to 32 (bilinear, antialiased), the middle 32x32 of it
+        normalisation  (pixels * 0.00392157 - mean) / std, RGB, mean 0.4914 0.4822 0.4465, std 0.2023 0.1994 0.201
+    """
+    check_positive_integer("batch_size", batch_size, "Use 64.")
+    if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
+        raise ValueError(f"`name` (={name!r}) must be a name or a folder. Use 'imagenet2012'.")
+    part, size, class_names, examples = _find(name, data_dir, download)
+    return EvaluationImages(
+        name=os.fspath(name),
+        part=part,
+        size=size,
+        class_names=class_names,
+        preprocessing=preprocessing,
+        batch_size=batch_size,
+        _examples=examples,
+    )
+
+
+def evaluation_crop(image: np.ndarray, preprocessing: "Preprocessing") -> np.ndarray:
+    """Return the part of an image that the papers evaluate on: resized, then the middle of it.
+
+    The sides are those of torchvision's `Resize` and `CenterCrop`, and the pixels those of Pillow, which resizes
+    across first and down then, and rounds to whole levels each time (but for a level here and there).
+
+    Args:
+        image: uint8, (height, width, 1 or 3).
+        preprocessing: gives the size, the share that is kept of the shorter side, and the interpolation.
+
+    Returns:
+        uint8, (size, size, 3), not normalised.
+
+    Example:
+        >>> from keras_condense.applications.preprocessing import IMAGENET
+        >>> evaluation_crop(np.full((300, 400, 1), 7, "uint8"), IMAGENET).shape
+        (224, 224, 3)
+    """
+    if image.shape[-1] == 1:
+        image = np.repeat(image, 3, axis=-1)
+    shorter, size = preprocessing.resize_to, preprocessing.size
+    height, width = (side * shorter // min(image.shape[:2]) for side in image.shape[:2])
+    image = _resized(image, (height, width), preprocessing.interpolation)
+    top, left = (round((side - size) / 2) for side in (height, width))  # halves to the even number, as torchvision
+    return image[top : top + size, left : left + size]
+
+
+def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    if image.shape[:2] == size:
+        return image
+    sources.require("tensorflow", "tensorflow")
+    import tensorflow as tf
+
+    method = _METHODS.get(interpolation, interpolation)
+    with tf.device("CPU"):
+        for sides in ((image.shape[0], size[1]), size):
+            values = tf.image.resize(image, sides, method=method, antialias=True).numpy()
+            image = np.clip(np.floor(values + 0.5), 0, 255)
+    return image.astype("uint8")
+
+
+def _decoded(origin: str, content: bytes) -> np.ndarray:
+    import tensorflow as tf
+
+    with tf.device("CPU"):
+        try:
+            if tf.io.is_jpeg(content):
+                # as Pillow decodes; TensorFlow's default differs by up to 4 levels
+                image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+            else:  # ImageNet has a PNG that is called JPEG
+                image = tf.io.decode_image(content, channels=3, expand_animations=False)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"{origin} ({len(content):,} bytes) must be an image that can be decoded, and it can't be. "
+                "Copy it again: an error rate without it could not be compared."
+            ) from error
+    return image.numpy()
+
+
+def _find(
+    name: str | os.PathLike, data_dir: str | os.PathLike | None, download: bool
+) -> tuple[str, int, tuple[str, ...], Callable[[], Iterable[tuple[str, Any, int]]]]:
+    """Return what `EvaluationImages` calls part, size and class_names, and a function that begins a pass."""
+    if name == "digits":
+        return _from_arrays(sources.read_digits(RECIPES[name].image_size, None))
+    path = pathlib.Path(name).expanduser()
+    if path.suffix == ".npz":
+        return _from_arrays(sources.read_arrays_file(path, image_size=None, channels=None))
+    sources.require("tensorflow", "tensorflow")
+    sources.keep_tensorflow_off_gpus()
+    builder = sources.tfds_builder(name, data_dir) if isinstance(name, str) else None
+    if builder is not None:
+        return _from_tfds(builder, download)
+    if not path.is_dir():
+        raise ValueError(
+            f"`name` (={os.fspath(name)!r}) must be a name of TensorFlow Datasets, such as 'imagenet2012' or "
+            "'imagenet_v2', an existing folder, 'digits' or an .npz file. Check the spelling."
+        )
+    files, class_names = read_imagenet_folder(path)
+
+    def examples():
+        for file, label in files:
+            yield repr(file), _content(file), label
+
+    return "a folder for each class", len(files), class_names, examples
+
+
+def _from_arrays(source: sources.Source) -> tuple:
+    images, labels = source.test.images, source.test.labels
+
+    def examples():
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            yield f"image {number}", image, int(label)
+
+    return "test images", len(images), source.class_names, examples
+
+
+def _from_tfds(builder: Any, download: bool) -> tuple:
+    import tensorflow as tf
+
+    image_key, label_key = sources.image_and_label(builder)
+    if not builder.is_prepared():
+        sources.prepare(builder, download)
+    # "validation" first: the test images of imagenet2012 have no labels
+    split = next((split for split in _SPLITS if split in builder.info.splits), None)
+    if split is None:
+        raise ValueError(
+            f"`name` (={builder.name!r}) must be prepared with a split 'validation' or 'test', and it has "
+            f"{sorted(builder.info.splits)}. Prepare it again with these images, or choose another one."
+        )
+    described = f"{builder.info.full_name}, split {split!r}"
+
+    def examples():
+        pairs = sources.encoded_pairs(builder, split, image_key, label_key)
+        try:
+            for number, (content, label) in enumerate(pairs.as_numpy_iterator()):
+                yield f"image {number} of {described}", content, int(label)
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"`name` (={builder.name!r}) must be whole in {str(builder.data_dir)!r}, and reading it failed "
+                f"({' '.join(error.message.split())}). Copy it or prepare it again."
+            ) from error
+
+    size, class_names = builder.info.splits[split].num_examples, tuple(builder.info.features[label_key].names)
+    return f"split {split!r} as {builder.info.full_name}", size, class_names, examples
+
+
+def _content(file: str) -> bytes:
+    try:
+        return pathlib.Path(file).read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{file!r} must be a file that can be read, and it can't ({error.strerror}). Change its "
+            "permissions, or copy it again."
+        ) from error
+
+
+def _listed(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:.6g}" for value in values)
