@@ -5,6 +5,7 @@ mistyped options are answered at once.
 """
 
 import argparse
+import ast
 import contextlib
 import csv
 import inspect
@@ -15,6 +16,7 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 
 def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
@@ -75,14 +77,16 @@ def numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} must be integers joined by dashes, such as 4-4-4") from None
 
 
-def add_dataset_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add what says which images to read."""
+def add_dataset_arguments(
+    parser: argparse._ActionsContainer, default: str | None = "digits", default_text: str = "digits"
+) -> None:
+    """Add what says which images to read; `default_text` is the default in words."""
     parser.add_argument(
         "--dataset",
-        default="digits",
+        default=default,
         metavar="NAME",
         help='"digits", a name of TensorFlow Datasets, a folder with a folder of images for each class, or an .npz '
-        "file of arrays (default: %(default)s)",
+        f"file of arrays (default: {default_text})",
     )
     parser.add_argument(
         "--data-dir",
@@ -149,13 +153,7 @@ def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequenc
     Where `stages` and `growth_rates` must be given and are not, they are 4-4-4 and 8-16-32, doubling block by block.
     The network's own defaults hold where `input_shape` or `classes` is None.
     """
-    import keras_condense as kc
-
-    constructors = {key.lower(): getattr(kc.applications, key) for key in kc.applications.__all__ if key[0].isupper()}
-    if name.lower() not in constructors:
-        listing = ", ".join(constructor.__name__ for constructor in constructors.values())
-        raise ValueError(f"`network` (={name!r}) must be a name in keras_condense.applications. Choose of {listing}.")
-    constructor = constructors[name.lower()]
+    constructor = find_constructor(name)
     accepted = inspect.signature(constructor).parameters
     options = {key: getattr(arguments, key) for key in _NETWORK_OPTIONS if getattr(arguments, key) is not None}
     if unknown := sorted(options.keys() - accepted.keys()):
@@ -176,6 +174,51 @@ def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequenc
     if classes is not None:
         options["classes"] = classes
     return constructor(weights=None, **options)
+
+
+def find_constructor(name: str) -> Callable[..., Any]:
+    """Return the function called `name`, in whatever letter case, in `keras_condense.applications`."""
+    import keras_condense as kc
+
+    constructors = {key.lower(): getattr(kc.applications, key) for key in kc.applications.__all__ if key[0].isupper()}
+    if name.lower() not in constructors:
+        listing = ", ".join(constructor.__name__ for constructor in constructors.values())
+        raise ValueError(f"`network` (={name!r}) must be a name in keras_condense.applications. Choose of {listing}.")
+    return constructors[name.lower()]
+
+
+def read_call(option: str, text: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the keyword arguments of a call such as "ShuffleNet(groups=8)", or of a name alone.
+
+    Args:
+        option: what the user calls `text`, for the message.
+        text: the call; its arguments are literals.
+    """
+    with contextlib.suppress(SyntaxError, ValueError):
+        call = ast.parse(text.strip(), mode="eval").body
+        if isinstance(call, ast.Name):
+            return call.id, {}
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:
+            arguments = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+            if None not in arguments:  # as `**{}` would be
+                return call.func.id, arguments
+    raise ValueError(
+        f"`{option}` (={text!r}) must be a name, or a name and arguments in brackets. "
+        "Write for instance 'ShuffleNet(groups=8)', in quotation marks."
+    )
+
+
+def read_network(option: str, text: str) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the constructor and the arguments of a network such as "CondenseNet50" or "ShuffleNet(groups=8)"."""
+    name, arguments = read_call(option, text)
+    constructor = find_constructor(name)
+    accepted = inspect.signature(constructor).parameters.keys() - {"weights"}
+    if unknown := sorted(arguments.keys() - accepted):
+        raise ValueError(
+            f"`{option}` (={text!r}) has the argument {unknown[0]!r}, which {constructor.__name__} does not take here. "
+            f"Choose of {', '.join(sorted(accepted))}."
+        )
+    return constructor, arguments
 
 
 def check_file(path: str, suffix: str, *, to_write: bool = False) -> pathlib.Path:

@@ -174,9 +174,9 @@ def evaluation_crop(image: np.ndarray, preprocessing: "Preprocessing") -> np.nda
         image = np.repeat(image, 3, axis=-1)
     shorter, size = preprocessing.resize_to, preprocessing.size
     height, width = (side * shorter // min(image.shape[:2]) for side in image.shape[:2])
-    image = _resized(image, (height, width), preprocessing.interpolation)
     top, left = (round((side - size) / 2) for side in (height, width))  # halves to the even number, as torchvision
-    return image[top : top + size, left : left + size]
+    image = _resized(image, (image.shape[0], width), preprocessing.interpolation)[:, left : left + size]
+    return _resized(image, (height, size), preprocessing.interpolation)[top : top + size]
 
 
 def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
@@ -185,12 +185,10 @@ def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np
     sources.require("tensorflow", "tensorflow")
     import tensorflow as tf
 
-    method = _METHODS.get(interpolation, interpolation)
     with tf.device("CPU"):
-        for sides in ((image.shape[0], size[1]), size):
-            values = tf.image.resize(image, sides, method=method, antialias=True).numpy()
-            image = np.clip(np.floor(values + 0.5), 0, 255)
-    return image.astype("uint8")
+        method = _METHODS.get(interpolation, interpolation)
+        values = tf.image.resize(image, size, method=method, antialias=True).numpy()
+    return np.clip(np.floor(values + 0.5), 0, 255).astype("uint8")
 
 
 def _decoded(origin: str, content: bytes) -> np.ndarray:
