@@ -1,5 +1,7 @@
 """Images in ImageNet's layout, drawn at random, of every kind that ImageNet has."""
 
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -23,6 +25,12 @@ def draw(width, height, seed):
     """A smooth image of random colours, as photographs are smooth."""
     pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype="uint8")
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image):
+    stream = io.BytesIO()
+    image.save(stream, "JPEG")
+    return stream.getvalue()
 
 
 def write(folder):

@@ -6,9 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from imagenet_images import KINDS, LABELS, draw, write
+from imagenet_images import KINDS, LABELS, draw, encoded, write
 from PIL import Image
-from tfds_prepared import prepare
+from tfds_prepared import prepare_cifar, prepare_imagenet
 
 from keras_condense import datasets
 from keras_condense.applications.preprocessing import CIFAR, IMAGENET, KERAS_MOBILENET, Preprocessing
@@ -112,44 +112,12 @@ def test_labels_are_places_among_imagenets_sorted_classes():
 # TensorFlow Datasets
 
 
-def encoded(image):
-    stream = io.BytesIO()
-    image.save(stream, "JPEG")
-    return stream.getvalue()
-
-
-def prepare_cifar(folder, name, splits):
-    """Of the form of the real cifar10, whose version it has."""
-    features = {
-        "id": tfds.features.Text(),
-        "image": tfds.features.Image(shape=(32, 32, 3)),
-        "label": tfds.features.ClassLabel(names=["a", "b"]),
-    }
-
-    def examples(count):
-        for i in range(count):
-            yield {"id": str(i), "image": np.asarray(draw(32, 32, i)), "label": i % 2}
-
-    prepare(folder, name, "3.0.2", features, {split: examples(count) for split, count in splits.items()})
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A data_dir with `imagenet2012`, whose test images have no labels, `imagenet_v2` and `cifar10`."""
     folder = tmp_path_factory.mktemp("tfds")
-    features = {
-        "image": tfds.features.Image(encoding_format="jpeg"),
-        "label": tfds.features.ClassLabel(names=imagenet.imagenet_classes()),
-        "file_name": tfds.features.Text(),
-    }
-
-    def examples(labels):
-        for seed, label in enumerate(labels):
-            yield {"image": io.BytesIO(encoded(draw(60 + seed, 50, seed))), "label": label, "file_name": str(seed)}
-
-    splits = {"train": examples([0, 1]), "validation": examples([7, 999, 7]), "test": examples([-1])}
-    prepare(folder, "imagenet2012", "5.1.0", features, splits)
-    prepare(folder, "imagenet_v2", "3.0.0", features, {"test": examples([3, 998])}, config="matched-frequency")
+    prepare_imagenet(folder, "imagenet2012", "5.1.0", {"train": [0, 1], "validation": [7, 999, 7], "test": [-1]})
+    prepare_imagenet(folder, "imagenet_v2", "3.0.0", {"test": [3, 998]}, config="matched-frequency")
     prepare_cifar(folder, "cifar10", {"test": 5})
     prepare_cifar(folder, "only_train", {"train": 5})
     return folder
