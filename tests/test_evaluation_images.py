@@ -193,7 +193,9 @@ def test_a_data_set_of_training_images_alone(prepared):
         datasets.load_evaluation("only_train", IMAGENET, data_dir=prepared, download=False)
 
 
-def test_batch_sizes_that_are_none(folder):
+def test_arguments_of_another_kind(folder):
+    with pytest.raises(ValueError, match=r"`preprocessing` \(='imagenet'\) must be a Preprocessing\. Use one of"):
+        datasets.load_evaluation(folder, "imagenet")
     with pytest.raises(ValueError, match=r"`batch_size` \(=0\) must be a positive integer"):
         datasets.load_evaluation(folder, IMAGENET, batch_size=0)
 

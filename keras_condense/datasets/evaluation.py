@@ -30,7 +30,8 @@ class EvaluationImages:
     """Images and labels for the evaluation of a trained network, made by `load_evaluation`.
 
     Iterating gives batches of (images, labels): float32 (batch, size, size, 3), normalised as `preprocessing` says,
-    and int32 (batch,) class numbers, always in the same order. Nothing but two batches is held in memory.
+    and int32 (batch,) class numbers, always in the same order. Of image files
+    nothing but two batches is held in memory.
 
     Iterating raises ValueError at an image that can't be decoded, and names it.
 
@@ -116,8 +117,8 @@ def load_evaluation(
         The images, in batches.
 
     Raises:
-        ValueError: no such name or file; a folder of another layout, or with unknown classes; not prepared, and it
-            can't be downloaded or may not be.
+        ValueError: an argument of another kind; no such name or file; a folder of another layout, or with unknown
+            classes; not prepared, and it can't be downloaded or may not be.
         ConnectionError: not prepared, and the download failed for lack of a network.
         ImportError: TensorFlow or, for its names, tensorflow-datasets is not installed.
 
@@ -140,6 +141,11 @@ def load_evaluation(
     check_positive_integer("batch_size", batch_size, "Use 64.")
     if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
         raise ValueError(f"`name` (={name!r}) must be a name or a folder. Use 'imagenet2012'.")
+    if not hasattr(preprocessing, "resize_to"):
+        raise ValueError(
+            f"`preprocessing` (={preprocessing!r}) must be a Preprocessing. Use one of "
+            "keras_condense.applications.preprocessing, for instance IMAGENET."
+        )
     part, size, class_names, examples = _find(name, data_dir, download)
     return EvaluationImages(
         name=os.fspath(name),
