@@ -1,8 +1,10 @@
 """One table of small networks drives the contract of keras.applications; the named networks have their own tests."""
 
 import functools
+import hashlib
 import inspect
 import os
+import pathlib
 import re
 
 import keras
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from networks import NETWORKS, THREE_PARTS
 
 from keras_condense import applications
-from keras_condense.applications import CondenseNet, DenseNet, densenet_stages, pretrained
+from keras_condense.applications import CondenseNet, DenseNet, densenet_stages, downloads, pretrained
 from keras_condense.applications import imagenet as imagenet_functions
 from keras_condense.layers import CondenseDense
 
@@ -531,13 +533,41 @@ def test_decoding_names_the_best_first(monkeypatch, tmp_path):
         imagenet_functions.decode_predictions(scores[0])
 
 
-def test_published_files_are_fetched_once_and_checked(monkeypatch):
-    calls = []
-    monkeypatch.setattr(keras.utils, "get_file", lambda *args, **kwargs: calls.append((args, kwargs)) or "file")
-    files = pretrained.KerasFiles("https://host/folder", ("top.h5", "1" * 32), ("no.h5", "2" * 32))
-    assert files.download(True) == "file"
-    files.download(False)
-    assert calls == [
-        (("top.h5", "https://host/folder/top.h5"), {"cache_subdir": "models", "file_hash": "1" * 32}),
-        (("no.h5", "https://host/folder/no.h5"), {"cache_subdir": "models", "file_hash": "2" * 32}),
-    ]
+def test_files_of_keras_are_fetched_once_and_checked(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    calls, content = [], b"weights"
+
+    def get_file(name, address, *, cache_dir, cache_subdir, file_hash):
+        calls.append((address, file_hash))
+        path = pathlib.Path(cache_dir, cache_subdir, name)
+        path.write_bytes(content)
+        return str(path)
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    md5 = hashlib.md5(content).hexdigest()
+    files = pretrained.KerasFiles("https://host/folder", ("top.h5", md5), ("no.h5", None))
+    for _ in range(2):
+        assert files_at(downloads.keras_file(files, True)) == content
+        assert files_at(downloads.keras_file(files, False)) == content
+    assert calls == [("https://host/folder/top.h5", md5), ("https://host/folder/no.h5", None)]
+    assert sorted(os.listdir(tmp_path / "models")) == ["no.h5", "top.h5"]
+    (tmp_path / "models" / "top.h5").write_bytes(b"damaged since")
+    assert files_at(downloads.keras_file(files, True)) == content
+    assert len(calls) == 3
+
+
+def files_at(path):
+    return pathlib.Path(path).read_bytes()
+
+
+def test_files_of_keras_that_cannot_be_fetched(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+
+    def get_file(name, address, *, cache_dir, **_):
+        pathlib.Path(cache_dir, name).write_bytes(b"half")
+        raise Exception(f"URL fetch failure on {address}: None -- unreachable")  # as Keras does
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    with pytest.raises(OSError, match=r"The weights at https://.*mobilenet.* could not be .*unreachable.* Check"):
+        applications.MobileNet(weights="imagenet")
+    assert os.listdir(tmp_path / "models") == []

@@ -86,6 +86,7 @@ def test_published_files_are_those_that_keras_names():
 @pytest.mark.parametrize("include_top", [True, False])
 def test_imagenet_weights_come_from_keras_public_file(include_top, monkeypatch, tmp_path):
     """The public file can't be fetched in a test: one of the same format stands in for it."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
     theirs = built(keras.applications.DenseNet121, weights=None, include_top=include_top)
     theirs.save(tmp_path / "keras.h5")
     fetched = []

@@ -82,9 +82,10 @@ def fetched(constructor, monkeypatch, **arguments) -> tuple[str, str]:
     with monkeypatch.context() as patched:
         patched.setattr(keras.utils, "get_file", get_file)
         patched.setattr(inspect.getmodule(keras.applications.MobileNet).file_utils, "get_file", get_file)
-        with pytest.raises(FetchedError) as error:
+        with pytest.raises((FetchedError, OSError)) as error:
             constructor(weights="imagenet", **arguments)
-    return error.value.args
+    asked = error.value if isinstance(error.value, FetchedError) else error.value.__cause__
+    return asked.args
 
 
 @pytest.mark.parametrize(
@@ -136,6 +137,7 @@ def test_other_images_take_the_weights_for_224_pixels(monkeypatch):
 @pytest.mark.parametrize("include_top", [True, False])
 def test_imagenet_weights_are_loaded(constructor, alpha, include_top, monkeypatch, tmp_path):
     """The public file can't be fetched in a test: one of the same format stands in for it."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
     shape = (128, 128, 3)
     theirs = built(KERAS[constructor], alpha=alpha, weights=None, include_top=include_top, input_shape=shape)
     theirs.save(tmp_path / "keras.h5")

@@ -76,8 +76,10 @@ def test_every_row_is_whole_and_can_be_found():
         assert row.dataset in weights_of(row.constructor, row.arguments)
         assert row.classes == CLASSES[row.dataset]
         assert row.license in ("MIT", "BSD-3-Clause", "Apache-2.0")
-        assert (row.keras_files is None) == bool(row.release) == bool(row.sha1)
-        assert row.address.startswith("https://")
+        assert bool(row.release) == bool(row.sha1)
+        assert bool(row.packaged) == bool(row.sha256) == (row.measured_error is not None)
+        assert [bool(row.release), row.keras_files is not None, bool(row.packaged)].count(True) == 1
+        assert row.address.startswith("https://") or os.path.isfile(row.address)
 
 
 def test_the_general_constructor_finds_what_the_named_one_does():

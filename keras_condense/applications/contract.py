@@ -226,8 +226,11 @@ class Contract:
 
     def _load_foreign(self, network: keras.Model) -> None:
         row = self.pretrained
+        if row is not None and row.packaged:
+            load_weights(network, row.address)
+            return
         if row is not None and row.keras_files is not None:
-            load_weights(network, row.keras_files.download(self.include_top))
+            load_weights(network, downloads.keras_file(row.keras_files, self.include_top))
             return
         described = f"`weights` (={os.fspath(self.weights)!r})" if row is None else f"The file at {row.address}"
         _, arguments = architecture(self.constructor, self._call)

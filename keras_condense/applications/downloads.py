@@ -1,4 +1,4 @@
-"""Published files of PyTorch in Keras' cache: fetched, checked, converted once.
+"""Published files in Keras' cache: fetched, checked, and those of PyTorch converted once.
 
 Beside the file, under its own name, lies what was converted of it, under a name that also says for which layers and by
 which version of the conversion. Nothing gets its name before it is whole and checked, so that processes that fetch the
@@ -14,18 +14,18 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import h5py
 import keras
 
-from keras_condense.applications.pretrained import PretrainedWeights
+from keras_condense.applications.pretrained import KerasFiles, PretrainedWeights
 from keras_condense.applications.torch_files import state_dict_of, unpacked
 from keras_condense.applications.weight_files import UNREADABLE
 from keras_condense.files import replacing
 
-__all__ = ["fetch", "folder", "load"]
+__all__ = ["fetch", "folder", "keras_file", "load"]
 
 ABANDONED = 24 * 3600  # seconds after which nobody is still fetching
 VERSION = 1  # of the conversion; a change of what it makes of a file needs the next number
@@ -86,24 +86,54 @@ def fetch(row: PretrainedWeights) -> tuple[bytes, str]:
             return unpacked(models / name, described, row.sha1), described
         except ValueError:
             pass  # of an earlier program, or damaged since: fetch it again
+    with _fetched(row.address, name) as fetched:
+        data = unpacked(fetched, described, row.sha1)
+        _keep(fetched, models / name, row.address)
+    return data, described
+
+
+def keras_file(files: KerasFiles, include_top: bool) -> str:
+    """Return the local path of a file of Keras, fetched into Keras' cache on its first use and checked.
+
+    Args:
+        files: where it lies.
+        include_top: whether it is the one with the classifier's weights.
+
+    Raises:
+        OSError: it can't be fetched or kept, or does not match its MD5 sum.
+    """
+    name, md5 = files.top if include_top else files.no_top
+    kept, address = folder() / name, f"{files.folder}/{name}"
+    if not kept.is_file() or (md5 and hashlib.md5(kept.read_bytes()).hexdigest() != md5):
+        with _fetched(address, name, file_hash=md5) as fetched:
+            _keep(fetched, kept, address)
+    return str(kept)
+
+
+@contextlib.contextmanager
+def _fetched(address: str, name: str, **checks: str | None) -> Iterator[str]:
+    """The path of a file that was fetched into a folder of its own beside its place, and goes with it if it stays."""
+    models = folder()
     _remove_abandoned(models, name)
     try:
         private = tempfile.mkdtemp(prefix=f".{name}.", dir=models)
     except OSError as error:
-        raise _failed(row, error) from error
+        raise _failed(address, error) from error
     try:
         try:
-            fetched = keras.utils.get_file(name, row.address, cache_dir=private, cache_subdir=".")
+            fetched = keras.utils.get_file(name, address, cache_dir=private, cache_subdir=".", **checks)
         except Exception as error:  # which is what Keras raises for an address that does not answer
-            raise _failed(row, error) from error
-        data = unpacked(fetched, described, row.sha1)
-        try:
-            os.replace(fetched, models / name)
-        except OSError as error:
-            raise _failed(row, error) from error
-        return data, described
+            raise _failed(address, error) from error
+        yield fetched
     finally:
         shutil.rmtree(private, ignore_errors=True)
+
+
+def _keep(fetched: str, kept: pathlib.Path, address: str) -> None:
+    try:
+        os.replace(fetched, kept)
+    except OSError as error:
+        raise _failed(address, error) from error
 
 
 def _remove_abandoned(models: pathlib.Path, name: str) -> None:
@@ -114,10 +144,10 @@ def _remove_abandoned(models: pathlib.Path, name: str) -> None:
                 shutil.rmtree(leftover)
 
 
-def _failed(row: PretrainedWeights, error: Exception) -> OSError:
+def _failed(address: str, error: Exception) -> OSError:
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return OSError(
-        f"The weights at {row.address} could not be fetched into {str(folder())!r} ({reason}). Check the connection "
+        f"The weights at {address} could not be fetched into {str(folder())!r} ({reason}). Check the connection "
         "and the room on the disk, or fetch the file by other means and pass its path as `weights`."
     )
 

@@ -1,11 +1,12 @@
 """The table of trained networks: which weights there are for which network, where they lie, and what they reach.
 
 Adding a row to `WEIGHTS` adds the weights: the constructors, their errors and their downloads follow from it. Two
-publishers stand behind it:
+publishers stand behind it, and this package:
 
 - pytorchcv (github.com/osmr/imgclsmob, MIT licence): zipped files of PyTorch, checked by their SHA-1 and converted
   (`torch_files`, `torch_conversion`, `downloads`). CondenseNet's are the authors' own training, the others pytorchcv's.
 - keras.applications, for the networks that it has: files of Keras, checked by their MD5.
+- keras_condense: networks trained with it, whose weights come with the package (`weights/`, each with a card).
 
 None of pytorchcv's addresses could be tried where this table was written. It equals the list of files in pytorchcv
 0.0.74, which a test compares; top-1 errors on ImageNet are those of that project's README.
@@ -13,11 +14,10 @@ None of pytorchcv's addresses could be tried where this table was written. It eq
 
 import dataclasses
 import functools
+import pathlib
 import types
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-import keras
 
 from keras_condense.applications.architectures import OF_THE_CLASSIFIER, architecture
 from keras_condense.applications.preprocessing import CIFAR, IMAGENET, KERAS_DENSENET, KERAS_MOBILENET, Preprocessing
@@ -54,11 +54,6 @@ class KerasFiles:
     top: tuple[str, str | None]
     no_top: tuple[str, str | None]
 
-    def download(self, include_top: bool) -> str:
-        """Return the local path of the file, downloaded to Keras' cache on its first use and checked."""
-        file, md5 = self.top if include_top else self.no_top
-        return keras.utils.get_file(file, f"{self.folder}/{file}", cache_subdir="models", file_hash=md5)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PretrainedWeights:
@@ -73,11 +68,14 @@ class PretrainedWeights:
         dataset: a key of `CLASSES`: what the network was trained on, and the value of `weights`.
         license: of the file.
         preprocessing: what the images must go through.
-        release: pytorchcv's file as "tag/file name"; empty for a file of Keras.
-        sha1: of the .pth file inside the release's zip, in hexadecimal digits; empty for a file of Keras.
-        published_error: per cent, top-1, of one crop; None where the publisher gives none.
+        release: pytorchcv's file as "tag/file name"; empty for others.
+        sha1: of the .pth file inside the release's zip, in hexadecimal digits; empty for others.
+        published_error: per cent, top-1, of one crop, of these very weights; None where the publisher gives none.
         published_top5_error: likewise, of the five best classes.
-        keras_files: the files of Keras; None for those of pytorchcv.
+        keras_files: the files of Keras; None for others.
+        packaged: the file in `weights/` that comes with this package; empty for others.
+        sha256: of that file, in hexadecimal digits.
+        measured_error: per cent, top-1, as `benchmarks/accuracy.py` measured it here; None where nobody did.
 
     Example:
         >>> row = find_weights("CondenseNetImageNet74G8", "imagenet")
@@ -97,10 +95,15 @@ class PretrainedWeights:
     published_error: float | None = None
     published_top5_error: float | None = None
     keras_files: KerasFiles | None = None
+    packaged: str = ""
+    sha256: str = ""
+    measured_error: float | None = None
 
     @property
     def address(self) -> str:
-        """The URL of the file, of the one with the classifier where there are two."""
+        """The URL of the file, of the one with the classifier where there are two; the path of a packaged one."""
+        if self.packaged:
+            return str(pathlib.Path(__file__).parent / "weights" / self.packaged)
         if self.keras_files is not None:
             return f"{self.keras_files.folder}/{self.keras_files.top[0]}"
         return f"{RELEASES}/{self.release}"
