@@ -150,7 +150,7 @@ def test_the_table_counts_what_is_built(tiny):
         assert (row.parameters, row.macs, row.flops) == (profile.parameters, profile.macs, profile.flops)
         assert (row.family, row.network, row.constructor) == ("tiny_family", published.network, "CondenseNet")
         assert (row.published_parameters, row.published_operations) == (published.parameters, published.operations)
-        assert (row.rule, row.error, row.source) == (published.rule, published.error, published.source)
+        assert (row.rule, row.published_error, row.source) == (published.rule, published.error, published.source)
         assert row.file_bytes is None
     assert table.rows[1].parameters < table.rows[0].parameters
 

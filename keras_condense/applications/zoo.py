@@ -11,6 +11,7 @@ from types import ModuleType
 
 import keras
 
+from keras_condense.applications.pretrained import find_weights, weights_of
 from keras_condense.applications.published import Published
 from keras_condense.conversion import condense
 from keras_condense.profiling import profile_model
@@ -34,7 +35,10 @@ class ZooRow:
         published_parameters: as printed; empty where the paper says nothing, as in all that follow.
         published_operations: as printed.
         rule: which of ours the published operations are to be compared with: one of `published.RULES`.
-        error: per cent, as printed: top-1 on ImageNet, or CIFAR-10 and CIFAR-100 with " / " between.
+        published_error: per cent, as printed: top-1 on ImageNet, or CIFAR-10 and CIFAR-100 with " / " between.
+        weights: the data sets for which trained weights of this very network exist: values of its `weights`, with
+            ", " between; empty for none, as what follows.
+        measured_error: per cent, of the weights that were measured here: data set and top-1 error.
         source: where the published figures stand.
         file_bytes: size of the float32 file that `keras_condense.export_tflite` writes, or None if not asked for.
     """
@@ -48,7 +52,9 @@ class ZooRow:
     published_parameters: str
     published_operations: str
     rule: str
-    error: str
+    published_error: str
+    weights: str
+    measured_error: str
     source: str
     file_bytes: int | None = None
 
@@ -69,7 +75,8 @@ class ZooTable:
 
         has_files = any(row.file_bytes is not None for row in self.rows)
         table = Table("network")
-        for title in ("parameters", "published", "macs", "flops", "published", "error %", *["file bytes"] * has_files):
+        titles = ["parameters", "published", "macs", "flops", "published", "published error, %", "weights"]
+        for title in [*titles, "measured error, %", *["file bytes"] * has_files]:
             table.add_column(title, justify="right")
         table.add_column("source", overflow="fold")
         for row in self.rows:
@@ -80,7 +87,9 @@ class ZooTable:
                 f"{row.macs:,}",
                 f"{row.flops:,}",
                 f"{row.published_operations} ({row.rule})" if row.published_operations else "",
-                row.error,
+                row.published_error,
+                row.weights,
+                row.measured_error,
             ]
             if has_files:
                 cells.append("" if row.file_bytes is None else f"{row.file_bytes:,}")
@@ -180,6 +189,13 @@ def _chosen(names: Iterable[str] | None) -> list[tuple[str, Published]]:
     return [(family, row) for family, row in rows if row.network in names or row.constructor in names]
 
 
+def _measured_error(row: Published) -> str:
+    found = (
+        find_weights(row.constructor, dataset, row.arguments) for dataset in weights_of(row.constructor, row.arguments)
+    )
+    return ", ".join(f"{its.dataset} {its.measured_error:.2f}" for its in found if its.measured_error is not None)
+
+
 def _measured(family: str, row: Published, file_size: bool) -> ZooRow:
     model = build(row)
     profile = profile_model(model)
@@ -193,7 +209,9 @@ def _measured(family: str, row: Published, file_size: bool) -> ZooRow:
         published_parameters=row.parameters,
         published_operations=row.operations,
         rule=row.rule,
-        error=row.error,
+        published_error=row.error,
+        weights=", ".join(weights_of(row.constructor, row.arguments)),
+        measured_error=_measured_error(row),
         source=row.source,
         file_bytes=len(export_tflite(model)) if file_size else None,
     )
