@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import pathlib
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,18 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["check_path", "check_writable", "locked", "remove_leftovers", "replacing", "write_bytes", "write_text"]
+__all__ = [
+    "check_path",
+    "check_readable",
+    "check_writable",
+    "locked",
+    "remove_leftovers",
+    "replacing",
+    "write_bytes",
+    "write_text",
+]
+
+_SHOWN = 24  # characters of a name that its temporary neighbour takes over, so that no name gets too long
 
 
 def check_path(name: str, value: Any) -> pathlib.Path:
@@ -24,7 +36,7 @@ def check_path(name: str, value: Any) -> pathlib.Path:
         value: what the caller gave.
 
     Raises:
-        ValueError: for anything else, bytes included.
+        ValueError: for anything else, bytes included; a string with a null character.
 
     Example:
         >>> check_path("path", 3)
@@ -34,20 +46,67 @@ def check_path(name: str, value: Any) -> pathlib.Path:
     """
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError(f"`{name}` (={value!r}) must be a string or a path. Give a name such as 'runs/digits'.")
+    if "\0" in str(value):
+        raise ValueError(f"`{name}` (={str(value)!r}) must have no null character in it. Remove it.")
     return pathlib.Path(value)
+
+
+def check_readable(name: str, value: Any, mend: str = "Check the name.") -> pathlib.Path:
+    """Return `value` as a path if it is a regular file, or a link to one, that can be read; nothing is opened.
+
+    Opening a pipe waits for somebody who writes to it, and reading a device may never end.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller gave.
+        mend: a sentence that says how to fix it.
+
+    Raises:
+        ValueError: no path, nothing there, no regular file, or no right to read it.
+
+    Example:
+        >>> check_readable("path", "no/such/model.keras")
+        Traceback (most recent call last):
+        ...
+        ValueError: `path` (='no/such/model.keras') must be an existing file. Check the name.
+        >>> check_readable("path", "/dev/null")
+        Traceback (most recent call last):
+        ...
+        ValueError: `path` (='/dev/null') must be a regular file, and is a device. Check the name.
+    """
+    path = check_path(name, value)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ValueError(f"`{name}` (={str(path)!r}) must be an existing file. {mend}") from error
+    except OSError as error:  # a name of more than 255 bytes, links in a circle, a folder that may not be entered
+        raise ValueError(
+            f"`{name}` (={str(path)!r}) must be a file that can be read, and can't ({error.strerror}). {mend}"
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"`{name}` (={str(path)!r}) must be a regular file, and is a {_kind(mode)}. {mend}")
+    if not os.access(path, os.R_OK):
+        raise ValueError(f"`{name}` (={str(path)!r}) must be a file that can be read. Change its permissions.")
+    return path
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+    return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def check_writable(path: str | os.PathLike) -> pathlib.Path:
     """Raise before any work is done if a file could not be written at `path`.
 
     Args:
-        path: the file to be written; its folder is not made here.
+        path: the file to be written; its folder is not made here. A link stands for the file that it leads to.
 
     Returns:
         The path as a `pathlib.Path`.
 
     Raises:
-        ValueError: the folder is missing, is no folder or takes no files; `path` is a folder or no path at all.
+        ValueError: the folder is missing, is no folder or takes no files; the name is too long; `path` is a folder, a
+            pipe, a device, a link in a circle or no path at all.
 
     Example:
         >>> check_writable("/no/such/folder/model.tflite")
@@ -56,24 +115,54 @@ def check_writable(path: str | os.PathLike) -> pathlib.Path:
         ValueError: `path` (='/no/such/folder/model.tflite') must lie in an existing folder...
     """
     path = check_path("path", path)
-    folder = path.parent
-    if path.is_dir():
+    _, probe, _ = _neighbour(path)
+    probe.unlink()
+    return path
+
+
+def _neighbour(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, os.stat_result | None]:
+    """Return the file that `path` leads to, a new temporary file beside it, and what stands there now."""
+    target = pathlib.Path(os.path.realpath(path))
+    try:
+        there = target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        there = None
+    except OSError as error:
+        raise ValueError(
+            f"`path` (={str(path)!r}) must name a file that can be made, and can't ({error.strerror}). "
+            "Choose another name."
+        ) from error
+    if there and stat.S_ISDIR(there.st_mode):
         raise ValueError(f"`path` (={str(path)!r}) must name a file, not a folder. Add a file name to it.")
+    if there and stat.S_ISLNK(there.st_mode):
+        raise ValueError(f"`path` (={str(path)!r}) must name a file, and its links lead in a circle. Remove them.")
+    if there and not stat.S_ISREG(there.st_mode):
+        raise ValueError(
+            f"`path` (={str(path)!r}) must name a regular file, and is a {_kind(there.st_mode)}. Choose another name."
+        )
+    folder = target.parent
     if not folder.is_dir():
         raise ValueError(
             f"`path` (={str(path)!r}) must lie in an existing folder, and {str(folder)!r} is none. Make it first."
         )
     try:
         # access(2) says yes to root even on a read-only mount: only a real file tells
-        handle, probe = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+        handle, temporary = tempfile.mkstemp(prefix=_prefix(target), suffix=_suffix(target), dir=folder)
     except OSError as error:
         raise ValueError(
             f"`path` (={str(path)!r}) must lie in a folder that takes new files, and {str(folder)!r} does not "
             f"({error.strerror}). Choose another folder or change its permissions."
         ) from error
     os.close(handle)
-    os.unlink(probe)
-    return path
+    return target, pathlib.Path(temporary), there
+
+
+def _prefix(path: pathlib.Path) -> str:
+    return f".{path.stem[:_SHOWN]}."
+
+
+def _suffix(path: pathlib.Path) -> str:
+    return "".join(path.suffixes)[-_SHOWN:]
 
 
 @contextlib.contextmanager
@@ -81,7 +170,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yield a temporary neighbour of `path` to write to; rename it onto `path` when the block succeeds.
 
     When the block raises, the neighbour is removed and what stood at `path` stays. The neighbour keeps `path`'s
-    suffixes, since Keras chooses a file format by them (`.weights.h5`).
+    suffixes, since Keras chooses a file format by them (`.weights.h5`). Where `path` is a link, the file that it leads
+    to is replaced and the link stays. What replaces a file gets its permissions and, where that is allowed, its owner.
 
     Args:
         path: the file to make or replace.
@@ -101,18 +191,20 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         ...     sorted(entry.name for entry in pathlib.Path(folder).iterdir())
         ['a.txt']
     """
-    path = check_writable(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix="".join(path.suffixes), dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    target, temporary, replaced = _neighbour(check_path("path", path))
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
         with open(temporary, "rb") as file:
+            if replaced is None:
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
+            else:
+                with contextlib.suppress(OSError, AttributeError):  # not root, or Windows
+                    os.chown(temporary, replaced.st_uid, replaced.st_gid)
+                temporary.chmod(stat.S_IMODE(replaced.st_mode))
             os.fsync(file.fileno())  # the rename must not reach the disk before the bytes
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -143,12 +235,10 @@ def remove_leftovers(path: str | os.PathLike) -> None:
         ...     list(pathlib.Path(folder).iterdir())
         []
     """
-    path = pathlib.Path(path)
+    path = pathlib.Path(os.path.realpath(path))
     random = "[a-z0-9_]" * 8  # what mkstemp puts into a name
-    stem, name, suffix = map(glob.escape, (path.stem, path.name, "".join(path.suffixes)))
-    for pattern in (f".{stem}.{random}{suffix}", f".{name}.{random}"):  # of `replacing` and of `check_writable`
-        for leftover in path.parent.glob(pattern):
-            leftover.unlink(missing_ok=True)
+    for leftover in path.parent.glob(f"{glob.escape(_prefix(path))}{random}{glob.escape(_suffix(path))}"):
+        leftover.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
