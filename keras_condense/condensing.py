@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from keras_condense.validation import check_fraction, check_positive_integer
+from keras_condense.validation import check_fraction, check_positive_integer, shown
 
 __all__ = [
     "DropPlan",
@@ -36,6 +36,8 @@ __all__ = [
     "stage_from_progress",
     "stage_of_mask",
 ]
+
+_LARGEST_CONDENSE_FACTOR = 2**16  # a plan holds a number for each drop, and a layer has no more inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +79,8 @@ def _check_moments(drops_at, needed: bool) -> tuple[float, ...]:
     in_range = all(isinstance(m, numbers.Real) and not isinstance(m, bool) and 0 <= m < 1 for m in moments)
     if not in_range or any(a >= b for a, b in itertools.pairwise(moments)) or (needed and not moments):
         raise ValueError(
-            f"`drops_at` (={drops_at!r}) must be a tuple of ascending numbers in [0, 1), the progress at each drop. "
-            "Use (1 / 6, 1 / 3) for drops at epochs 50 and 100 of 300."
+            f"`drops_at` (={shown(drops_at)}) must be a tuple of ascending numbers in [0, 1), the progress at each "
+            "drop. Use (1 / 6, 1 / 3) for drops at epochs 50 and 100 of 300."
         )
     return tuple(float(moment) for moment in moments)
 
@@ -111,7 +113,10 @@ def drop_plan(
     """
     if pruned_fraction is None:
         condense_factor = check_positive_integer(
-            "condense_factor", condense_factor, "One connection in `condense_factor` is left at the end; 1 keeps all."
+            "condense_factor",
+            condense_factor,
+            "One connection in `condense_factor` is left at the end; 1 keeps all.",
+            largest=_LARGEST_CONDENSE_FACTOR,
         )
         if drops_at is None:
             drops = condense_factor - 1
@@ -160,9 +165,10 @@ def stage_from_progress(progress: float, plan: DropPlan | int) -> int:
         >>> [stage_from_progress(epoch / 300, DropPlan(0.3, (1 / 6, 1 / 3))) for epoch in (49, 50, 99, 100, 299)]
         [0, 1, 1, 2, 2]
     """
-    if not 0 <= progress <= 1:
+    if not isinstance(progress, numbers.Real) or not 0 <= progress <= 1:
         raise ValueError(
-            f"`progress` (={progress!r}) must lie in [0, 1]. Divide the steps done by the steps of the whole training."
+            f"`progress` (={shown(progress)}) must lie in [0, 1]. Divide the steps done by the steps of the whole "
+            "training."
         )
     # the tolerance keeps progress = steps / total, rounded down by the division, on its own side of a boundary
     return sum(progress + 1e-12 >= moment for moment in _plan_of(plan).drops_at)

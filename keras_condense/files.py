@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from keras_condense.validation import shown
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -45,7 +47,7 @@ def check_path(name: str, value: Any) -> pathlib.Path:
         ValueError: `path` (=3) must be a string or a path. Give a name such as 'runs/digits'.
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise ValueError(f"`{name}` (={value!r}) must be a string or a path. Give a name such as 'runs/digits'.")
+        raise ValueError(f"`{name}` (={shown(value)}) must be a string or a path. Give a name such as 'runs/digits'.")
     if "\0" in str(value):
         raise ValueError(f"`{name}` (={str(value)!r}) must have no null character in it. Remove it.")
     return pathlib.Path(value)

@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "LARGEST_CHANNELS",
+    "LARGEST_INTEGER",
+    "LARGEST_SIDE",
+    "as_index",
     "check_channel_constants",
     "check_choice",
     "check_divisible",
@@ -16,16 +20,52 @@ __all__ = [
     "check_not_negative",
     "check_padding",
     "check_positive_integer",
+    "check_real",
+    "check_weight_shape",
+    "shown",
 ]
 
+LARGEST_INTEGER = 2**31 - 1  # of an int32, in which the backends count
+LARGEST_CHANNELS = 2**24  # filters, units, groups
+LARGEST_SIDE = 2**14  # pixels: of an image, and so of kernels, strides and borders
 
-def check_positive_integer(name: str, value: Any, mend: str) -> int:
+_SHOWN = 200  # characters of a value in a message
+
+
+def shown(value: Any) -> str:
+    """Return `repr(value)`, cut where it is longer than a message should be.
+
+    Example:
+        >>> shown(10**5000)
+        'an integer of 16610 bits'
+        >>> len(shown("a" * 10**6))
+        203
+    """
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def as_index(value: Any) -> int | None:
+    """Return an integer as an int, and None for everything else, `True` and `2.0` included."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # also from an array of several numbers
+        return None
+
+
+def check_positive_integer(name: str, value: Any, mend: str, *, largest: int = LARGEST_INTEGER) -> int:
     """Return `value` if it is an integer above zero.
 
     Args:
         name: the argument's name, for the message.
         value: what the caller gave.
         mend: a sentence that says how to mend it.
+        largest: the largest value that makes sense.
 
     Returns:
         `value` as an int.
@@ -40,13 +80,16 @@ def check_positive_integer(name: str, value: Any, mend: str) -> int:
         Traceback (most recent call last):
         ...
         ValueError: `groups` (=0) must be a positive integer. Use 4.
+        >>> check_positive_integer("groups", 10**12, "Use 4.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `groups` (=1000000000000) must be a positive integer, at most 2,147,483,647. Use 4.
     """
-    try:
-        number = operator.index(value)
-    except TypeError:  # also from an array of several numbers
-        number = 0
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"`{name}` (={value!r}) must be a positive integer. {mend}")
+    number = as_index(value)
+    if number is None or number < 1:
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer. {mend}")
+    if number > largest:
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer, at most {largest:,}. {mend}")
     return number
 
 
@@ -60,7 +103,7 @@ def check_divisible(name: str, value: int, divisor_name: str, divisor: int, mend
         ValueError: `in_channels` (=30) must be divisible by `condense_factor` (=4). Give the layer 28 or 32 inputs.
     """
     if value % divisor:
-        raise ValueError(f"`{name}` (={value}) must be divisible by `{divisor_name}` (={divisor}). {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be divisible by `{divisor_name}` (={divisor}). {mend}")
 
 
 def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False) -> float:
@@ -74,7 +117,7 @@ def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False)
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not (0 <= value <= 1) or (below_one and value == 1):
-        raise ValueError(f"`{name}` (={value!r}) must be a number in [0, 1{')' if below_one else ']'}. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be a number in [0, 1{')' if below_one else ']'}. {mend}")
     return float(value)
 
 
@@ -93,12 +136,12 @@ def check_not_negative(name: str, value: Any, mend: str, *, above_zero: bool = F
         number = math.inf
     if not 0 <= number < math.inf or (above_zero and number == 0):
         expected = "a finite number above 0" if above_zero else "a finite number, not negative"
-        raise ValueError(f"`{name}` (={value!r}) must be {expected}. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be {expected}. {mend}")
     return number
 
 
 def check_padding(name: str, value: Any, mend: str) -> int:
-    """Return `value` as an int if it is an integer of at least 0.
+    """Return `value` as an int if it is an integer from 0 to `LARGEST_SIDE`.
 
     Example:
         >>> check_padding("pad", -1, "Use 0 for none.")
@@ -106,9 +149,14 @@ def check_padding(name: str, value: Any, mend: str) -> int:
         ...
         ValueError: `pad` (=-1) must be a positive integer or 0. Use 0 for none.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
-        raise ValueError(f"`{name}` (={value!r}) must be a positive integer or 0. {mend}")
-    return value.__index__()
+    number = as_index(value)
+    if number is None or number < 0:
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer or 0. {mend}")
+    if number > LARGEST_SIDE:
+        raise ValueError(
+            f"`{name}` (={shown(value)}) must be a positive integer or 0, at most {LARGEST_SIDE:,}. {mend}"
+        )
+    return number
 
 
 def check_crop_size(crop_size: Any, image_shape: Sequence[int]) -> tuple[int, int]:
@@ -142,18 +190,22 @@ def check_channel_constants(
         ValueError: `mean` (=[0.5, 0.4]) must be a number for each of the images' 3 channels. Leave it out.
     """
     try:
-        constants = np.asarray(values, "float64")
-    except (TypeError, ValueError):  # no numbers, or sequences of different lengths
+        constants = np.asarray(values)
+        # NumPy would read numbers out of strings, and drop the imaginary part of complex ones
+        constants = constants.astype("float64") if constants.dtype.kind in "iufO" else np.empty(0)
+    except (TypeError, ValueError, OverflowError):  # no numbers, sequences of different lengths, beyond a float
         constants = np.empty(0)
     if constants.shape != (channels,) or not np.isfinite(constants).all():
-        raise ValueError(f"`{name}` (={values!r}) must be a number for each of the images' {channels} channels. {mend}")
+        raise ValueError(
+            f"`{name}` (={shown(values)}) must be a number for each of the images' {channels} channels. {mend}"
+        )
     if above_zero and constants.min() <= 0:
-        raise ValueError(f"`{name}` (={values!r}) must be above 0 in every channel. {mend}")
+        raise ValueError(f"`{name}` (={shown(values)}) must be above 0 in every channel. {mend}")
     return tuple(constants.tolist())
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") -> Any:
-    """Return `value` if it is one of `choices`.
+    """Return the one of `choices` that `value` equals.
 
     Example:
         >>> check_choice("quantize", "int4", (None, "int8"), "Leave it out for float32.")
@@ -162,10 +214,38 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") 
         ValueError: `quantize` (='int4') must be one of None, 'int8'. Leave it out for float32.
     """
     choices = tuple(choices)
-    try:
-        known = value in choices
-    except ValueError:  # an array of several values
-        known = False
-    if not known:
-        raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(map(repr, choices))}. {mend}".rstrip())
-    return value
+    if not isinstance(value, (np.ndarray, complex)):  # which equal a number without being one
+        for choice in choices:
+            if value is choice or value == choice:
+                return choice
+    raise ValueError(f"`{name}` (={shown(value)}) must be one of {', '.join(map(repr, choices))}. {mend}".rstrip())
+
+
+def check_real(name: str, dtype: Any) -> None:
+    """Raise ValueError unless `dtype` is of real numbers; casting would drop the imaginary part of complex ones.
+
+    Example:
+        >>> check_real("inputs", "complex64")
+        Traceback (most recent call last):
+        ...
+        ValueError: `inputs` (of dtype complex64) must be real numbers. Convert them, for instance to float32.
+    """
+    if any(kind in str(dtype) for kind in ("complex", "string")):
+        raise ValueError(f"`{name}` (of dtype {dtype}) must be real numbers. Convert them, for instance to float32.")
+
+
+def check_weight_shape(layer: str, shape: Iterable[int]) -> None:
+    """Raise ValueError if a weight would have more elements than the backends can count, before memory is taken.
+
+    Example:
+        >>> check_weight_shape("conv", (3, 3, 64, 10**9))
+        Traceback (most recent call last):
+        ...
+        ValueError: Layer 'conv' would have a weight of (3, 3, 64, 1000000000), and at most 2,147,483,647 elements ...
+    """
+    shape = tuple(shape)
+    if math.prod(shape) > LARGEST_INTEGER:
+        raise ValueError(
+            f"Layer {layer!r} would have a weight of {shape}, and at most {LARGEST_INTEGER:,} elements can be counted. "
+            "Give it fewer filters or inputs."
+        )

@@ -12,12 +12,16 @@ import numpy as np
 from keras_condense.datasets import sources
 from keras_condense.datasets.pipeline import examples_in_order, training_stream
 from keras_condense.datasets.recipes import RECIPES, Augmentation, recipe_for
+from keras_condense.files import check_path
 from keras_condense.validation import (
+    LARGEST_SIDE,
+    as_index,
     check_channel_constants,
     check_choice,
     check_crop_size,
     check_fraction,
     check_positive_integer,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -317,16 +321,18 @@ def read_examples(
     """
     check_positive_integer("batch_size", batch_size, "Use 64.")
     image_size = _check_image_size(image_size)
-    check_choice("channels", channels, (None, 1, 3), "Leave it out for the data set's own.")
+    channels = check_choice("channels", channels, (None, 1, 3), "Leave it out for the data set's own.")
     if not isinstance(augment, (bool, Augmentation)):
         raise ValueError(
-            f"`augment` (={augment!r}) must be True, False or an Augmentation. Use Augmentation(pad=4, flip=True)."
+            f"`augment` (={shown(augment)}) must be True, False or an Augmentation. Use Augmentation(pad=4, flip=True)."
         )
     check_fraction("validation_fraction", validation_fraction, "Use 0.1, or 0 for none.", below_one=True)
     if check_fraction("test_fraction", test_fraction, "Use 0.2.", below_one=True) == 0:
         raise ValueError(f"`test_fraction` (={test_fraction!r}) must be above 0. Use 0.2.")
     seed = check_seed("seed", seed)
     split_seed = check_seed("split_seed", split_seed)
+    if data_dir is not None:
+        check_path("data_dir", data_dir)
     if needs_tensorflow:
         sources.require("tensorflow", "tensorflow")
 
@@ -381,7 +387,7 @@ def _read(
 ) -> tuple[str, str, sources.Source]:
     """Return the name to show, the name in the table of recipes, and the examples."""
     if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
-        raise ValueError(f"`name` (={name!r}) must be a name or a folder. Use 'digits'.")
+        raise ValueError(f"`name` (={shown(name)}) must be a name or a folder. Use 'digits'.")
     if name == "digits":
         return name, name, sources.read_digits(image_size or RECIPES[name].image_size, channels)
     path = pathlib.Path(name).expanduser()
@@ -474,8 +480,8 @@ def _check_image_size(image_size: Any) -> tuple[int, int] | None:
     mend = "Use 32 or (32, 32)."
     sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
     if len(sides) != 2:
-        raise ValueError(f"`image_size` (={image_size!r}) must be a side length or (height, width). {mend}")
-    return tuple(check_positive_integer("image_size", side, mend) for side in sides)
+        raise ValueError(f"`image_size` (={shown(image_size)}) must be a side length or (height, width). {mend}")
+    return tuple(check_positive_integer("image_size", side, mend, largest=LARGEST_SIDE) for side in sides)
 
 
 def check_calibration_size(n: Any, train_size: int) -> None:
@@ -500,6 +506,7 @@ def check_seed(name: str, value: Any, mend: str = "Use 0.") -> int:
         ...
         ValueError: `seed` (=-1) must be an integer in [0, 2**32). Use 0.
     """
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**32:
-        raise ValueError(f"`{name}` (={value!r}) must be an integer in [0, 2**32). {mend}")
-    return value.__index__()
+    number = as_index(value)
+    if number is None or not 0 <= number < 2**32:
+        raise ValueError(f"`{name}` (={shown(value)}) must be an integer in [0, 2**32). {mend}")
+    return number

@@ -26,7 +26,13 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
     """
     if images.shape[1:] == tuple(image_shape):
         return images
-    fitted = np.empty((len(images), *image_shape), "uint8")
+    try:
+        fitted = np.empty((len(images), *image_shape), "uint8")
+    except MemoryError as error:
+        raise ValueError(
+            f"`image_size` (={image_shape[:2]}) must be such that {len(images)} images fit into memory. "
+            "Use a smaller one."
+        ) from error
     for start in range(0, len(images), _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
         fitted[part] = _resized(_with_channels(images[part], image_shape[-1]), image_shape[:2])

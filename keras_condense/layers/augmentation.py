@@ -1,5 +1,6 @@
 """A data set's pixels as a layer, so that cropping and mirroring are part of a compiled training step."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,9 +8,18 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.validation import check_channel_constants, check_crop_size, check_padding
+from keras_condense.validation import (
+    check_channel_constants,
+    check_crop_size,
+    check_padding,
+    check_positive_integer,
+    check_real,
+    shown,
+)
 
 __all__ = ["AugmentedImages"]
+
+_LARGEST_IMAGES = 2**33  # bytes; a file that holds no images must not claim all memory
 
 
 @keras.saving.register_keras_serializable("keras_condense")
@@ -97,6 +107,7 @@ class AugmentedImages(keras.layers.Layer):
         self._pixels = None  # the weight holds them now
 
     def call(self, inputs):
+        check_real("inputs", inputs.dtype)
         _, height, width, channels = self.images_shape
         draws = ops.cast(inputs, "int32")
         images = ops.take(self.images, draws[:, 0], axis=0)  # whole images first: an index of pixels could exceed int32
@@ -140,7 +151,16 @@ class AugmentedImages(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        return cls(np.zeros(config.pop("images_shape"), "uint8"), **config)
+        shape, mend = config.pop("images_shape", None), "Save the layer again."
+        if not isinstance(shape, (list, tuple)) or len(shape) != 4:
+            raise ValueError(f"`images_shape` (={shown(shape)}) must be four positive integers. {mend}")
+        shape = tuple(check_positive_integer("images_shape", size, mend) for size in shape)
+        if math.prod(shape) > _LARGEST_IMAGES:
+            raise ValueError(
+                f"`images_shape` (={shape}) must be of at most {_LARGEST_IMAGES:,} bytes to be made of a config. "
+                "Make the layer of its images instead."
+            )
+        return cls(np.zeros(shape, "uint8"), **config)
 
 
 def _in_range(places: Any, size: int) -> Any:

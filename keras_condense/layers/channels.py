@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.validation import check_divisible, check_positive_integer
+from keras_condense.validation import LARGEST_CHANNELS, check_divisible, check_positive_integer, check_real, shown
 
 __all__ = ["ChannelIndex", "ChannelScatterAdd", "ChannelShuffle"]
 
@@ -16,7 +16,7 @@ def _check_indices(indices, meaning: str) -> np.ndarray:
         array = np.empty(0)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu" or array.min() < 0:
         raise ValueError(
-            f"`indices` (={indices!r}) must be a non-empty sequence of integers, none negative. "
+            f"`indices` (={shown(indices)}) must be a non-empty sequence of integers, none negative. "
             f"Give {meaning}, for instance [0, 2, 5]."
         )
     return array
@@ -116,7 +116,9 @@ class ChannelScatterAdd(keras.layers.Layer):
     def __init__(self, indices, channels, trainable=True, dtype=None, name=None):
         super().__init__(trainable=trainable, dtype=dtype, name=name)
         self._initial_indices = _check_indices(indices, "the output channel of each input channel")
-        self.channels = check_positive_integer("channels", channels, "Give the number of output channels.")
+        self.channels = check_positive_integer(
+            "channels", channels, "Give the number of output channels.", largest=LARGEST_CHANNELS
+        )
         if (highest := int(self._initial_indices.max())) >= self.channels:
             raise ValueError(
                 f"`indices` (up to {highest}) must be below `channels` (={self.channels}). "
@@ -138,6 +140,7 @@ class ChannelScatterAdd(keras.layers.Layer):
         )
 
     def call(self, inputs):
+        check_real("inputs", inputs.dtype)
         channels_first = ops.moveaxis(inputs, -1, 0)
         return ops.moveaxis(ops.segment_sum(channels_first, self.indices, num_segments=self.channels), 0, -1)
 

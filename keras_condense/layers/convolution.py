@@ -6,7 +6,17 @@ from keras import activations, constraints, initializers, ops, regularizers
 from keras_condense import condensing
 from keras_condense.layers.grouped_convolution import grouped_convolution, pays_to_compile
 from keras_condense.layers.learned_inputs import LearnedInputs
-from keras_condense.validation import check_choice, check_divisible, check_not_negative, check_positive_integer
+from keras_condense.validation import (
+    LARGEST_CHANNELS,
+    LARGEST_SIDE,
+    check_choice,
+    check_divisible,
+    check_not_negative,
+    check_positive_integer,
+    check_real,
+    check_weight_shape,
+    shown,
+)
 
 __all__ = ["GroupConv2D", "LearnedGroupConv2D"]
 
@@ -15,8 +25,8 @@ def _pair(name: str, value) -> tuple[int, int]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     mend = "Give one integer, or two: height and width."
     if len(values) != 2:
-        raise ValueError(f"`{name}` (={value!r}) must be one or two positive integers. {mend}")
-    return tuple(check_positive_integer(name, v, mend) for v in values)
+        raise ValueError(f"`{name}` (={shown(value)}) must be one or two positive integers. {mend}")
+    return tuple(check_positive_integer(name, v, mend, largest=LARGEST_SIDE) for v in values)
 
 
 class _Convolution2D(keras.layers.Layer):
@@ -46,10 +56,13 @@ class _Convolution2D(keras.layers.Layer):
     ):
         super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
         self.supports_jit = pays_to_compile()  # what `model.compile(jit_compile="auto")` asks every layer
-        self.filters = check_positive_integer("filters", filters, "Give the number of output channels.")
+        self.filters = check_positive_integer(
+            "filters", filters, "Give the number of output channels.", largest=LARGEST_CHANNELS
+        )
         self.kernel_size = _pair("kernel_size", kernel_size)
         self.strides = _pair("strides", strides)
-        self.padding = check_choice("padding", str(padding).lower(), ("valid", "same"), "Pad by hand for others.")
+        padding = padding.lower() if isinstance(padding, str) else padding
+        self.padding = check_choice("padding", padding, ("valid", "same"), "Pad by hand for others.")
         self.data_format = check_choice(
             "data_format",
             data_format or keras.config.image_data_format(),
@@ -76,9 +89,11 @@ class _Convolution2D(keras.layers.Layer):
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def _add_kernel_and_bias(self, inputs_per_filter: int) -> None:
+        shape = (*self.kernel_size, inputs_per_filter, self.filters)
+        check_weight_shape(self.name, shape)
         self.kernel = self.add_weight(
             name="kernel",
-            shape=(*self.kernel_size, inputs_per_filter, self.filters),
+            shape=shape,
             initializer=self.kernel_initializer,
             regularizer=self.kernel_regularizer,
             constraint=self.kernel_constraint,
@@ -105,6 +120,7 @@ class _Convolution2D(keras.layers.Layer):
 
     def _convolve(self, inputs, kernel, groups: int):
         """`inputs` convolved with `kernel` in the layer's compute dtype, plus bias and activation."""
+        check_real("inputs", inputs.dtype)
         # refuses images smaller than the kernel: oneDNN answers some of them with arbitrary memory
         self.compute_output_shape(tuple(inputs.shape))
         # Keras casts floating-point inputs only; images often come as uint8

@@ -4,7 +4,7 @@ import keras
 from keras import activations, constraints, initializers, ops, regularizers
 
 from keras_condense.layers.learned_inputs import LearnedInputs
-from keras_condense.validation import check_positive_integer
+from keras_condense.validation import LARGEST_CHANNELS, check_positive_integer, check_real, check_weight_shape
 
 __all__ = ["CondenseDense"]
 
@@ -78,7 +78,7 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
         drops_at=None,
     ):
         super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
-        self.units = check_positive_integer("units", units, "Give the number of outputs.")
+        self.units = check_positive_integer("units", units, "Give the number of outputs.", largest=LARGEST_CHANNELS)
         self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=2)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
@@ -98,6 +98,7 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
                 "Give `keras.Input` a full `shape`."
             )
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: inputs})
+        check_weight_shape(self.name, (inputs, self.units))
         self.build_mask(inputs)
         self.kernel = self.add_weight(
             name="kernel",
@@ -119,6 +120,7 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
             )
 
     def call(self, inputs):
+        check_real("inputs", inputs.dtype)
         outputs = ops.matmul(inputs, ops.cast(self.masked_kernel(), self.compute_dtype))
         if self.use_bias:
             outputs = ops.add(outputs, ops.cast(self.bias, self.compute_dtype))

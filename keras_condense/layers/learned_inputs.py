@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense import condensing
-from keras_condense.validation import check_divisible
+from keras_condense.validation import as_index, check_divisible, shown
 
 __all__ = ["LearnedInputs"]
 
@@ -106,9 +106,10 @@ class LearnedInputs:
             ValueError: a stage out of range, a layer that is not built, or NaN in the kernel.
         """
         self._check_built()
-        if not hasattr(stage, "__index__") or not 0 <= stage <= self.final_stage:
+        number = as_index(stage)
+        if number is None or not 0 <= number <= self.final_stage:
             raise ValueError(
-                f"`stage` (={stage!r}) of layer {self.name!r} must be an integer in [0, {self.final_stage}]. "
+                f"`stage` (={shown(stage)}) of layer {self.name!r} must be an integer in [0, {self.final_stage}]. "
                 f"Its connections are dropped in {self.final_stage} steps; the stage is how many of them are done."
             )
         mask = ops.convert_to_numpy(self.mask)
@@ -118,7 +119,7 @@ class LearnedInputs:
                 f"The kernel of layer {self.name!r} must be finite to be pruned, and holds NaN or infinity: the "
                 "training has diverged. Lower the learning rate or go back to an earlier checkpoint."
             )
-        new = condensing.drop_due(mask, scores, stage, self.plan)
+        new = condensing.drop_due(mask, scores, number, self.plan)
         if np.array_equal(new, mask):
             return False
         self.mask.assign(new)

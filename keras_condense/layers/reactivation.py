@@ -7,7 +7,14 @@ from keras import constraints, initializers, ops, regularizers
 from keras_condense import condensing
 from keras_condense.layers.grouped_convolution import grouped_convolution
 from keras_condense.layers.learned_inputs import LearnedInputs
-from keras_condense.validation import check_divisible, check_not_negative, check_positive_integer
+from keras_condense.validation import (
+    LARGEST_CHANNELS,
+    check_divisible,
+    check_not_negative,
+    check_positive_integer,
+    check_real,
+    check_weight_shape,
+)
 
 __all__ = ["SparseFeatureReactivation"]
 
@@ -73,7 +80,9 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
         name=None,
     ):
         super().__init__(trainable=trainable, dtype=dtype, name=name)
-        self.filters = check_positive_integer("filters", filters, "Give the number of output channels.")
+        self.filters = check_positive_integer(
+            "filters", filters, "Give the number of output channels.", largest=LARGEST_CHANNELS
+        )
         self.groups = check_positive_integer("groups", groups, "Use the groups of the convolution before it.")
         self.condense_factor = check_positive_integer(
             "condense_factor", condense_factor, "One connection in `condense_factor` is left at the end; 1 keeps all."
@@ -94,6 +103,7 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
             )
         check_divisible("in_channels", channels, "groups", self.groups, f"Change one of them in layer {self.name!r}.")
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+        check_weight_shape(self.name, (channels, self.filters))
         self.build_mask(self.filters)
         self.kernel = self.add_weight(
             name="kernel",
@@ -105,6 +115,7 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
         )
 
     def call(self, inputs, training=None):
+        check_real("inputs", inputs.dtype)
         if self.group_lasso and training:
             self.add_loss(self.group_lasso * self.lasso())
         inputs, kernel = (ops.cast(x, self.compute_dtype) for x in (inputs, self.masked_kernel()))
