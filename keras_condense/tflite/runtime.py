@@ -13,6 +13,7 @@ import importlib.util
 import logging
 import os
 import pathlib
+import stat
 import struct
 import sys
 import tempfile
@@ -90,8 +91,8 @@ def native_output_logged() -> Iterator[None]:
 # --- is it a whole file? -------------------------------------------------------------------------------------------
 # Older interpreters follow offsets without looking and crash the process on a file that was cut short, so every
 # offset is followed here first. Tables of the TFLite schema, by field number: ("table", name), ("tables", name) for a
-# vector of tables, ("vector", bytes per item), "strings". Fields that are missing here are plain numbers inside the
-# table. A table named "" is one whose own extent is checked only.
+# vector of tables, ("vector", bytes per item), ("string", 1) for UTF-8. Fields that are missing here are plain numbers
+# inside the table. A table named "" is one whose own extent is checked only.
 _SCHEMA = {
     "Model": {
         1: ("tables", "OperatorCode"),
@@ -102,17 +103,17 @@ _SCHEMA = {
         6: ("tables", "Metadata"),
         7: ("tables", "SignatureDef"),
     },
-    "OperatorCode": {1: ("vector", 1)},
+    "OperatorCode": {1: ("string", 1)},
     "SubGraph": {
         0: ("tables", "Tensor"),
         1: ("vector", 4),
         2: ("vector", 4),
         3: ("tables", "Operator"),
-        4: ("vector", 1),
+        4: ("string", 1),
     },
     "Tensor": {
         0: ("vector", 4),
-        3: ("vector", 1),
+        3: ("string", 1),
         4: ("table", "QuantizationParameters"),
         6: ("table", "Sparsity"),
         7: ("vector", 4),
@@ -136,15 +137,26 @@ _SCHEMA = {
         12: ("table", ""),
     },
     "Buffer": {0: ("vector", 1)},
-    "Metadata": {0: ("vector", 1)},
-    "SignatureDef": {0: ("tables", "TensorMap"), 1: ("tables", "TensorMap"), 2: ("vector", 1)},
-    "TensorMap": {0: ("vector", 1)},
+    "Metadata": {0: ("string", 1)},
+    "SignatureDef": {0: ("tables", "TensorMap"), 1: ("tables", "TensorMap"), 2: ("string", 1)},
+    "TensorMap": {0: ("string", 1)},
     "": {},
 }
 
 
+_MOST_TABLES = 1_000_000  # as flatbuffers' own verifier has it
+
+
+# Operators by their number in the schema: how many inputs they need, and how many of these may not be left out. The
+# interpreters look for them without asking whether they are there. Others need one.
+_TWO = (0, 3, 4, 9, 18, 23, 34, 36, 39, 40, 41, 42, 48, 49, 54, 55, 56, 57, 58, 61, 62, 63, 69, 70, 71, 72, 74, 78, 79)
+_TWO += (81, 82, 84, 86, 89, 90, 91, 94, 95, 97, 99, 100, 105, 107, 126, 128, 130, 156)  # ADD, CONV_2D, GATHER, ...
+_THREE = (37, 38, 60, 64, 65, 67, 96, 102, 122, 123)  # SLICE, TRANSPOSE_CONV, ...
+_NEEDED_INPUTS = dict.fromkeys(_TWO, 2) | dict.fromkeys(_THREE, 3) | {45: 4, 85: 4}  # STRIDED_SLICE, ONE_HOT
+
+
 class _Broken(Exception):
-    """An offset leads out of the file."""
+    """An offset leads out of the file, or a number out of what it counts."""
 
 
 def _read(data: bytes, format: str, position: int) -> int:
@@ -153,38 +165,147 @@ def _read(data: bytes, format: str, position: int) -> int:
     return struct.unpack_from(format, data, position)[0]
 
 
-def _check_table(data: bytes, position: int, table: str) -> None:
-    vtable = position - _read(data, "<i", position)
-    vtable_bytes, table_bytes = _read(data, "<H", vtable), _read(data, "<H", vtable + 2)
-    if vtable_bytes < 4 or vtable + vtable_bytes > len(data) or position + table_bytes > len(data):
-        raise _Broken
+class _Checker:
+    """Follows every offset of a file once.
 
-    def field(number: int) -> int:
-        """Where the field stands, or 0 if it was left out."""
+    Several offsets may lead to one table, and vectors may overlap, so that the tables that an interpreter will make can
+    be as many as the square of the file's size. Each table is checked once, and their number is computed.
+    """
+
+    def __init__(self, data: bytes):
+        self._data = data
+        self._tables: dict[tuple[int, str], int] = {}  # position and kind: tables, itself and below
+        self._vectors: dict[tuple[int, str], int] = {}
+        self._strings: set[int] = set()
+        self._bytes_left = len(data)  # vectors and strings that don't overlap have no more
+
+    def _field(self, position: int, number: int) -> int:
+        """Where a table's field stands, or 0 if it was left out."""
+        vtable = position - _read(self._data, "<i", position)
         slot = 4 + 2 * number
-        offset = _read(data, "<H", vtable + slot) if slot + 2 <= vtable_bytes else 0
-        if offset >= max(table_bytes, 1):
+        offset = _read(self._data, "<H", vtable + slot) if slot + 2 <= _read(self._data, "<H", vtable) else 0
+        if offset >= max(_read(self._data, "<H", vtable + 2), 1):
             raise _Broken
         return position + offset if offset else 0
 
-    for number, (kind, of) in _SCHEMA[table].items():
-        at = field(number)
+    def table(self, position: int, kind: str) -> int:
+        """Check a table and all below it, and return how many tables these are."""
+        key = position, kind
+        if key not in self._tables:
+            self._tables[key] = self._checked_table(position, kind)
+            if self._tables[key] > _MOST_TABLES:
+                raise _Broken
+        return self._tables[key]
+
+    def _checked_table(self, position: int, kind: str) -> int:
+        data = self._data
+        vtable = position - _read(data, "<i", position)
+        vtable_bytes, table_bytes = _read(data, "<H", vtable), _read(data, "<H", vtable + 2)
+        if vtable_bytes < 4 or vtable + vtable_bytes > len(data) or position + table_bytes > len(data):
+            raise _Broken
+        count = 1
+        for number, (form, of) in _SCHEMA[kind].items():
+            at = self._field(position, number)
+            if not at:
+                continue
+            target = at + _read(data, "<I", at)
+            if form == "table":
+                count += self.table(target, of)
+            elif form == "tables":
+                count += self._vector(target, of)
+            elif form == "string":
+                self._string(target)
+            else:
+                self._length(target, of)
+        if kind == "Buffer" and self._field(position, 1) and self._field(position, 2):
+            # weights that stand behind the flatbuffer (files above 2 GB)
+            offset, size = (_read(data, "<Q", self._field(position, number)) for number in (1, 2))
+            if offset > 1 and offset + size > len(data):
+                raise _Broken
+        return count
+
+    def _length(self, position: int, item_bytes: int) -> int:
+        """The number of items of a vector, which are all in the file."""
+        length = _read(self._data, "<I", position)
+        if position + 4 + length * item_bytes > len(self._data):
+            raise _Broken
+        return length
+
+    def _spend(self, count: int) -> None:
+        self._bytes_left -= count
+        if self._bytes_left < 0:
+            raise _Broken
+
+    def _string(self, position: int) -> None:
+        if position not in self._strings:
+            self._strings.add(position)
+            length = self._length(position, 1)
+            self._spend(length)
+            try:
+                self._data[position + 4 : position + 4 + length].decode()
+            except UnicodeDecodeError as error:
+                raise _Broken from error
+
+    def _vector(self, position: int, of: str) -> int:
+        """Check a vector of tables, and return how many tables it leads to."""
+        key = position, of
+        if key not in self._vectors:
+            length = self._length(position, 4)
+            self._spend(4 * length)
+            items = range(position + 4, position + 4 + 4 * length, 4)
+            self._vectors[key] = sum(self.table(item + _read(self._data, "<I", item), of) for item in items)
+        return self._vectors[key]
+
+    def model(self) -> None:
+        """Check the whole file, and then that what it counts is there: tensors, operators' codes, their inputs."""
+        model = _read(self._data, "<I", 0)
+        self.table(model, "Model")
+        codes = [self._code(table) for table in self._items(model, 1)]
+        subgraphs = self._items(model, 2)
+        if not subgraphs:
+            raise _Broken
+        checked = set()
+        for subgraph in set(subgraphs):
+            tensors = len(self._items(subgraph, 0))
+            for number in (1, 2):  # its inputs and outputs
+                self._tensors(subgraph, number, 0, tensors)
+            for operator in set(self._items(subgraph, 3)) - checked:
+                checked.add(operator)
+                index = self._field(operator, 0)
+                code = _read(self._data, "<I", index) if index else 0
+                if code >= len(codes):
+                    raise _Broken
+                inputs, needed = self._tensors(operator, 1, -1, tensors), _NEEDED_INPUTS.get(codes[code], 0)
+                self._tensors(operator, 2, 0, tensors)
+                if len(inputs) < needed or (inputs[:needed] < 0).any():
+                    raise _Broken
+
+    def _items(self, position: int, number: int) -> list[int]:
+        """Where the tables of a field that is a vector of tables stand."""
+        at = self._field(position, number)
         if not at:
-            continue
-        target = at + _read(data, "<I", at)
-        if kind == "table":
-            _check_table(data, target, of)
-            continue
-        length = _read(data, "<I", target)
-        if target + 4 + length * (4 if kind == "tables" else of) > len(data):
+            return []
+        vector = at + _read(self._data, "<I", at)
+        first, length = vector + 4, _read(self._data, "<I", vector)
+        return [item + _read(self._data, "<I", item) for item in range(first, first + 4 * length, 4)]
+
+    def _tensors(self, position: int, number: int, lowest: int, tensors: int) -> np.ndarray:
+        """The tensors that a field lists, each at least `lowest` and below their number."""
+        at = self._field(position, number)
+        if not at:
+            return np.zeros(0, "int32")
+        vector = at + _read(self._data, "<I", at)
+        length = _read(self._data, "<I", vector)
+        self._spend(4 * length)
+        listed = np.frombuffer(self._data, "<i4", length, vector + 4)
+        if length and (listed.min() < lowest or listed.max() >= tensors):
             raise _Broken
-        if kind == "tables":
-            for item in range(target + 4, target + 4 + 4 * length, 4):
-                _check_table(data, item + _read(data, "<I", item), of)
-    if table == "Buffer" and field(1) and field(2):  # weights that stand behind the flatbuffer (files above 2 GB)
-        offset, size = _read(data, "<Q", field(1)), _read(data, "<Q", field(2))
-        if offset > 1 and offset + size > len(data):
-            raise _Broken
+        return listed
+
+    def _code(self, position: int) -> int:
+        """Which operator it is; small numbers stand in a field of a byte, which came first."""
+        byte, word = self._field(position, 0), self._field(position, 3)
+        return max(_read(self._data, "<b", byte) if byte else 0, _read(self._data, "<i", word) if word else 0)
 
 
 def check_tflite(data: bytes, name: str = "model") -> None:
@@ -209,12 +330,22 @@ def check_tflite(data: bytes, name: str = "model") -> None:
             "8. Give a file that `export_tflite` wrote."
         )
     try:
-        _check_table(data, _read(data, "<I", 0), "Model")
+        _Checker(data).model()
     except _Broken as error:
         raise ValueError(
-            f"{name!r} ({len(data)} bytes) must be a whole TensorFlow Lite model, and refers to bytes past its end. "
-            "It was cut short or damaged: copy or export it again."
+            f"{name!r} ({len(data)} bytes) must be a whole TensorFlow Lite model, and refers to what is not in it, or "
+            "to the same bytes again and again. It was cut short or damaged: copy or export it again."
         ) from error
+
+
+def _path(value: str | os.PathLike) -> str:
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str) or "\0" in path:
+        raise ValueError(
+            f"`path_or_bytes` (of type {type(value).__name__}) must be a path without null characters, or a file's "
+            "content as bytes. Give what `export_tflite` wrote or returned."
+        )
+    return path
 
 
 def _load(path_or_bytes: str | os.PathLike | bytes) -> tuple[bytes, str]:
@@ -222,8 +353,11 @@ def _load(path_or_bytes: str | os.PathLike | bytes) -> tuple[bytes, str]:
     if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
         data, name = bytes(path_or_bytes), "model"
     else:
-        name = os.fspath(path_or_bytes)
+        name = _path(path_or_bytes)
         try:
+            # a pipe waits for somebody who writes to it, and a device may never end
+            if not stat.S_ISREG(os.stat(name).st_mode):
+                raise ValueError(f"`path_or_bytes` (={name!r}) must be a regular file, and is none. Check the path.")
             data = pathlib.Path(name).read_bytes()
         except OSError as error:
             raise ValueError(
@@ -236,8 +370,10 @@ def _load(path_or_bytes: str | os.PathLike | bytes) -> tuple[bytes, str]:
 
 # --- the interpreter -----------------------------------------------------------------------------------------------
 def _check_positive(name: str, value: int, mend: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"`{name}` (={value!r}) must be a positive integer. {mend}")
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or not 1 <= value < 2**31:
+        given = repr(value) if not is_integer or abs(value) < 2**64 else "a huge integer"
+        raise ValueError(f"`{name}` (={given[:200]}) must be a positive integer below 2**31. {mend}")
 
 
 def _choose_runtime(runtime: str | None) -> str:
@@ -291,6 +427,19 @@ def _from_tensor(value: np.ndarray, detail: dict) -> np.ndarray:
     return (value.astype("float32") - zero_point) * np.float32(scale) if scale else value
 
 
+def _as_array(name: str, values) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError:  # sequences of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`inputs` for {name!r} must hold real numbers in an array, and is of dtype {array.dtype}. Convert it, for "
+            'instance with `np.asarray(rows, "float32")`.'
+        )
+    return array
+
+
 def _named_inputs(inputs, details: dict[str, dict]) -> dict[str, np.ndarray]:
     if not isinstance(inputs, Mapping):
         if len(details) != 1:
@@ -299,7 +448,7 @@ def _named_inputs(inputs, details: dict[str, dict]) -> dict[str, np.ndarray]:
                 f"{type(inputs).__name__}. Give {{name: array, ...}}."
             )
         inputs = {next(iter(details)): inputs}
-    inputs = {name: np.asarray(array) for name, array in inputs.items()}
+    inputs = {name: _as_array(name, array) for name, array in inputs.items()}
     if set(inputs) != set(details):
         raise ValueError(
             f"`inputs` has the names {sorted(inputs)}, and the model's inputs are {sorted(details)}. "
@@ -505,7 +654,13 @@ def benchmark_tflite(
     times = []
     for _ in range(warmup + runs):
         start = time.perf_counter()
-        interpreter.invoke()
+        try:
+            interpreter.invoke()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{name!r} must be a model that can compute with zeros and small random numbers, and can't: "
+                f"{str(error).strip()} Export it again."
+            ) from error
         times.append(1e3 * (time.perf_counter() - start))
     quartiles = np.percentile(times[warmup:], (25, 50, 75))
     operators, undelegated = _operators(interpreter)
