@@ -23,6 +23,7 @@ __all__ = [
     "check_real",
     "check_weight_shape",
     "shown",
+    "shown_text",
 ]
 
 LARGEST_INTEGER = 2**31 - 1  # of an int32, in which the backends count
@@ -46,6 +47,17 @@ def shown(value: Any) -> str:
     except ValueError:  # Python writes no integer of more than 4300 digits
         return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def shown_text(error: BaseException) -> str:
+    """Return an error's message on one line, cut where it is longer than a part of another message should be.
+
+    Example:
+        >>> shown_text(ValueError("no  number,  but a word."))
+        'no number, but a word'
+    """
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= 2 * _SHOWN else text[: 2 * _SHOWN] + "..."
 
 
 def as_index(value: Any) -> int | None:

@@ -390,7 +390,8 @@ def _read(
         raise ValueError(f"`name` (={shown(name)}) must be a name or a folder. Use 'digits'.")
     if name == "digits":
         return name, name, sources.read_digits(image_size or RECIPES[name].image_size, channels)
-    path = pathlib.Path(name).expanduser()
+    check_path("name", name)
+    path = pathlib.Path(os.path.expanduser(name))
     if path.suffix == ".npz":
         return path.stem, path.stem, sources.read_arrays_file(path, image_size=image_size, channels=channels)
     if not needs_tensorflow:
@@ -417,7 +418,7 @@ def _read(
             need_labels=need_labels,
         )
         return name, builder.name, source
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike `Path.is_dir` it says so of names that are too long
         similar = sources.similar_names(os.fspath(name))
         mend = f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "Check the spelling."
         raise ValueError(

@@ -12,14 +12,13 @@ import socket
 import urllib.parse
 import urllib.request
 import warnings
-import zipfile
-import zlib
 from types import ModuleType
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_condense.archives import check_archive
 from keras_condense.datasets.examples import (
     ImageFiles,
     InMemory,
@@ -29,6 +28,8 @@ from keras_condense.datasets.examples import (
 )
 from keras_condense.datasets.pixels import fit_pixels
 from keras_condense.datasets.recipes import RECIPES
+from keras_condense.files import check_readable
+from keras_condense.validation import shown_text
 
 __all__ = [
     "KERAS_DATASETS",
@@ -61,6 +62,7 @@ _TEST_FOLDERS = ("test", "val", "validation")  # ImageNet's held-out images lie 
 _NAMED = 10  # broken files are named one by one up to this number
 _TFDS_NAME = re.compile(r"(?P<name>[A-Za-z_]\w*)(/[\w.\-]+)?(:[\d.*]+)?")
 _DIGITS_TEST_SIZE = 360
+LARGEST_CLASSES = 1_000_000  # a label beyond is a mistake, and every class below it gets a name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +171,8 @@ def check_examples(described: str, images: np.ndarray, labels: np.ndarray) -> tu
         labels: integers, (examples,) or (examples, 1).
 
     Raises:
-        ValueError: other types or shapes, no example, as many labels as images, or a negative label.
+        ValueError: other types or shapes, no example, not as many labels as images, or a label that is negative or not
+            below `LARGEST_CLASSES`.
 
     Example:
         >>> images, labels = check_examples("`images`", np.zeros((2, 4, 4), "uint8"), np.array([[0], [1]]))
@@ -183,29 +186,31 @@ def check_examples(described: str, images: np.ndarray, labels: np.ndarray) -> tu
             f"and holds {images.dtype} of {images.shape}. Store the pixels as they are, from 0 to 255."
         )
     numbers = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if numbers.dtype.kind not in "iu" or numbers.shape != (len(pixels),) or numbers.min() < 0:
+    is_in_range = numbers.dtype.kind in "iu" and numbers.size and 0 <= numbers.min() <= numbers.max() < LARGEST_CLASSES
+    if numbers.shape != (len(pixels),) or not is_in_range:
+        values = f", from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iu" and labels.size else ""
         raise ValueError(
             f"{described} must hold a class number for each of its {len(pixels)} images, and holds {labels.dtype} of "
-            f"{labels.shape}{'' if labels.dtype.kind != 'i' or not labels.size else f', from {labels.min()} on'}. "
-            "Number the classes from 0 on."
+            f"{labels.shape}{values}. Number the classes from 0 on, below {LARGEST_CLASSES:,}."
         )
     return pixels, numbers.astype("int32")
 
 
 def read_arrays_file(path: pathlib.Path, *, image_size: tuple[int, int] | None, channels: int | None) -> Source:
     """Read a `.npz` file of x_train, y_train, x_test, y_test, and class_names if it has them."""
-    if not path.is_file():
-        raise ValueError(f"`name` (={str(path)!r}) must be an existing file. Check the name.")
+    check_readable("name", path)
     try:
-        with open(path, "rb") as opened:  # NumPy leaves a broken file open that it opened itself
-            file = np.load(opened)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
+        check_archive(path)
+        with open(path, "rb") as opened, warnings.catch_warnings():  # NumPy leaves open what it opened and can't read
+            warnings.simplefilter("error")  # it warns of headers that it guesses the meaning of
+            file = np.load(opened, allow_pickle=False)
             arrays = {name: file[name] for name in (*_ARRAYS, "class_names") if name in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise ValueError(f"{', '.join(others)} in it is no array")
+    except (Exception, Warning) as error:  # a stranger's file can end in any
         raise ValueError(
             f"`name` (={str(path)!r}) must be a whole .npz file of numbers, and can't be read "
-            f"({type(error).__name__}: {error}). Make it with `ImageArrays.save` or `numpy.savez`."
+            f"({type(error).__name__}: {shown_text(error)}). Make it with `ImageArrays.save` or `numpy.savez`."
         ) from error
     if missing := [name for name in _ARRAYS if name not in arrays]:
         raise ValueError(
@@ -222,7 +227,7 @@ def read_arrays_file(path: pathlib.Path, *, image_size: tuple[int, int] | None, 
             f"{train[0].shape[1:]} and {test[0].shape[1:]}. Resize some of them."
         )
     classes = 1 + int(max(train[1].max(), test[1].max()))
-    class_names = tuple(map(str, arrays.get("class_names", range(classes))))
+    class_names = tuple(map(str, np.ravel(arrays.get("class_names", range(classes)))))
     if len(class_names) < classes:
         raise ValueError(
             f"`name` (={str(path)!r}) must have a name for each class in class_names, and has {len(class_names)} for "
@@ -281,7 +286,7 @@ def tfds_builder(name: str, data_dir: str | os.PathLike | None) -> Any:
     try:
         tfds = require("tensorflow_datasets", "tfds")
     except ImportError:
-        if pathlib.Path(name).is_dir():
+        if os.path.isdir(name):
             return None
         raise
     try:
@@ -459,14 +464,15 @@ def read_folder(
 ) -> Source:
     """Read `folder/train/<class>/*` and `folder/test/<class>/*`, or `folder/<class>/*` and hold a part out."""
     entries = subfolders(folder)
+    visited = _Visited(folder)
     if "train" in entries:
         train_folder = folder / "train"
         test_folder = next((folder / name for name in _TEST_FOLDERS if name in entries), None)
     else:
         train_folder, test_folder = folder, None
-    files = class_files(train_folder)
+    files = class_files(train_folder, visited)
     class_names = tuple(files)
-    held_out = class_files(test_folder) if test_folder else {}
+    held_out = class_files(test_folder, visited) if test_folder else {}
     if test_folder and set(held_out) != set(class_names):
         missing, unknown = sorted(set(class_names) - set(held_out)), sorted(set(held_out) - set(class_names))
         raise ValueError(
@@ -508,8 +514,35 @@ def subfolders(folder: pathlib.Path) -> list[str]:
     return [path.name for path in listing(folder) if path.is_dir()]
 
 
-def class_files(folder: pathlib.Path) -> dict[str, list[str]]:
+class _Visited:
+    """The folders that were looked through, so that none is twice: by a link to itself, or to another class's images.
+
+    Images that are both in two classes, or in the training and the test set, say nothing of a network.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder, self._places = folder, {}
+        for parent in (folder, *folder.resolve().parents):
+            self._places[self._identity(parent)] = parent
+
+    def add(self, folder: pathlib.Path) -> None:
+        identity = self._identity(folder)
+        first = self._places.setdefault(identity, folder)
+        if first is not folder:
+            raise ValueError(
+                f"`name` (={str(self._folder)!r}) must be a folder in which no folder comes up twice, and "
+                f"{str(folder)!r} is {str(first)!r}, by a link. Remove the link, or copy the images."
+            )
+
+    @staticmethod
+    def _identity(folder: pathlib.Path) -> tuple[int, int]:
+        status = folder.stat()
+        return status.st_dev, status.st_ino
+
+
+def class_files(folder: pathlib.Path, visited: "_Visited | None" = None) -> dict[str, list[str]]:
     """Return each class folder's image files, all sorted by name."""
+    visited = visited or _Visited(folder)
     names = subfolders(folder)
     if not names:
         found = "images without class folders" if any(map(is_image, listing(folder))) else "none"
@@ -519,7 +552,7 @@ def class_files(folder: pathlib.Path) -> dict[str, list[str]]:
         )
     files, others = {}, []
     for name in names:
-        found = _files_below(folder / name)
+        found = _files_below(folder / name, visited)
         files[name] = [str(path) for path in found if is_image(path)]
         others.extend(str(path) for path in found if not is_image(path))
     if empty := [name for name, paths in files.items() if not paths]:
@@ -536,10 +569,11 @@ def class_files(folder: pathlib.Path) -> dict[str, list[str]]:
     return files
 
 
-def _files_below(folder: pathlib.Path) -> list[pathlib.Path]:
+def _files_below(folder: pathlib.Path, visited: _Visited) -> list[pathlib.Path]:
+    visited.add(folder)
     files = []
     for path in listing(folder):
-        files.extend(_files_below(path) if path.is_dir() else [path])
+        files.extend(_files_below(path, visited) if path.is_dir() else [path])
     return files
 
 
@@ -556,10 +590,12 @@ def _check_images(paths: list[str]) -> dict[str, tuple[int, int] | None]:
     import tensorflow as tf
 
     def size(path):
+        if not os.path.isfile(path):  # to open a pipe would wait for somebody who writes to it
+            return None  # named by the caller
         try:
             height, width, _ = decode_image(tf.io.read_file(path), 3).shape
         except tf.errors.OpError:
-            return None  # named by the caller
+            return None
         return height, width
 
     with concurrent.futures.ThreadPoolExecutor() as pool:

@@ -357,7 +357,7 @@ def _load(path_or_bytes: str | os.PathLike | bytes) -> tuple[bytes, str]:
         try:
             # a pipe waits for somebody who writes to it, and a device may never end
             if not stat.S_ISREG(os.stat(name).st_mode):
-                raise ValueError(f"`path_or_bytes` (={name!r}) must be a regular file, and is none. Check the path.")
+                raise OSError(0, "it is no regular file")
             data = pathlib.Path(name).read_bytes()
         except OSError as error:
             raise ValueError(

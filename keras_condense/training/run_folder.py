@@ -10,7 +10,7 @@ import time
 
 import keras
 
-from keras_condense.files import check_path, remove_leftovers, write_text
+from keras_condense.files import check_path, check_readable, remove_leftovers, write_text
 from keras_condense.saving import save_model
 
 __all__ = ["CHECKPOINT", "LOG", "MODEL", "SETTINGS", "Checkpoint", "make_folder", "prepare", "read_log"]
@@ -57,9 +57,10 @@ def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
 
 
 def _read_settings(path: pathlib.Path) -> dict:
+    check_readable("folder", path, "Choose another folder.")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"`folder` (={str(path.parent)!r}) must be empty or hold a run, and its {path.name} can't be read "
             f"({error}). Choose another folder."
@@ -86,8 +87,15 @@ def _check_settings(folder: pathlib.Path, settings: dict, former: dict) -> None:
 def read_log(path: pathlib.Path) -> list[dict]:
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    check_readable("folder", path, "Choose another folder.")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"`folder` (={str(path.parent)!r}) must hold a whole run to be resumed, and its {path.name} can't be read "
+            f"({error}). Choose another folder."
+        ) from error
 
 
 class Checkpoint(keras.callbacks.Callback):
