@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
 
-TENSORFLOW = ["tensorflow>=2.18"]
+TENSORFLOW = ["tensorflow>=2.18", "pillow>=10"]  # Pillow reads what TensorFlow does not read rightly
 LITERT = ["ai-edge-litert>=1.2"]
 TFDS = ["tensorflow-datasets>=4.9", "importlib_resources"]  # tfds imports the latter without declaring it
 PLOT = ["matplotlib>=3.8", "pandas>=2.1"]

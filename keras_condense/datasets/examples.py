@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_condense.datasets.decoding import decode_image
 from keras_condense.datasets.pipeline import shuffle_seed, shuffled
 
 if TYPE_CHECKING:
@@ -136,15 +137,6 @@ def in_memory(examples: InMemory | ImageFiles | Stream) -> InMemory:
     for indices, image_batch, label_batch in examples.batches(256).as_numpy_iterator():
         images[indices], labels[indices] = image_batch, label_batch
     return InMemory(images, labels)
-
-
-def decode_image(encoded: Any, channels: int) -> "tf.Tensor":
-    """Decode the bytes of one image file to uint8 (height, width, channels); of an animation its first picture."""
-    import tensorflow as tf
-
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    image.set_shape([None, None, 3])  # always by way of RGB: not every format decodes to gray
-    return tf.image.rgb_to_grayscale(image) if channels == 1 else image
 
 
 def to_pixels(images: Any, image_shape: tuple[int, int, int]) -> "tf.Tensor":

@@ -19,11 +19,11 @@ import keras
 import numpy as np
 
 from keras_condense.archives import check_archive
+from keras_condense.datasets.decoding import decode_image
 from keras_condense.datasets.examples import (
     ImageFiles,
     InMemory,
     Stream,
-    decode_image,
     in_memory_if_small,
 )
 from keras_condense.datasets.pixels import fit_pixels
@@ -589,16 +589,25 @@ def _check_images(paths: list[str]) -> dict[str, tuple[int, int] | None]:
     """
     import tensorflow as tf
 
+    image = require("PIL.Image", "tensorflow")
+
     def size(path):
         if not os.path.isfile(path):  # to open a pipe would wait for somebody who writes to it
             return None  # named by the caller
         try:
+            with image.open(path):  # refuses headers that claim more pixels than memory holds; reads no more than them
+                pass
+        except Exception:  # whatever a broken file makes Pillow raise
+            return None
+        try:
             height, width, _ = decode_image(tf.io.read_file(path), 3).shape
-        except tf.errors.OpError:
+        except (tf.errors.OpError, ValueError):
             return None
         return height, width
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:
+    # Pillow's remarks on odd files; here, since filters are the whole process's
+    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")
         return dict(zip(paths, pool.map(size, paths), strict=True))
 
 

@@ -6,6 +6,7 @@ lists the files.
 
 import contextlib
 import faulthandler
+import functools
 import json
 import os
 import pathlib
@@ -30,16 +31,25 @@ def read_tflite(path: str) -> str:
 
 def read_image(path: str) -> str:
     """Decode an image as a folder's are, first to check it and then within a graph."""
-    import numpy as np
-
-    from keras_condense.datasets import examples, sources
+    from keras_condense.datasets import sources
 
     size = sources._check_images([path])[path]
     if size is None:
         raise ValueError("`broken`")
-    files = examples.ImageFiles(np.array([path]), np.array([0]), (*size, 3))
-    image = examples.in_memory(files).images[0]
+    image = _decoder()(path).numpy()
+    if image.shape != (*size, 3):
+        raise AssertionError(f"{image.shape} after {size}")
     return f"{image.shape} {image.mean():.0f}"
+
+
+@functools.cache
+def _decoder():
+    import tensorflow as tf
+
+    from keras_condense.datasets.decoding import decode_image
+
+    signature = [tf.TensorSpec((), tf.string)]
+    return tf.function(lambda path: decode_image(tf.io.read_file(path), 3), input_signature=signature)
 
 
 def read_keras(path: str) -> str:
