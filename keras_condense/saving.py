@@ -1,18 +1,36 @@
 """Saving and loading whole models: atomic writes, and errors that name the file and what is wrong with it."""
 
+import io
+import json
+import math
 import os
 import pathlib
+import random
+import re
 import zipfile
-import zlib
 
+import h5py
 import keras
+import numpy as np
 
 from keras_condense import layers, losses, optimizers  # noqa: F401  registers what a file may hold
-from keras_condense.files import check_path, replacing
+from keras_condense.archives import check_archive
+from keras_condense.files import check_path, check_readable, replacing
+from keras_condense.validation import shown_text
 
 __all__ = ["load_model", "save_model"]
 
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
+_LARGEST_CONFIG = 1 << 26  # bytes; a network of a thousand layers has about one million
+_UNSAVED = 1 << 30  # bytes of weights that a file need not hold, such as the pixels of `AugmentedImages`
+_NUMPY = {"bfloat16": "float16", "float8_e4m3fn": "int8", "float8_e5m2": "int8", "int4": "int8", "uint4": "uint8"}
+_NUMPY["string"] = "int8"
+_NAMED = 5  # layers that don't fit are named up to this number
+_SEVERAL = re.compile(
+    r"A total of (?P<count>\d+) objects could not be loaded\. Example error message for object .*?:\n\n"
+    r"(?P<example>.*)\n\nList of objects that could not be loaded:\n(?P<all>.*)",
+    re.DOTALL,
+)
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> None:
@@ -51,7 +69,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         The model, compiled if it was when it was saved.
 
     Raises:
-        ValueError: no such file, a truncated or foreign one, or a model of classes that are not known here.
+        ValueError: no such file, a truncated or foreign one, a model of classes that are not known here, of Python code
+            (`Lambda`), or of much larger layers than the file holds weights for. No code is run from the file.
 
     Example:
         >>> load_model("no/such/model.keras")
@@ -59,40 +78,96 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         ...
         ValueError: `path` (='no/such/model.keras') must be an existing file. ...
     """
-    path = _check_suffix(path)
-    if not path.is_file():
+    path = check_readable("path", _check_suffix(path), "Check the name, or make it with `save_model`.")
+    try:
+        _check_whole(path)
+    except Exception as error:  # a stranger's file can end in any
         raise ValueError(
-            f"`path` (={str(path)!r}) must be an existing file. Check the name, or make it with `save_model`."
-        )
-    if not os.access(path, os.R_OK):
-        raise ValueError(f"`path` (={str(path)!r}) must be a file that can be read. Change its permissions.")
-    broken = (
-        f"`path` (={str(path)!r}) must be a whole Keras model file, and is {{}}. "
-        "Copy or save it again, or go back to an earlier checkpoint."
-    )
+            f"`path` (={str(path)!r}) must be a whole Keras model file, and is {_described(error)}. "
+            "Copy or save it again, or go back to an earlier checkpoint."
+        ) from error
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged, members = archive.testzip(), set(archive.namelist())
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(broken.format(f"truncated or of another kind ({error})")) from error
-    if damaged is not None:
-        raise ValueError(broken.format(f"damaged (its part {damaged!r} does not match its checksum)"))
-    if not members >= _MEMBERS:
-        raise ValueError(broken.format(f"an archive without {', '.join(sorted(_MEMBERS - members))}"))
-    try:
-        return keras.models.load_model(path)
-    except (TypeError, ValueError, KeyError, AttributeError, OSError) as error:
+        _check_needs(path)
+        return keras.models.load_model(path, safe_mode=True)
+    except Exception as error:
         raise ValueError(
             f"`path` (={str(path)!r}) must hold a model that this installation knows, and loading it failed: "
-            f"{_first_line(error)} Import the package that its layers come from, or install the versions it was "
+            f"{_reason(error)} Import the package that its layers come from, or install the versions it was "
             "saved with."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+class _BrokenPart(Exception):
+    """Says what is wrong with an archive."""
+
+
+def _described(error: Exception) -> str:
+    return str(error) if isinstance(error, _BrokenPart) else f"truncated or of another kind ({shown_text(error)})"
+
+
+def _check_whole(path: pathlib.Path) -> None:
+    """Raise unless the archive is one of Keras' and whole, before anything in it is believed."""
+    members = check_archive(path)
+    if not members >= _MEMBERS:
+        raise _BrokenPart(f"an archive without {', '.join(sorted(_MEMBERS - members))}")
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise _BrokenPart(f"damaged (its part {damaged!r} does not match its checksum)")
+        if (size := archive.getinfo("config.json").file_size) > _LARGEST_CONFIG:
+            raise _BrokenPart(f"of another kind (its config.json has {size:,} bytes)")
+
+
+def _check_needs(path: pathlib.Path) -> None:
+    """Raise if the model would take much more memory than its file holds numbers, or its weights are elsewhere."""
+    with zipfile.ZipFile(path) as archive:
+        config, weights = archive.read("config.json").decode(), archive.read("model.weights.h5")
+    with h5py.File(io.BytesIO(weights), "r") as file:
+        stored = _dataset_bytes(file, set())
+    if stored > max(_UNSAVED, 100 * len(weights)):
+        raise ValueError(f"its weights would unpack to {stored:,} bytes, and take {len(weights):,} in the file.")
+    state = random.getstate()  # of which initializers draw seeds
+    try:
+        uncompiled = json.dumps({key: part for key, part in json.loads(config).items() if key != "compile_config"})
+        with keras.StatelessScope(initialize_variables=False):  # builds without taking memory for weights
+            variables = keras.models.model_from_json(uncompiled).variables
+    except Exception:
+        return  # the real load says what is wrong
+    finally:
+        random.setstate(state)
+    needed = sum(math.prod(v.shape) * np.dtype(_NUMPY.get(v.dtype, v.dtype)).itemsize for v in variables)
+    if needed > _UNSAVED + 2 * len(weights):
+        raise ValueError(f"its layers would take {needed:,} bytes for weights, of which it holds {len(weights):,}.")
+
+
+def _dataset_bytes(group: h5py.Group, seen: set[int]) -> int:
+    """The size of all arrays; raises for those that lie in other files, which may be pipes, or come up twice."""
+    total = 0
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"its weights {name!r} are a link to elsewhere.")
+        entry = group[name]
+        address = h5py.h5o.get_info(entry.id).addr
+        if address in seen:
+            raise ValueError(f"its weights {name!r} come up twice.")
+        seen.add(address)
+        if isinstance(entry, h5py.Group):
+            total += _dataset_bytes(entry, seen)
+        elif entry.external or entry.is_virtual:
+            raise ValueError(f"its weights {name!r} lie in another file.")
+        else:
+            total += entry.nbytes
+    return total
+
+
+def _reason(error: Exception) -> str:
     # Keras wraps what went wrong in remarks on the layers around it
-    lines = str(error).rsplit("Exception encountered: ", 1)[-1].strip().splitlines()
-    return (lines or [type(error).__name__])[0].rstrip(".") + "."
+    text = str(error).rsplit("Exception encountered: ", 1)[-1].strip()
+    if several := _SEVERAL.match(text):
+        names = re.findall(r"name=([^,>]+)", several["all"])
+        shown = ", ".join(map(repr, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
+        first = shown_text(ValueError(several["example"]))
+        return f"the weights in it do not fit {several['count']} of its layers ({shown}); of the first: {first}."
+    return shown_text(ValueError(text.partition("\n")[0] or type(error).__name__)) + "."
 
 
 def _check_suffix(path: str | os.PathLike) -> pathlib.Path:

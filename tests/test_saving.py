@@ -137,5 +137,5 @@ def test_what_is_no_path_is_refused(model, path):
 
 def test_a_folder_of_that_name_is_refused(tmp_path):
     (tmp_path / "model.keras").mkdir()
-    with pytest.raises(ValueError, match="must be an existing file"):
+    with pytest.raises(ValueError, match="must be a regular file, and is a folder"):
         load_model(tmp_path / "model.keras")
