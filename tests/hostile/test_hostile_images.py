@@ -184,7 +184,7 @@ def wholes():
 def test_damaged_images(tmp_path):
     kinds = list(wholes().items())
     paths = []
-    for number in scaled(400):
+    for number in scaled(240):
         name, content = kinds[number % len(kinds)]
         paths.append(tmp_path / f"{number}.{name}")
         paths[-1].write_bytes(damaged(content, number // len(kinds)))
