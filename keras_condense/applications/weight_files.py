@@ -10,6 +10,7 @@ import h5py
 import keras
 
 from keras_condense.applications.torch_files import TORCH_SUFFIXES
+from keras_condense.archives import check_archive
 
 __all__ = ["KERAS_SUFFIXES", "UNREADABLE", "check_whole", "is_torch", "load_weights"]
 
@@ -41,6 +42,7 @@ def check_whole(path: str) -> None:
     """Raise before any work if a file of weights is truncated or of another format than its name says."""
     try:
         if path.endswith(".keras"):
+            check_archive(path)
             with zipfile.ZipFile(path) as archive:
                 archive.getinfo("model.weights.h5")
                 broken = archive.testzip()
