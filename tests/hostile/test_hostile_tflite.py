@@ -95,7 +95,7 @@ def test_checking_takes_time_in_proportion_to_the_size(files):
 
 
 # --- what is no file of a model, and what is no input -----------------------------------------------------------------
-@pytest.mark.parametrize("value", [None, 3, 1j, [], "a\0b", object()], ids=repr)
+@pytest.mark.parametrize("value", [None, 3, 1j, [], "a\0b", object()], ids=lambda value: type(value).__name__)
 def test_what_is_neither_a_path_nor_content(value):
     for read in (benchmark_tflite, lambda value: run_tflite(value, np.zeros((1, 8, 8, 4)))):
         with pytest.raises(ValueError, match=r"^`path_or_bytes` \(of type \w+\) must be a path"):
