@@ -59,6 +59,12 @@ def _tensorflow_convolution(inputs, kernel, strides, padding, dilation_rate, gro
     import tensorflow as tf
 
     inputs, kernel = tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel)
+    if inputs.shape[-1] == 1 and strides[0] == 1 < strides[1]:
+        # oneDNN answers some images of one channel with arbitrary memory: where only the stride along the width is
+        # above 1, and what comes out is one pixel wide. Height and width change places, which it computes rightly.
+        turned = [tf.transpose(inputs, (0, 2, 1, 3)), tf.transpose(kernel, (1, 0, 2, 3))]
+        outputs = _tensorflow_convolution(*turned, strides[::-1], padding, dilation_rate[::-1], groups)
+        return tf.transpose(outputs, (0, 2, 1, 3))
     settings = {"strides": strides, "padding": padding.upper(), "dilations": dilation_rate}
     grouped, dilated = groups > 1, max(dilation_rate) > 1
     if not (grouped or dilated) or _has_gradient(inputs.dtype.name, grouped, dilated):
