@@ -325,6 +325,18 @@ def test_sums_of_a_residual_network_stay_images():
     assert [node.shape for node in rows if node.op == "add"] == [(4, 4, 8)] * 2
 
 
+@pytest.mark.parametrize("relu", [True, False])
+def test_split_convolution_beside_a_store_of_rows_keeps_its_relu(relu):
+    b = Builder()
+    x = b.input(8, 8, 8)
+    store = b.concatenate(x, b.convolution(x, 12, 3, groups=4, relu=relu))
+    graph = b.graph(b.index(store, [19, 3, 12, 9]))
+    # a depthwise convolution that costs nothing is always chosen
+    split = lower_channels_last(graph, dict(ARM64, window=0.0, multiply=1e-6))
+    assert operators(split).count("depthwise") == 3
+    assert_equivalent(split, graph)
+
+
 def test_store_that_is_an_output_read_as_image_and_read_twice():
     b = Builder()
     x = b.input(4, 4, 3)

@@ -430,7 +430,7 @@ class _Layouts:
             elif lazy == "concatenate":
                 self._emit(written, "join", tuple(map(self.rows, node.inputs)), shape, {"axis": 1})
             elif lazy == "add":
-                self._emit(written, "add", tuple(map(self.rows, node.inputs)), shape, {})
+                self._emit(written, "add", tuple(map(self.rows, node.inputs)), shape, {"relu": node.get("relu", False)})
             elif lazy == "sum_of_rows":
                 self._sum_of_rows(node, written, shape)
             else:
