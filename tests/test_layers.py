@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_condense.callbacks import CondenseSchedule
+from keras_condense.conversion import condense
 from keras_condense.layers import (
     BatchNormalization,
     ChannelIndex,
@@ -27,6 +28,7 @@ from keras_condense.layers import (
     grouped_convolution,
     normalization,
 )
+from keras_condense.tflite import export_tflite, run_tflite
 
 tf = pytest.importorskip("tensorflow")
 
@@ -434,6 +436,27 @@ def test_any_convolution_works_or_says_why(groups, multiple, kernel_size, stride
         np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [GroupConv2D, functools.partial(LearnedGroupConv2D, groups=1, condense_factor=1)])
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "strides", "padding"),
+    [((28, 1), 3, (1, 2), "same"), ((5, 2), (2, 3), (1, 3), "same"), ((8, 4), (3, 2), (1, 3), "valid")],
+)
+def test_images_of_one_channel_that_become_one_pixel_wide(kind, size, kernel_size, strides, padding):
+    # TensorFlow's own op answers them with arbitrary memory, up to 1e34
+    layer, x = kind(2, kernel_size, strides=strides, padding=padding), array(2, *size, 1)
+    reference = functools.partial(reference_convolution, x, strides=strides, padding=padding, dilation=(1, 1), groups=1)
+    with tf.GradientTape() as tape:
+        outputs = layer(x)
+        loss = ops.sum(outputs * (weights := array(*outputs.shape)))
+    np.testing.assert_allclose(numpy_of(outputs), reference(numpy_of(layer.kernel)), atol=1e-5)
+    # a convolution is linear in its kernel
+    gradient = numpy_of(tape.gradient(loss, layer.kernel.value))
+    for position in np.ndindex(gradient.shape):
+        one = np.zeros_like(gradient)
+        one[position] = 1
+        np.testing.assert_allclose(gradient[position], np.sum(reference(one) * weights), atol=1e-4)
+
+
 # ------------------------------------------------------------------------------------------------ index and shuffle
 
 
@@ -456,6 +479,33 @@ def test_loaded_indices_are_what_the_config_says(tmp_path):
     model.layers[0].set_weights([np.array([3, 2])])
     assert model.layers[0].get_config()["indices"] == [3, 2]
     np.testing.assert_array_equal(numpy_of(keras.models.clone_model(model)(array(1, 4))), array(1, 4)[:, [3, 2]])
+
+
+@pytest.mark.parametrize("layer", [ChannelIndex([0, 1], name="l"), ChannelScatterAdd([0, 1, 0, 1], 2, name="l")])
+@pytest.mark.parametrize("wrong", [4, -1])
+def test_indices_beyond_the_channels_are_refused_on_load_and_before_export(layer, wrong, tmp_path):
+    layer = type(layer).from_config(layer.get_config())
+    model = keras.Sequential([keras.Input((4,)), layer])
+    before = numpy_of(layer.indices)
+    layer.set_weights([np.full(len(before), wrong)])
+    model.save_weights(tmp_path / "wrong.weights.h5")
+    message = rf"`indices` of layer 'l' must lie in \[0, [42]\).* and holds {wrong}\. Load weights"
+    with pytest.raises(ValueError, match=message):
+        export_tflite(model, tmp_path / "model.tflite")
+    assert not (tmp_path / "model.tflite").exists()
+    layer.set_weights([before])
+    with pytest.raises(ValueError, match=message):
+        model.load_weights(tmp_path / "wrong.weights.h5")
+    np.testing.assert_array_equal(numpy_of(layer.indices), before)
+
+
+@pytest.mark.parametrize("layer", [ChannelIndex([1, 0]), ChannelShuffle(2), ChannelScatterAdd([0, 1, 0, 1], 3)])
+@pytest.mark.parametrize(("given", "out"), [("uint8", "uint8"), ("int32", "int32"), ("float64", "float32")])
+def test_channels_are_moved_in_the_dtype_that_is_declared(layer, given, out):
+    layer, image = type(layer).from_config(layer.get_config()), keras.Input((4,), dtype=given)
+    model = keras.Model(image, layer(image))
+    assert model.output.dtype == out
+    assert keras.backend.standardize_dtype(model(np.ones((1, 4), given)).dtype) == out
 
 
 # ---------------------------------------------------------------------------------------------- batch normalization
@@ -967,6 +1017,21 @@ def test_images_of_any_dtype_are_cast(kind, dtype):
     outputs = layer(images.astype(dtype))
     assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
     np.testing.assert_array_equal(numpy_of(outputs), numpy_of(layer(images.astype("float32"))))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [LearnedGroupConv2D(4, 1), CondenseDense(4), SparseFeatureReactivation(8, groups=2, condense_factor=2)],
+    ids=["convolution", "dense", "reactivation"],
+)
+def test_images_as_bytes_are_cast_condensed_and_exported(layer):
+    image = keras.Input((3, 3, 8), dtype="uint8")
+    model = keras.Model(image, layer(image))
+    layer.condense_to(layer.final_stage)
+    x = np.arange(72, dtype="uint8").reshape(1, 3, 3, 8)
+    expected = numpy_of(model(x))
+    np.testing.assert_allclose(numpy_of(condense(model)(x)), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run_tflite(export_tflite(model), x), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("layer", [LearnedGroupConv2D(4, 1), GroupConv2D(4, 1)])

@@ -22,8 +22,39 @@ def _check_indices(indices, meaning: str) -> np.ndarray:
     return array
 
 
+class _MovesChannels(keras.layers.Layer):
+    """What the layers below share: they give out what they get, in its dtype."""
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=inputs.dtype)
+
+
+class _HoldsIndices(_MovesChannels):
+    """A layer with the weight `indices`, each below `_channels`, which `build` sets."""
+
+    def check_indices(self) -> None:
+        """Raise ValueError unless all indices lie in the layer's channels; `set_weights` takes any."""
+        values = ops.convert_to_numpy(self.indices)
+        wrong = values[(values < 0) | (values >= self._channels)]
+        if wrong.size:
+            raise ValueError(
+                f"The weight `indices` of layer {self.name!r} must lie in [0, {self._channels}), the channels that "
+                f"there are, and holds {wrong[0]}. Load weights that were saved from the same architecture."
+            )
+
+    def load_own_variables(self, store) -> None:
+        """Load the indices; one that names no channel is refused, and those that were there stay."""
+        before = ops.convert_to_numpy(self.indices)
+        super().load_own_variables(store)
+        try:
+            self.check_indices()
+        except ValueError:
+            self.indices.assign(before)
+            raise
+
+
 @keras.saving.register_keras_serializable("keras_condense")
-class ChannelIndex(keras.layers.Layer):
+class ChannelIndex(_HoldsIndices):
     """Choose channels of the last axis: output channel i is input channel `indices[i]` (CondenseNet, figure 3).
 
     A channel may be chosen several times or not at all. The indices are a weight, so that weights of a condensed
@@ -62,6 +93,7 @@ class ChannelIndex(keras.layers.Layer):
                 f"`indices` of layer {self.name!r} reach channel {highest}, and its input of shape "
                 f"{tuple(input_shape)} has {channels} channels. Choose indices below that."
             )
+        self._channels = channels
         self.indices = self.add_weight(
             name="indices",
             shape=self._initial_indices.shape,
@@ -82,7 +114,7 @@ class ChannelIndex(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class ChannelScatterAdd(keras.layers.Layer):
+class ChannelScatterAdd(_HoldsIndices):
     """Add channels of the last axis up: output channel c is the sum of the input channels i that have `indices[i]` = c.
 
     An output channel that no index names is zero. `ChannelIndex` says of each output where it comes from, this layer of
@@ -131,6 +163,7 @@ class ChannelScatterAdd(keras.layers.Layer):
                 f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects as many channels (last "
                 f"axis) as it has `indices` (={len(self._initial_indices)}). Give one index for each channel."
             )
+        self._channels = self.channels
         self.indices = self.add_weight(
             name="indices",
             shape=self._initial_indices.shape,
@@ -153,7 +186,7 @@ class ChannelScatterAdd(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class ChannelShuffle(keras.layers.Layer):
+class ChannelShuffle(_MovesChannels):
     """Interleave groups of channels: channel d G + g of the output is channel g (channels / G) + d of the input.
 
     After a group convolution it puts filter d of group g where a learned group convolution has it.

@@ -18,7 +18,7 @@ from keras import ops
 from keras_condense.conversion import condense
 from keras_condense.files import check_writable, write_bytes
 from keras_condense.keras_graphs import functional_form
-from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D, LearnedInputs
+from keras_condense.layers import ChannelIndex, ChannelScatterAdd, ChannelShuffle, GroupConv2D, LearnedInputs
 from keras_condense.tflite.emission import emit
 from keras_condense.tflite.frontend import is_readable, read_model
 from keras_condense.tflite.graph import Graph
@@ -53,6 +53,9 @@ def _check_model(model: Any) -> None:
             f"`model` (={model.name!r}) must be built, and has no weights yet. Begin it with a `keras.Input`, or "
             "call it on a batch first."
         )
+    for layer in model._flatten_layers():
+        if isinstance(layer, (ChannelIndex, ChannelScatterAdd)):
+            layer.check_indices()  # `set_weights` takes any
     for variable in model.variables:
         values = ops.convert_to_numpy(variable)
         if values.dtype.kind not in "iub" and not np.isfinite(values.astype("float32")).all():
@@ -329,7 +332,7 @@ def _log_outcome(content: bytes, model: keras.Model, quantize: str | None, lower
     """Log which operators XNNPACK does not execute, and warn of a file that is larger than the weights explain."""
     weights = 4 * sum(math.prod(weight.shape) for weight in model.weights)
     layers = sum(1 for _ in model._flatten_layers())
-    if lowered and quantize is None and len(content) > _LARGEST_FILE * weights + _BYTES_OF_A_LAYER * layers:
+    if lowered and weights and quantize is None and len(content) > _LARGEST_FILE * weights + _BYTES_OF_A_LAYER * layers:
         logger.warning(
             "%s: the file takes %s bytes, %.2f times its weights' %s, since convolutions of few filters a group are "
             "stored with zeros, which take less time than picking and shuffling. Export it with quantize='float16' "
@@ -414,7 +417,7 @@ def export_tflite(
         content = _convert(_trace_graph(lowering.graph), prepared, quantize, rows)
     if report:
         print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
+    _log_outcome(content, prepared, quantize, lowering is not None)
     if path is not None:
         write_bytes(path, content)
-    _log_outcome(content, prepared, quantize, lowering is not None)
     return content

@@ -255,6 +255,15 @@ def test_file_holds_what_is_returned(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_network_without_weights(tmp_path):
+    inputs = keras.Input((2, 2, 4))
+    model = keras.Model(inputs, ChannelShuffle(2)(inputs))
+    content = export_tflite(model, tmp_path / "model.tflite")
+    assert (tmp_path / "model.tflite").read_bytes() == content
+    rows = networks.images(2, 2, 2, 4)
+    np.testing.assert_array_equal(run_tflite(content, rows), rows[..., [0, 2, 1, 3]])
+
+
 def test_nothing_is_printed(capfd):
     export_tflite(networks.masked())
     captured = capfd.readouterr()
