@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Graph", "Node"]
+__all__ = ["Graph", "Names", "Node"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays don't compare to one truth value
@@ -143,3 +143,29 @@ class Graph:
             if node.name in needed:
                 needed.update(node.inputs)
         return Graph(tuple(node for node in nodes if node.name in needed or node.op == "input"), outputs)
+
+
+class Names:
+    """Names for the nodes that a rewriting adds to a graph: none that a node has, whatever its layers are called.
+
+    Every name that is made up comes from here.
+
+    Example:
+        >>> names = Names(Graph((Node("image", "input", (), (2,)), Node("image_rows", "relu", ("image",), (2,))), {}))
+        >>> names.new("image_order"), names.new("image_rows"), names.new("image_rows")
+        ('image_order', 'image_rows_', 'image_rows__')
+    """
+
+    def __init__(self, graph: Graph):
+        self._taken = {node.name for node in graph}
+
+    def new(self, wanted: str) -> str:
+        """`wanted`, or something like it if that is taken; it is taken from now on."""
+        while wanted in self._taken:
+            wanted += "_"
+        self._taken.add(wanted)
+        return wanted
+
+    def release(self, name: str) -> None:
+        """Let the node of that name be written anew, and keep it."""
+        self._taken.discard(name)

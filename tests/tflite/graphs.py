@@ -82,12 +82,12 @@ class Builder:
         attributes = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "relu": relu}
         return self.add("depthwise", [x], self.shape(x), attributes, weights)
 
-    def affine(self, x, relu=False):
+    def affine(self, x, relu=False, name=None):
         """A batch norm, with negative scales too."""
         channels = self.shape(x)[-1]
         scale = self.random.uniform(0.5, 1.5, channels) * self.random.choice([-1, 1], channels)
         weights = {"scale": scale.astype("float32"), "shift": self.normal(channels)}
-        return self.add("affine", [x], self.shape(x), {"relu": relu}, weights)
+        return self.add("affine", [x], self.shape(x), {"relu": relu}, weights, name)
 
     def relu(self, x):
         return self.add("relu", [x], self.shape(x))

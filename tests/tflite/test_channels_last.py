@@ -367,6 +367,31 @@ def test_names_that_are_taken():
     assert_equivalent(keep_rows(graph), graph)
 
 
+@pytest.mark.parametrize("suffix", ["_maximum", "_minimum"])
+def test_limits_beside_a_layer_of_their_name(suffix):
+    b = Builder()
+    x = b.input(4, 4, 8)
+    y = b.affine(x, relu=True, name="bn")
+    z = b.affine(b.convolution(x, 8), name=f"bn{suffix}")
+    graph = b.graph(b.convolution(y, 4), z)
+    assert_equivalent(limit_instead_of_norm(graph), graph)
+
+
+@pytest.mark.parametrize("suffix", ["_blocks", "_windows0", "_sums0", "_sums1", "_rows", "_parts", "_blocks_rows"])
+@pytest.mark.parametrize("window", [0.0, 100.0])  # split, or in blocks
+@pytest.mark.parametrize("before", [True, False])
+def test_convolution_beside_a_layer_of_the_name_of_its_parts(suffix, window, before):
+    b = Builder()
+    x = b.input(4, 4, 8)
+    others = [b.convolution(x, 8, name=f"conv{suffix}")] if before else []
+    y = b.convolution(x, 8, 3, groups=4, name="conv")
+    others += [] if before else [b.convolution(x, 8, name=f"conv{suffix}")]
+    graph = b.graph(b.index(b.concatenate(x, y), [11, 3, 9]), *others)
+    lowered = lower_channels_last(graph, dict(ARM64, window=window, multiply=1e-6 if window == 0 else 1.0))
+    assert ("depthwise" in operators(lowered)) == (window == 0)
+    assert_equivalent(lowered, graph)
+
+
 @pytest.mark.parametrize(("groups", "per_group"), [(4, 1), (4, 2), (2, 4)])
 @pytest.mark.parametrize("shuffled", [True, False])
 def test_split_windows_reads_shuffled_channels_where_they_are(groups, per_group, shuffled):

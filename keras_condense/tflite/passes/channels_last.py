@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_condense.tflite.emission import shuffle_groups
-from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.graph import Graph, Names, Node
 
 __all__ = [
     "ARM64",
@@ -124,7 +124,7 @@ def limit_instead_of_norm(graph: Graph) -> Graph:
     It is `scale * max(x, -shift / scale) + shift`, with a minimum where the scale is negative. Scale and shift move
     into the kernel and bias of the next convolution.
     """
-    nodes, renamed = {}, {}
+    nodes, renamed, names = {}, {}, Names(graph)
     rewritten: dict[str, Node] = {}
     for node in graph:
         node = rewritten.get(node.name, node)
@@ -142,7 +142,7 @@ def limit_instead_of_norm(graph: Graph) -> Graph:
         limits, source = limits.astype("float32"), node.inputs[0]
         for op, mine, other in (("maximum", scale >= 0, -np.inf), ("minimum", scale < 0, np.inf)):
             if mine.any():
-                name = f"{node.name}_{op}"
+                name = names.new(f"{node.name}_{op}")
                 limit = np.where(mine, limits, np.float32(other))
                 nodes[name] = Node(name, op, (source,), node.shape, {}, {"limit": limit})
                 source = name
@@ -197,7 +197,7 @@ def split_windows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
     There is one of each for the first filter of all groups, one for the second, and so on. They may read their channels
     in any order, so a shuffle before them is not executed.
     """
-    by_name, nodes = graph.by_name(), []
+    by_name, nodes, names = graph.by_name(), [], Names(graph)
     for node in graph:
         window = node["kernel"].shape[:2] if node.op == "convolution" else (1, 1)
         if not _is_plain(node) or window == (1, 1):
@@ -216,13 +216,13 @@ def split_windows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
         per_pixel = pairs * (window[0] * window[1] * costs["window"] + computed * costs["multiply"])
         others = min(_blocked_cost(node, *choice, costs) for choice in _choices(node))
         if node.shape[0] * node.shape[1] * per_pixel < others + moved:
-            nodes += _split(node, source.name, order)
+            nodes += _split(node, source.name, order, names)
         else:
             nodes.append(node)
     return graph.with_nodes(nodes)
 
 
-def _split(node: Node, source: str, order: np.ndarray) -> list[Node]:
+def _split(node: Node, source: str, order: np.ndarray, names: Names) -> list[Node]:
     """For the first, second ... filter of all groups, a depthwise convolution and a 1x1 one that sums; and their sum.
 
     Input j of the grouped convolution is channel `order[j]` of `source`.
@@ -238,7 +238,7 @@ def _split(node: Node, source: str, order: np.ndarray) -> list[Node]:
             mine, read = group * per_group + number, order[group * inputs : (group + 1) * inputs]
             windows[:, :, read] = kernel[..., mine]
             summing[read, mine] = 1
-        windowed, summed = f"{node.name}_windows{number}", f"{node.name}_sums{number}"
+        windowed, summed = (names.new(f"{node.name}_{part}{number}") for part in ("windows", "sums"))
         attributes = {"strides": (1, 1), "padding": node["padding"], "relu": False}
         shape = (*node.shape[:2], channels)
         nodes.append(Node(windowed, "depthwise", (source,), shape, attributes, {"kernel": windows}))
@@ -261,7 +261,7 @@ def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
     A 3x3 convolution with 4 filters per group, for instance, becomes a 3x4 convolution of stride (1, 2) with 8: a
     quarter of its weights are zero, where merging two groups makes half of them zero.
     """
-    nodes = []
+    nodes, names = [], Names(graph)
     for node in graph:
         if not _is_plain(node):
             nodes.append(node)
@@ -272,7 +272,7 @@ def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
         elif block == (1, 1):
             nodes.append(_merged_groups(node, merged))
         else:
-            blocked = _blocked_pixels(_merged_groups(node, merged), block)
+            blocked = _blocked_pixels(_merged_groups(node, merged), block, names.new(f"{node.name}_blocks"))
             nodes += [blocked, Node(node.name, "unblock", (blocked.name,), node.shape, {"block": block}, {})]
     return graph.with_nodes(nodes)
 
@@ -288,7 +288,7 @@ def _merged_groups(node: Node, merged: int) -> Node:
     return node.replace(attributes={"groups": node["groups"] // merged}, weights={"kernel": wide})
 
 
-def _blocked_pixels(node: Node, block: tuple[int, int]) -> Node:
+def _blocked_pixels(node: Node, block: tuple[int, int], name: str) -> Node:
     """A strided convolution that makes each block of pixels at once; the block is the fastest part of its channels."""
     rows, columns = block
     height, width, inputs, filters = node["kernel"].shape
@@ -301,7 +301,7 @@ def _blocked_pixels(node: Node, block: tuple[int, int]) -> Node:
         weights["bias"] = np.repeat(node["bias"], rows * columns)
     shape = (node.shape[0] // rows, node.shape[1] // columns, filters * rows * columns)
     changed = node.replace(attributes={"strides": block}, weights=weights)
-    return dataclasses.replace(changed, name=f"{node.name}_blocks", shape=shape)
+    return dataclasses.replace(changed, name=name, shape=shape)
 
 
 # --- reactivations -------------------------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def group_reactivations(graph: Graph, costs: Mapping[str, float] = ARM64) -> Gra
     that are computed by themselves give their outputs in rows of their own; the rows that belong to one output are
     then added up. Some groups are better computed as one, with zeros, since then fewer rows meet in an output.
     """
-    stores, nodes = _stores(graph), []
+    stores, nodes, names = _stores(graph), [], Names(graph)
     for node in graph:
         reader = graph.only_reader(node.name)
         linear = node.op == "convolution" and not node["relu"] and node.get("bias") is None
@@ -323,7 +323,7 @@ def group_reactivations(graph: Graph, costs: Mapping[str, float] = ARM64) -> Gra
         if node["kernel"].shape[:2] == (1, 1):
             groups = _input_groups(node["kernel"][0, 0])
             merges = [m for m in range(1, len(groups)) if len(groups) % m == 0]
-            choices += [_grouped(node, _joined(groups, merged), costs) for merged in merges]
+            choices += [_grouped(node, _joined(groups, merged), costs, names) for merged in merges]
         nodes += min(choices, key=lambda choice: choice[0])[1]
     return graph.with_nodes(nodes)
 
@@ -346,7 +346,9 @@ def _dense_cost(node: Node, costs: Mapping[str, float]) -> float:
     return node.shape[0] * node.shape[1] * node.channels * per_output
 
 
-def _grouped(node: Node, groups: list[np.ndarray], costs: Mapping[str, float]) -> tuple[float, list[Node]]:
+def _grouped(
+    node: Node, groups: list[np.ndarray], costs: Mapping[str, float], names: Names
+) -> tuple[float, list[Node]]:
     """A reactivation computed in groups of inputs: its cost, and its nodes."""
     matrix, (height, width, channels) = node["kernel"][0, 0], node.shape
     reached = [np.flatnonzero((matrix[group] != 0).any(axis=0)) for group in groups]
@@ -364,7 +366,7 @@ def _grouped(node: Node, groups: list[np.ndarray], costs: Mapping[str, float]) -
     rounds = max(map(len, sources))
     picks = np.array([source + [empty] * (rounds - len(source)) for source in sources]).T
     order = np.concatenate(groups)
-    ordered, outputs = f"{node.name}_order", f"{node.name}_groups"
+    ordered, outputs = names.new(f"{node.name}_order"), names.new(f"{node.name}_groups")
     attributes = {"groups": len(groups)}
     grouped = node.replace(attributes=attributes, weights={"kernel": kernel})
     shape = (height, width, kernel.shape[3])
@@ -388,7 +390,7 @@ class _Layouts:
 
     def __init__(self, graph: Graph, limited_rows: float):
         self.nodes: list[Node] = []
-        self._graph = graph.by_name()
+        self._graph, self._names = graph.by_name(), Names(graph)
         self._lazy = _stores(graph) | {node.name for node in graph if node.op in ("unblock", "sum_of_rows")}
         picks = {n.name for n in graph if n.op == "index" and _picks(n, self._graph[n.inputs[0]])}
         self._lazy |= picks | _limited(graph, picks, limited_rows)
@@ -416,7 +418,7 @@ class _Layouts:
     def rows(self, name: str) -> str:
         """The node that holds `name` as rows."""
         if name not in self._rows:
-            node, written = self._graph[name], self._free(f"{name}_rows")
+            node, written = self._graph[name], self._names.new(f"{name}_rows")
             shape = (node.shape[2], *node.shape[:2])
             lazy = node.op if name in self._lazy else None
             if lazy == "unblock":
@@ -444,7 +446,7 @@ class _Layouts:
         source, picked = self.rows(node.inputs[0]), []
         for number, indices in enumerate(node["picks"]):
             last = len(node["picks"]) == 1
-            picked.append(name if last else self._free(f"{name}_{number}"))
+            picked.append(name if last else self._names.new(f"{name}_{number}"))
             self._emit(picked[-1], "gather", (source,), shape, {"axis": 1}, {"indices": indices})
         if len(picked) > 1:
             self._emit(name, "add", tuple(picked), shape, {})
@@ -452,7 +454,7 @@ class _Layouts:
     def _unblock(self, node: Node, name: str) -> None:
         """Blocks of pixels as an image."""
         self.image(node.inputs[0])
-        split, ordered, parts = self._free(f"{name}_parts"), self._free(f"{name}_order"), _parts(node)
+        split, ordered, parts = self._names.new(f"{name}_parts"), self._names.new(f"{name}_order"), _parts(node)
         self._emit(split, "reshape", node.inputs, parts, {})
         shape = (parts[0], parts[3], parts[1], parts[4], parts[2])
         self._emit(ordered, "transpose", (split,), shape, {"order": (0, 1, 4, 2, 5, 3)})
@@ -466,17 +468,11 @@ class _Layouts:
         """
         blocks = self.rows(node.inputs[0])
         height, width, channels, rows, columns = _parts(node)
-        split, ordered = self._free(f"{name}_parts"), self._free(f"{name}_order")
+        split, ordered = self._names.new(f"{name}_parts"), self._names.new(f"{name}_order")
         self._emit(split, "reshape", (blocks,), (channels, rows, columns, height, width), {})
         shape = (channels, height, rows, width, columns)
         self._emit(ordered, "transpose", (split,), shape, {"order": (0, 1, 4, 2, 5, 3)})
         self._emit(name, "reshape", (ordered,), (channels, *node.shape[:2]), {})
-
-    def _free(self, name: str) -> str:
-        """A name that no other node has."""
-        while name in self._graph:
-            name += "_"
-        return name
 
     def _emit(self, name, op, inputs, shape, attributes, weights=None) -> None:
         self.nodes.append(Node(name, op, inputs, tuple(shape), attributes, weights or {}))

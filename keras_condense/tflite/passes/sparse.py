@@ -18,7 +18,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.graph import Graph, Names, Node
 
 __all__ = ["lower_to_sparse", "sparse_cuts"]
 
@@ -114,18 +114,16 @@ class _Lowering:
         self.values: dict[str, _Value] = {}
         self._graph, self._cut = graph.by_name(), cut
         self._needed = _needed_channels(inside, cut)
-        self._places = _places(inside, graph)
-        self._taken = set(self._graph)
+        self._widths, self._places = _places(inside, graph)
+        self._names = Names(graph)
 
     def lower(self, node: Node) -> None:
-        self._taken.discard(node.name)
+        self._names.release(node.name)
         getattr(self, f"_{node.op}")(node)
 
     # --- building blocks -------------------------------------------------------------------------------------------
     def _emit(self, name: str, op: str, inputs: tuple[str, ...], shape: tuple[int, ...], attributes, weights) -> str:
-        while name in self._taken:  # by a layer that happens to be called so
-            name += "_"
-        self._taken.add(name)
+        name = self._names.new(name)
         self.nodes.append(Node(name, op, inputs, shape, attributes, weights))
         return name
 
@@ -267,23 +265,23 @@ class _Lowering:
         return self._depthwise(f"{node.name}_windows", source, node.shape, window[..., order]), owners[order]
 
     def _concatenate(self, node: Node) -> None:
-        values, place = [self.values[name] for name in node.inputs], self._places[f"{node.name} store"]
+        values, width = [self.values[name] for name in node.inputs], self._widths[node.name]
         offset, store = 0, None
         for number, (name, value) in enumerate(zip(node.inputs, values, strict=True)):
             count = self._graph[name].channels
             expected = offset + np.arange(count)
-            is_in_place = value.width == place.width and np.array_equal(value.rows, expected) and value.alone
+            is_in_place = value.width == width and np.array_equal(value.rows, expected) and value.alone
             if not is_in_place:
-                value = self._moved(value, node, number, _Place(offset, place.width))
+                value = self._moved(value, node, number, _Place(offset, width))
             if store is None:
                 store = value.name
             else:
                 last = number == len(values) - 1
                 written = node.name if last else f"{node.name}_store{number}"
-                shape, attributes = (*node.shape[:2], place.width), {"channels_first": True}
+                shape, attributes = (*node.shape[:2], width), {"channels_first": True}
                 store = self._emit(written, "add", (store, value.name), shape, attributes, {})
             offset += count
-        self._keep(node, store, np.arange(node.channels), place.width)
+        self._keep(node, store, np.arange(node.channels), width)
 
     def _average_pool(self, node: Node) -> None:
         value = self.values[node.inputs[0]]
@@ -366,24 +364,25 @@ def _needed_channels(inside: list[Node], cut: str) -> dict[str, np.ndarray]:
     return needed
 
 
-def _places(inside: list[Node], graph: Graph) -> dict[str, _Place]:
-    """The store of each concatenation, as "<name> store", and the place in it of each piece that nobody else reads."""
+def _places(inside: list[Node], graph: Graph) -> tuple[dict[str, int], dict[str, _Place]]:
+    """How wide the store of each concatenation is, and the place in one of each piece that nobody else reads."""
     names, readers = {node.name for node in inside}, graph.readers()
+    widths: dict[str, int] = {}
     places: dict[str, _Place] = {}
     for node in reversed(inside):
         if node.op != "concatenate":
             continue
         following = [r for r in readers[node.name] if r.op == "concatenate" and r.inputs[0] == node.name]
-        longer = [places[f"{reader.name} store"].width for reader in following if reader.name in names]
+        longer = [widths[reader.name] for reader in following if reader.name in names]
         width = max([node.channels, *longer])
-        places[f"{node.name} store"] = _Place(0, width)
+        widths[node.name] = width
         offset = 0
         for name in node.inputs:
             source = graph[name]
             if offset and source.op == "convolution" and len(readers[name]) == 1:
                 places[name] = _Place(offset, width)
             offset += source.channels
-    return places
+    return widths, places
 
 
 def lower_to_sparse(graph: Graph, cut: str) -> Graph:
