@@ -15,7 +15,7 @@ from keras_condense.layers import (
     LearnedInputs,
     SparseFeatureReactivation,
 )
-from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
+from keras_condense.rewriting import NewNames, Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.validation import check_choice
 
 __all__ = ["condense"]
@@ -56,13 +56,13 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
         (['conv_index', 'conv', 'conv_shuffle'], 192, 32)
     """
     _check(model, finish)
-    outputs = getattr(model, "output_names", ())  # sequential models have none
+    outputs, names = getattr(model, "output_names", ()), NewNames(model)  # sequential models have no output names
 
     def replaced(layer: keras.Layer) -> Replacement | None:
         if not isinstance(layer, LearnedInputs):
             return None
-        parts = _replacement(layer)
-        return _named_as_output(parts, layer.name) if layer.name in outputs else parts
+        parts = _replacement(layer, names)
+        return _named_as_output(parts, layer.name, names) if layer.name in outputs else parts
 
     return rewrite(model, replaced)
 
@@ -90,12 +90,12 @@ def _check(model, finish: bool) -> None:
             )
 
 
-def _replacement(layer: LearnedInputs) -> Replacement:
+def _replacement(layer: LearnedInputs, names: NewNames) -> Replacement:
     """The layers that compute what a learned layer computes, in their order, with their weights."""
     kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
     mask = condensing.drop_due(mask, layer.importance(), layer.final_stage, layer.plan)
     if isinstance(layer, SparseFeatureReactivation):
-        return _reactivation_replacement(layer, kernel, mask)
+        return _reactivation_replacement(layer, kernel, mask, names)
     drops = not mask.all()
     bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else None
     groups = layer.groups if drops else 1
@@ -115,14 +115,16 @@ def _replacement(layer: LearnedInputs) -> Replacement:
         del config["activation"]
         regularizer = config.pop("activity_regularizer")
         core = GroupConv2D(**config, groups=groups, **shared)
-        after = [ChannelShuffle(groups, dtype=layer.dtype_policy, name=f"{layer.name}_shuffle")] if groups > 1 else []
+        after = []
+        if groups > 1:
+            after.append(ChannelShuffle(groups, dtype=layer.dtype_policy, name=names.new(f"{layer.name}_shuffle")))
         if layer.activation is not keras.activations.linear or regularizer is not None:
             after.append(
                 keras.layers.Activation(
                     layer.activation,
                     activity_regularizer=regularizer,
                     dtype=layer.dtype_policy,
-                    name=f"{layer.name}_activation",
+                    name=names.new(f"{layer.name}_activation"),
                 )
             )
     weights = [condensing.condensed_kernel(kernel, mask)]
@@ -131,20 +133,23 @@ def _replacement(layer: LearnedInputs) -> Replacement:
     parts = [(core, weights), *((layer, None) for layer in after)]
     if not drops:
         return parts
-    index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=f"{layer.name}_index")
+    name = names.new(f"{layer.name}_index")
+    index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=name)
     return [(index, None), *parts]
 
 
-def _named_as_output(parts: Replacement, name: str) -> Replacement:
+def _named_as_output(parts: Replacement, name: str, names: NewNames) -> Replacement:
     """The same parts, the last of which bears `name`; none is built yet, so that its weights are named after it too."""
     layers = [layer for layer, _ in parts]
     if layers[-1].name != name:
         core = next(layer for layer in layers if layer.name == name)
-        core.name, layers[-1].name = f"{name}_conv", name
+        core.name, layers[-1].name = names.new(f"{name}_conv"), name
     return parts
 
 
-def _reactivation_replacement(layer: SparseFeatureReactivation, kernel: np.ndarray, mask: np.ndarray) -> Replacement:
+def _reactivation_replacement(
+    layer: SparseFeatureReactivation, kernel: np.ndarray, mask: np.ndarray, names: NewNames
+) -> Replacement:
     drops = not mask.all()
     groups = layer.groups if drops else 1
     if groups == 1:
@@ -164,10 +169,10 @@ def _reactivation_replacement(layer: SparseFeatureReactivation, kernel: np.ndarr
     parts: list = [(core, [weights])]
     if groups > 1:
         # puts input d G + g, of group g, in place g (inputs / G) + d
-        shuffle = ChannelShuffle(kernel.shape[-2] // groups, dtype=layer.dtype_policy, name=f"{layer.name}_shuffle")
-        parts.insert(0, (shuffle, None))
+        name = names.new(f"{layer.name}_shuffle")
+        parts.insert(0, (ChannelShuffle(kernel.shape[-2] // groups, dtype=layer.dtype_policy, name=name), None))
     if drops:
-        targets = condensing.kept_inputs(mask)
-        add = ChannelScatterAdd(targets, layer.filters, dtype=layer.dtype_policy, name=f"{layer.name}_scatter")
+        targets, name = condensing.kept_inputs(mask), names.new(f"{layer.name}_scatter")
+        add = ChannelScatterAdd(targets, layer.filters, dtype=layer.dtype_policy, name=name)
         parts.append((add, None))
     return parts

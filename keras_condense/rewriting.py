@@ -1,6 +1,7 @@
 """A model's graph built anew with some of its layers replaced: what `condense` and `learn_groups` share."""
 
 import inspect
+import itertools
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_condense.keras_graphs import is_graph, run_through_graph
+from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
 
-__all__ = ["Replacement", "check_rewritable", "reachable_layers", "rewrite"]
+__all__ = ["NewNames", "Replacement", "check_rewritable", "reachable_layers", "rewrite"]
 
 # What stands for a layer: layers in the order of their calls, and for each the weights it gets once it is built (None:
 # those that it begins with).
@@ -83,6 +84,31 @@ def reachable_layers(model: keras.Model, prefix: str = "") -> Iterator[tuple[str
             yield from reachable_layers(layer, f"{prefix}{layer.name}/")
         else:
             yield f"{prefix}{layer.name}", layer
+
+
+class NewNames:
+    """Names for the layers that a rewriting adds to a model: none that it has, nor a model that it holds.
+
+    Every name that is made up comes from here.
+
+    Example:
+        >>> layers = [keras.layers.ReLU(name=name) for name in ("conv", "conv_index")]
+        >>> names = NewNames(keras.Sequential([keras.Input((3,)), *layers]))
+        >>> names.new("conv_shuffle"), names.new("conv_index"), names.new("conv_index")
+        ('conv_shuffle', 'conv_index_1', 'conv_index_2')
+    """
+
+    def __init__(self, model: keras.Model):
+        # operations such as `x + y` have names too, which Keras keeps apart from those of layers
+        operations = (operation for part in _graphs(model) for operation in functional_form(part).operations)
+        self._taken = {operation.name for operation in operations}
+
+    def new(self, wanted: str) -> str:
+        """`wanted`, or a number behind it if that is taken; it is taken from now on."""
+        candidates = itertools.chain([wanted], (f"{wanted}_{number}" for number in itertools.count(1)))
+        name = next(name for name in candidates if name not in self._taken)
+        self._taken.add(name)
+        return name
 
 
 def rewrite(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement | None]) -> keras.Model:

@@ -19,6 +19,7 @@ from keras_condense.layers import (
     CondenseDense,
     GroupConv2D,
     LearnedGroupConv2D,
+    SparseFeatureReactivation,
 )
 
 L = keras.layers
@@ -224,6 +225,26 @@ def test_nested_and_shared_models(sequential):
     assert small.get_layer("inner") in small.get_layer("middle").layers
     outer = finished(keras.Sequential([keras.Input((4, 4, 8)), model.get_layer("middle"), L.Flatten(), L.Dense(2)]))
     assert_same_outputs(outer, condense(outer), array(2, 4, 4, 8))
+
+
+@pytest.mark.parametrize("part", ["index", "shuffle", "activation", "scatter", "conv"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_layers_that_are_called_as_the_parts_of_a_condensed_one(part, nested):
+    inputs = keras.Input((4, 4, 8))
+    learned = LearnedGroupConv2D(8, 1, groups=2, activation="relu", name="learned")
+    reactivation = SparseFeatureReactivation(8, groups=2, condense_factor=2, name="reactivation")
+    x = L.ReLU(name=f"learned_{part}")(inputs)
+    x = L.ReLU(name=f"reactivation_{part}")(reactivation(learned(x)))
+    last = LearnedGroupConv2D(8, 1, groups=2, name="output")
+    if nested:
+        inner = keras.Model(inputs, x, name="inner")
+        inputs = keras.Input((4, 4, 8))
+        x = inner(inputs)
+    model = finished(keras.Model(inputs, [last(x), L.ReLU(name=f"output_{part}")(x)]))
+    small = condense(model)
+    assert_condensed(small)
+    assert small.output_names == model.output_names
+    assert_same_outputs(model, small, array(2, 4, 4, 8))
 
 
 def test_many_inputs_and_outputs_in_dictionaries():
