@@ -8,6 +8,7 @@ import math
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -102,10 +103,10 @@ class _Inputs:
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Names with only letters, digits and underscores, numbered where they repeat."""
+    """Names of ASCII letters, digits and underscores, as TensorFlow's scopes have them, numbered where they repeat."""
     found: list[str] = []
     for name in names:
-        base = re.sub(r"\W+", "_", name).strip("_") or "tensor"
+        base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "tensor"
         candidates = (base if number == 0 else f"{base}_{number}" for number in range(len(names)))
         found.append(next(candidate for candidate in candidates if candidate not in found))
     return found
@@ -273,7 +274,11 @@ def _reworded(error: Exception, model: keras.Model) -> ValueError:
 
 
 def _convert(
-    module, model: keras.Model | None, quantize: str | None = None, rows: list[list] | None = None, sparse: bool = False
+    module,
+    model: keras.Model | None,
+    quantize: str | None = None,
+    rows: list[dict[str, np.ndarray]] | None = None,
+    sparse: bool = False,
 ) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python import schema_py_generated as schema
@@ -289,7 +294,8 @@ def _convert(
     level = python_log.level
     python_log.setLevel(logging.ERROR)
     try:
-        with native_output_logged():
+        with native_output_logged(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it calibrates with TensorFlow's interpreter, which recommends LiteRT's
             content = converter.convert()
     except (ConverterError, RuntimeError) as error:
         if model is None:

@@ -55,7 +55,9 @@ def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -
     return array
 
 
-def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> list[list]:
+def representative_rows(
+    data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]
+) -> list[dict[str, np.ndarray]]:
     """Read and check the inputs to calibrate with.
 
     Args:
@@ -67,14 +69,14 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
         dtypes: their dtypes.
 
     Returns:
-        For each row a list with an array of batch 1 for each input.
+        For each row an array of batch 1 for each input, by the input's name.
 
     Raises:
         ValueError: nothing in it; a wrong number of arrays, name, shape or dtype; NaN or infinity.
 
     Example:
         >>> rows = representative_rows(np.zeros((3, 8, 8, 1), "float32"), ["image"], [(8, 8, 1)], ["float32"])
-        >>> len(rows), rows[0][0].shape
+        >>> len(rows), rows[0]["image"].shape
         (3, (1, 8, 8, 1))
     """
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
@@ -82,7 +84,7 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
             f"`representative_data` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
         )
     batches = [data] if isinstance(data, (np.ndarray, Mapping)) else data
-    rows: list[list] = []
+    rows: list[dict[str, np.ndarray]] = []
     for element in batches:
         arrays = _arrays(element, names)
         arrays = [_checked(*each) for each in zip(arrays, names, shapes, dtypes, strict=True)]
@@ -91,7 +93,10 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
                 f"`representative_data` has {[len(array) for array in arrays]} rows for the inputs {names}, and "
                 "expects the same number for each. Cut them to the same length."
             )
-        single = ([array[row : row + 1] for array in arrays] for row in range(len(arrays[0])))
+        single = (
+            {name: array[row : row + 1] for name, array in zip(names, arrays, strict=True)}
+            for row in range(len(arrays[0]))
+        )
         rows += itertools.islice(single, MAXIMUM_ROWS - len(rows))
         if len(rows) == MAXIMUM_ROWS:
             break
@@ -100,7 +105,9 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
     return rows
 
 
-def configure_quantization(converter: Any, quantize: str | None, rows: list[list] | None = None) -> None:
+def configure_quantization(
+    converter: Any, quantize: str | None, rows: list[dict[str, np.ndarray]] | None = None
+) -> None:
     """Set a `tf.lite.TFLiteConverter` up for a kind of quantization.
 
     Args:
@@ -122,4 +129,5 @@ def configure_quantization(converter: Any, quantize: str | None, rows: list[list
         converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     elif quantize == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        # by name: the order of a file's inputs is the converter's own
         converter.representative_dataset = lambda: iter(rows)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tflite_networks as networks
 
+from keras_condense.layers import GroupConv2D
 from keras_condense.tflite import export_tflite, run_tflite
 from keras_condense.tflite.quantization import MAXIMUM_ROWS, representative_rows
 
@@ -70,6 +71,25 @@ def test_int8_of_several_inputs():
     content = export_tflite(model, quantize="int8", representative_data=inputs)
     expected = networks.reference(model, list(inputs.values()))
     assert networks.relative_difference(run_tflite(content, inputs), expected) < 5e-2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("a", "b"), ("b", "a"), ("x", "a"), ("z", "y"), ("left", "right"), ("right", "left"), ("b", "b_1"), ("ä", "β")],
+    ids="-".join,
+)
+@pytest.mark.parametrize("size", [(8, 8), (4, 6)])
+def test_inputs_are_calibrated_by_name(names, size):
+    shapes = {names[0]: (8, 8, 4), names[1]: (*size, 4)}
+    inputs = [keras.Input(shape, name=name) for name, shape in shapes.items()]
+    means = [keras.layers.GlobalAveragePooling2D()(GroupConv2D(4, 3, groups=2)(x)) for x in inputs]
+    # the second is as large as the first once its weights have seen it
+    model = keras.Model(inputs, keras.layers.Concatenate()([means[0], 0.01 * means[1]]))
+    rows = [scale * networks.images(32, *shape) for scale, shape in zip((1, 100), shapes.values(), strict=True)]
+    content = export_tflite(model, quantize="int8", representative_data=[rows])
+    signature = [name if name.isascii() else ("tensor", "tensor_1")[i] for i, name in enumerate(names)]
+    actual = run_tflite(content, dict(zip(signature, rows, strict=True)))
+    assert networks.relative_difference(actual, networks.reference(model, rows)) < 5e-2
 
 
 def test_calibration_ends_on_endless_data():
