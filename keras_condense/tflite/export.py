@@ -186,7 +186,7 @@ def _lower(model: keras.Model, inputs: _Inputs, quantize: str | None, target: st
     outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     graph = read_model(model, inputs.names, _unique(_output_names(model, outputs)))
     timed = functools.partial(_picoseconds, model=model)
-    return lower(graph, target, sparse=quantize is None, timed=timed)
+    return lower(graph, target, quantize=quantize, timed=timed)
 
 
 def _picoseconds(graph: Graph, model: keras.Model) -> float:

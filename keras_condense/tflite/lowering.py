@@ -57,48 +57,66 @@ class Lowering:
         return text.getvalue().rstrip()
 
 
-def candidates(graph: Graph, target: str = "arm64", *, sparse: bool = True) -> Iterator[Iterator[tuple[str, Graph]]]:
+def candidates(
+    graph: Graph,
+    target: str = "arm64",
+    *,
+    quantize: str | None = None,
+    costs: Mapping[str, float] | None = None,
+) -> Iterator[Iterator[tuple[str, Graph]]]:
     """Every way of writing a network down that is considered; all compute the same.
 
     Args:
         graph: as `read_model` read it.
         target: decides how single operators are written down; "measure" as for x86_64.
-        sparse: whether weights may be stored sparse, which needs float32.
+        quantize: how the file will be quantized, as for `export_tflite`; no candidate makes that less exact.
+        costs: what decides in place of the target, as `passes.channels_last.ARM64`.
 
     Yields:
         Series of names and graphs; in each a longer and longer beginning of the network is written down in the same
         special way.
     """
-    costs = ARM64 if target == "arm64" else X86_64
+    costs = costs or (ARM64 if target == "arm64" else X86_64)
     simple = simplify(graph)
+    # Limits leave activations with the ranges from before their norm, a different one for each channel, where int8 has
+    # one for all, and add up in a bias what float16 rounds. With quantize="dynamic" the converter leaves weights of
+    # fewer than 1024 numbers in float32.
+    last = {"limits": quantize is None, "few_weights": 1024 if quantize == "dynamic" else 0}
 
     def beginnings(way, cuts, rewrite):
         for cut in cuts:
             beginning = rewrite(simple, cut)
             if beginning is not simple:
-                yield f"{way} to {cut}", lower_channels_last(beginning, costs)
+                yield f"{way} to {cut}", lower_channels_last(beginning, costs, **last)
 
     yield iter([("one to one", simple)])
-    yield iter([("channels last", lower_channels_last(simple, costs))])
-    yield beginnings("dense", dense_cuts(simple), lower_to_dense)
-    if sparse:
+    yield iter([("channels last", lower_channels_last(simple, costs, **last))])
+    if quantize != "dynamic":
+        yield beginnings("dense", dense_cuts(simple), lower_to_dense)
+    if quantize is None:  # others can't be stored sparse
         yield beginnings("sparse", sparse_cuts(simple), lower_to_sparse)
 
 
-def lower(graph: Graph, target: str, *, sparse: bool = True, timed: Callable[[Graph], float] | None = None) -> Lowering:
+def lower(
+    graph: Graph,
+    target: str,
+    *,
+    quantize: str | None = None,
+    timed: Callable[[Graph], float] | None = None,
+) -> Lowering:
     """Choose the cheapest candidate: by the target's table of costs, or by timing each on the interpreter at hand.
 
     Args:
         graph: as `read_model` read it.
         target: one of `LOWERING_TARGETS`.
-        sparse: whether weights may be stored sparse.
+        quantize: how the file will be quantized.
         timed: for "measure", a function that converts a graph, runs it, and returns its cost in picoseconds.
 
     Returns:
         A `Lowering`, with a readable `str`.
     """
     graphs, totals, costs = {}, {}, {}
-    for series in candidates(graph, target, sparse=sparse):
+    for series in candidates(graph, target, quantize=quantize):
         for name, candidate in series:
             if target == "measure":
                 totals[name] = timed(candidate)

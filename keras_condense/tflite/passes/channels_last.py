@@ -178,12 +178,21 @@ def _blocked_cost(node: Node, block: tuple[int, int], merged: int, costs: Mappin
     return height * width / pixels * groups * padded * taps * costs["multiply"] + moved
 
 
-def _choices(node: Node) -> list[tuple[tuple[int, int], int]]:
+def _weights(node: Node, block: tuple[int, int], merged: int) -> int:
+    """How many weights a convolution has whose filters also compute a block of pixels and `merged` groups as one."""
+    height, width, inputs, filters = node["kernel"].shape
+    (rows, columns), pixels = block, block[0] * block[1]
+    return (height + rows - 1) * (width + columns - 1) * inputs * merged * filters * pixels
+
+
+def _choices(node: Node, few_weights: int = 0) -> list[tuple[tuple[int, int], int]]:
     """The blocks of pixels, and the numbers of groups to merge, that a grouped convolution can have."""
     # pixels of a 1x1 convolution share no input: blocks gain nothing there
     blocks = _PIXEL_BLOCKS if node["kernel"].shape[:2] != (1, 1) else _PIXEL_BLOCKS[:1]
     blocks = [b for b in blocks if node.shape[0] % b[0] == 0 and node.shape[1] % b[1] == 0]
-    return [(b, m) for b in blocks for m in range(1, node["groups"] + 1) if node["groups"] % m == 0]
+    choices = [(b, m) for b in blocks for m in range(1, node["groups"] + 1) if node["groups"] % m == 0]
+    is_small = node["kernel"].size < few_weights
+    return [choice for choice in choices if not is_small or _weights(node, *choice) < few_weights]
 
 
 def _is_plain(node: Node) -> bool:
@@ -255,18 +264,19 @@ def _split(node: Node, source: str, order: np.ndarray, names: Names) -> list[Nod
     return [*nodes, Node(node.name, "add", tuple(sums), node.shape, {"relu": node["relu"]})]
 
 
-def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+def block_pixels(graph: Graph, costs: Mapping[str, float] = ARM64, *, few_weights: int = 0) -> Graph:
     """Compute neighbouring pixels, or neighbouring groups, as further filters of a group, until it fills a register.
 
     A 3x3 convolution with 4 filters per group, for instance, becomes a 3x4 convolution of stride (1, 2) with 8: a
-    quarter of its weights are zero, where merging two groups makes half of them zero.
+    quarter of its weights are zero, where merging two groups makes half of them zero. A convolution of fewer
+    weights than `few_weights` keeps fewer.
     """
     nodes, names = [], Names(graph)
     for node in graph:
         if not _is_plain(node):
             nodes.append(node)
             continue
-        block, merged = min(_choices(node), key=lambda choice: _blocked_cost(node, *choice, costs))
+        block, merged = min(_choices(node, few_weights), key=lambda choice: _blocked_cost(node, *choice, costs))
         if (block, merged) == ((1, 1), 1):
             nodes.append(node)
         elif block == (1, 1):
@@ -531,16 +541,22 @@ def keep_rows(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
     return graph.with_nodes(layouts.nodes)
 
 
-def lower_channels_last(graph: Graph, costs: Mapping[str, float] = ARM64) -> Graph:
+def lower_channels_last(
+    graph: Graph, costs: Mapping[str, float] = ARM64, *, limits: bool = True, few_weights: int = 0
+) -> Graph:
     """Write what learned groups need in operators that XNNPACK executes well with channels last.
 
     Args:
         graph: a simplified network; parts of it may be lowered already.
         costs: of the target, such as `ARM64`.
+        limits: whether norms may become limits.
+        few_weights: convolutions of fewer weights than this keep fewer, and no convolution is split.
 
     Returns:
         The new graph, equal in its outputs.
     """
-    graph = limit_instead_of_norm(move_index_before(graph, costs))
+    graph = move_index_before(graph, costs)
+    graph = limit_instead_of_norm(graph) if limits else graph
     graph = group_reactivations(graph, costs)
-    return keep_rows(block_pixels(split_windows(graph, costs), costs), costs)
+    graph = graph if few_weights else split_windows(graph, costs)
+    return keep_rows(block_pixels(graph, costs, few_weights=few_weights), costs)
