@@ -31,6 +31,18 @@ from keras_condense.tflite.runtime import (
     native_output_logged,
     operators_outside_xnnpack,
 )
+from keras_condense.tflite.verification import (
+    TOLERANCE,
+    Difference,
+    Outputs,
+    Rows,
+    compare,
+    file_outputs,
+    first_layer_that_differs,
+    model_outputs,
+    rows_for,
+    stacked,
+)
 from keras_condense.validation import check_choice
 
 __all__ = ["convert_graph", "export_tflite"]
@@ -328,6 +340,131 @@ def convert_graph(graph: Graph, model: keras.Model | None = None) -> bytes:
     return _convert(_trace_graph(graph), model, sparse=sparse)
 
 
+def _content(lowering: Lowering | None, model: keras.Model, quantize: str | None, rows: Rows | None = None) -> bytes:
+    """A lowered network as a file, or a model as it is where there is none."""
+    if lowering is None:
+        return _convert(_trace(model, _inputs(model)), model, quantize, rows)
+    if quantize is None:
+        return convert_graph(lowering.graph, model)
+    return _convert(_trace_graph(lowering.graph), model, quantize, rows)
+
+
+# --- does it compute the same? ---------------------------------------------------------------------------------------
+# of quantized files' outputs, in units of their own root mean square, beyond which a file is of little use
+_LARGEST_RMS = 0.5
+
+
+def _outputs_of(model: keras.Model, rows: Rows, *, at_once: bool = False) -> Outputs:
+    structure = _inputs(model).structure
+    return model_outputs(
+        model, structure, lambda outputs: _unique(_output_names(model, outputs)), rows, at_once=at_once
+    )
+
+
+def _emitted(graph: Graph, rows: Rows) -> Outputs:
+    """What a lowered network computes in TensorFlow, in float32."""
+    with _constant_variables(variable for node in graph for variable in node.get("variables", ()))():
+        parts = [emit(graph, [ops.convert_to_tensor(array) for array in row.values()]) for row in rows]
+    return stacked([{name: ops.convert_to_numpy(tensor) for name, tensor in part.items()} for part in parts])
+
+
+def _rows_and_outputs(model: keras.Model, given: Rows | None) -> tuple[Rows, Outputs]:
+    """Inputs to compare on, and what the model computes from them; none if it refuses all that are tried."""
+    inputs, refused = _inputs(model), None
+    for highest in (255, 1):  # of random integers, which a layer may look up in a small table
+        rows = rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest)
+        try:
+            return rows, _outputs_of(model, rows, at_once=True)
+        except Exception as error:  # whatever a layer raises
+            refused = error
+    logger.warning("%s: not compared with its file, for it refuses random inputs: %s", model.name, refused)
+    return [], {}
+
+
+def _is_wrong(differences: Iterable[Difference]) -> bool:
+    return not all(difference.largest <= TOLERANCE for difference in differences)
+
+
+def _check_numbers(differences: Iterable[Difference], model: keras.Model) -> None:
+    """Say where the model itself has no numbers to compare with."""
+    for difference in differences:
+        if difference.finite == 0:
+            raise ValueError(
+                f"Output {difference.output!r} of `model` (={model.name!r}) must be finite for some of the inputs that "
+                "its file is checked with, and the model itself gives NaN or infinity for all of them, random numbers "
+                "near 0. Look for a logarithm, a root or a division, or leave the check out with verify=False."
+            )
+        if difference.finite < 1:
+            logger.warning(
+                "%s: the model itself gives NaN or infinity in %.0f%% of output %r; the rest was compared",
+                model.name, 100 * (1 - difference.finite), difference.output,
+            )  # fmt: skip
+
+
+def _first_difference(
+    prepared: keras.Model, expected: Outputs, name: str, quantize: str | None, target: str, rows: Rows
+) -> str:
+    """Where a wrong file begins to differ from its model, in words."""
+    if _is_wrong(compare(_outputs_of(prepared, rows), expected)):
+        return "The condensed model differs already"
+
+    def differs(part: keras.Model) -> bool:
+        lowering = _lower(part, _inputs(part), quantize, target)
+        wanted = _outputs_of(part, rows)
+        if quantize is None:
+            return _is_wrong(compare(file_outputs(_content(lowering, part, None), list(wanted), rows), wanted))
+        return lowering is not None and _is_wrong(compare(_emitted(lowering.graph, rows), wanted))
+
+    layer = first_layer_that_differs(prepared, list(expected).index(name), differs)
+    return "No layer differs by itself" if layer is None else f"The first layer that differs is {layer!r}"
+
+
+def _verify(
+    content: bytes,
+    lowering: Lowering | None,
+    model: keras.Model,
+    prepared: keras.Model,
+    quantize: str | None,
+    target: str,
+    given: Rows | None,
+) -> str:
+    """Compare a file with the model, raise if it is wrong, and say how near it comes.
+
+    In float32 the file must be exact; of a quantized one the network that was quantized must be, and how near the file
+    itself comes is said.
+    """
+    reference = _in_float32(model)
+    rows, expected = _rows_and_outputs(reference, given)
+    if not rows:
+        return "not compared"
+    names = list(expected)
+    of_file = file_outputs(content, names, rows)
+    exact = of_file if quantize is None else _emitted(lowering.graph, rows) if lowering else None
+    differences = compare(of_file if exact is None else exact, expected)
+    _check_numbers(differences, model)
+    if exact is not None and _is_wrong(differences):
+        expected = _outputs_of(reference, rows)  # in a batch, a model may let its rows meet
+        differences = compare(exact, expected)
+    if exact is not None and _is_wrong(differences):
+        wrong = next(difference for difference in differences if _is_wrong([difference]))
+        begin = _first_difference(prepared, expected, wrong.output, quantize, target, rows)
+        raise ValueError(
+            f"The file must compute what `model` (={model.name!r}) computes, and does not: {wrong}; {TOLERANCE} is "
+            f"allowed. {begin}. This is a mistake of keras_condense, or the model draws random numbers in inference. "
+            "Export the condensed model one to one, with "
+            "`tf.lite.TFLiteConverter.from_keras_model(keras_condense.condense(model)).convert()`, or leave the check "
+            "out with verify=False. No file was written."
+        )
+    if quantize is not None:
+        differences = compare(of_file, expected)
+    for difference in differences:
+        if not difference.rms <= _LARGEST_RMS and not np.issubdtype(expected[difference.output].dtype, np.integer):
+            logger.warning(
+                "%s: in %s, %s; calibrate with other inputs or quantize less", model.name, quantize, difference
+            )
+    return f"{len(rows)} inputs, {'; '.join(map(str, differences))}"
+
+
 # --- say what came of it ---------------------------------------------------------------------------------------------
 # a file beyond the model's weights by this factor, and by what the operators of its layers take, is announced
 _LARGEST_FILE = 1.1
@@ -360,11 +497,16 @@ def export_tflite(
     representative_data: Any = None,
     target: str = "arm64",
     report: bool = False,
+    verify: bool = True,
 ) -> bytes:
     """Turn a model into a .tflite file of batch 1: static shapes, built-in operators only.
 
     A model with learned group convolutions is condensed first; any other Keras model is exported as it is. The model
     itself is not changed. Models in mixed precision are exported in float32. The same model gives the same bytes.
+
+    Before anything is written, the file runs on random inputs and up to eight of `representative_data`, and is compared
+    with the model. In float32 each output must be right to 1e-4 of its largest magnitude. Of a quantized file, the
+    network that was quantized must be, and how near the file itself comes is logged.
 
     Args:
         model: a built Keras model on the TensorFlow backend, with known input shapes.
@@ -376,7 +518,8 @@ def export_tflite(
             iterable of batches, as `model.predict` takes them. At most 1000 rows are used.
         target: what a network with our layers is written down for: "arm64" or "x86_64" choose by a table of measured
             costs, "measure" times each candidate on the interpreter at hand. The file runs everywhere all the same.
-        report: print what was chosen, and layer by layer what it and the alternatives cost.
+        report: print what was chosen, layer by layer what it and the alternatives cost, and how the file compares.
+        verify: False leaves the comparison out.
 
     Returns:
         The file's content. It has one signature, `serving_default`, whose inputs are called as the model's
@@ -385,7 +528,9 @@ def export_tflite(
     Raises:
         ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
             with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
-            written; an unknown `quantize` or `target`; missing or unfit `representative_data`. Nothing is written then.
+            written; an unknown `quantize` or `target`; missing or unfit `representative_data`; a file that computes
+            something else than the model (the message names the first layer that differs), or a model that gives no
+            finite numbers to compare with. Nothing is written then.
         OSError: writing failed, there or in the temporary folder, for instance on a full disk; what stood at `path`
             before is still there.
 
@@ -399,6 +544,7 @@ def export_tflite(
     """
     check_choice("quantize", quantize, QUANTIZATIONS, "Leave it out for float32.")
     check_choice("target", target, LOWERING_TARGETS, 'Leave it out for phones ("arm64").')
+    check_choice("verify", verify, (True, False), "False leaves the comparison with the model out.")
     if path is not None:
         check_writable(path)
     if (quantize == "int8") != (representative_data is not None):
@@ -415,14 +561,13 @@ def export_tflite(
 
     prepared = _prepare(model)
     lowering = _lower(prepared, _inputs(prepared), quantize, target)
-    if lowering is None:
-        content = _convert(_trace(prepared, _inputs(prepared)), prepared, quantize, rows)
-    elif quantize is None:
-        content = convert_graph(lowering.graph, prepared)
-    else:
-        content = _convert(_trace_graph(lowering.graph), prepared, quantize, rows)
+    content = _content(lowering, prepared, quantize, rows)
+    if verify:
+        agreement = f"compared with the model: {_verify(content, lowering, model, prepared, quantize, target, rows)}"
+        logger.info("%s: %s", model.name, agreement)
     if report:
         print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
+        print(agreement if verify else "not compared with the model")
     _log_outcome(content, prepared, quantize, lowering is not None)
     if path is not None:
         write_bytes(path, content)
