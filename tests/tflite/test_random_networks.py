@@ -1,0 +1,86 @@
+"""Random networks: masked, condensed and written down in every way they compute the same; wrong ones are made small."""
+
+import pathlib
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tflite_networks as networks
+
+from keras_condense.tflite import export_tflite, run_tflite
+from keras_condense.tflite.export import _unique
+from keras_condense.tflite.passes import channels_last
+
+pytest.importorskip("tensorflow")
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
+from random_networks import Program, check, difference, inputs_of, outputs_of, random_program, shrunk, still_fails
+
+BATCHES, NETWORKS = 10, 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(BATCHES))
+def test_every_form_of_random_networks(batch):
+    graphs = 0
+    for seed in range(batch * NETWORKS, (batch + 1) * NETWORKS):
+        program = random_program(seed)
+        result = check(program, tables=2)
+        if result.failure:
+            small = shrunk(program, still_fails(result.failure))
+            pytest.fail(f"network {seed}, {check(small).failure or result.failure}:\n\n{small.source()}")
+        graphs += result.graphs
+    assert graphs > 8 * NETWORKS
+    keras.backend.clear_session()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 5, 8, 13, 21, 34])
+@pytest.mark.parametrize("target", ["arm64", "x86_64"])
+def test_files_of_random_networks(seed, target):
+    """Through the converter and the interpreter, which `export_tflite` itself compares on other inputs."""
+    model = random_program(seed).build()
+    inputs = [np.concatenate(rows) for rows in zip(*(inputs_of(model, seed=row) for row in range(2)), strict=True)]
+    signature = [tensor.name for tensor in model.inputs]
+    actual = run_tflite(export_tflite(model, target=target), dict(zip(signature, inputs, strict=True)))
+    expected = outputs_of(model, inputs).values()
+    names = _unique(list(model.output_names))
+    actual = actual if isinstance(actual, dict) else {names[0]: actual}
+    assert difference(actual, dict(zip(names, expected, strict=True))) < 1e-4
+
+
+@pytest.mark.parametrize("seed", [4, 9, 16, 25])
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+def test_quantized_files_of_random_networks(seed, quantize, caplog):
+    model = random_program(seed).build()
+    rows = {tensor.name: networks.images(16, *tensor.shape[1:]) for tensor in model.inputs}
+    with caplog.at_level("INFO", "keras_condense.tflite.export"):
+        export_tflite(model, quantize=quantize, representative_data=rows if quantize == "int8" else None)
+    assert "compared with the model" in caplog.text
+
+
+def test_a_broken_pass_is_found_and_made_small(monkeypatch):
+    def without_relu(graph, costs=channels_last.ARM64, **options):
+        nodes = [n.replace(attributes={"relu": False}) if n.op == "convolution" else n for n in graph]
+        return graph.with_nodes(nodes)
+
+    monkeypatch.setattr("keras_condense.tflite.lowering.lower_channels_last", without_relu)
+    lines = (
+        "image0 = keras.Input((4, 4, 8))",
+        "x1 = K.BatchNormalization()(image0)",
+        "x2 = K.GroupConv2D(8, 3, padding='same', groups=4, activation='relu', use_bias=True)(x1)",
+        "x3 = L.Concatenate()([x1, x2])",
+        "x4 = L.Dense(3)(x3)",
+    )
+    program = Program(0, lines, ("x4", "x1"))
+    result = check(program)
+    assert result.failure.startswith("channels last, arm64: ")
+    small = shrunk(program, still_fails(result.failure))
+    assert [line.split(" = ")[1] for line in small.lines] == [
+        "keras.Input((4, 4, 8))",
+        "K.GroupConv2D(8, 3, padding='same', groups=4, activation='relu')(image0)",
+    ]
+    # what is printed can be run
+    names = {}
+    exec(small.source(), names)
+    assert keras.tree.map_structure(lambda y: tuple(y.shape), names["model"].output) == [(None, 4, 4, 8)]
