@@ -57,4 +57,5 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/memory_efficient.py
 	$(VENV)/bin/python benchmarks/build_time.py
 	$(VENV)/bin/python benchmarks/zoo.py
+	$(VENV)/bin/python benchmarks/random_networks.py
 	$(VENV)/bin/python benchmarks/readme_tables.py

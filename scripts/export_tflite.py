@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
         help="processor to write the network down for; measure times the candidates here (default: %(default)s)",
     )
     parser.add_argument("--report", action="store_true", help="print what was chosen and, layer by layer, its cost")
+    parser.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="write the file without comparing it with the model"
+    )
     calibration = parser.add_argument_group("calibration, for int8")
     command_line.add_dataset_arguments(calibration)
     calibration.add_argument(
@@ -62,6 +65,7 @@ def export(arguments: argparse.Namespace) -> None:
             representative_data=representative_data,
             target=arguments.target,
             report=arguments.report,
+            verify=arguments.verify,
         )
     print(f"{len(content):,} bytes: {output}")
 

@@ -61,6 +61,14 @@ def test_int8_is_calibrated_on_the_data_set(small, tmp_path, capsys):
     assert abs(accuracy(capsys, path) - accuracy(capsys, small / "condensed.tflite")) < 0.1
 
 
+def test_export_compares_the_file_with_the_model_unless_told_not_to(small, tmp_path, capsys):
+    arguments = [str(small / "condensed.keras"), str(tmp_path / "model.tflite")]
+    assert export_tflite.main(arguments) == 0
+    assert "compared with the model: 2 inputs, " in capsys.readouterr().err
+    assert export_tflite.main([*arguments, "--no-verify"]) == 0
+    assert "compared" not in capsys.readouterr().err
+
+
 def test_export_reports_what_it_chose_for_a_target(small, tmp_path, capsys):
     path = tmp_path / "laptop.tflite"
     assert export_tflite.main([str(small / "condensed.keras"), str(path), "--target", "x86_64", "--report"]) == 0
