@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import itertools
 import logging
 import math
 import os
@@ -371,10 +372,11 @@ def _emitted(graph: Graph, rows: Rows) -> Outputs:
 def _rows_and_outputs(model: keras.Model, given: Rows | None) -> tuple[Rows, Outputs]:
     """Inputs to compare on, and what the model computes from them; none if it refuses all that are tried."""
     inputs, refused = _inputs(model), None
-    for highest in (255, 1):  # of random integers, which a layer may look up in a small table
+    # the highest of random integers, which a layer may look up in a small table; and models of batch 1 alone
+    for highest, at_once in itertools.product((255, 1), (True, False)):
         rows = rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest)
         try:
-            return rows, _outputs_of(model, rows, at_once=True)
+            return rows, _outputs_of(model, rows, at_once=at_once)
         except Exception as error:  # whatever a layer raises
             refused = error
     logger.warning("%s: not compared with its file, for it refuses random inputs: %s", model.name, refused)

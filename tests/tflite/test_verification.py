@@ -137,6 +137,26 @@ def test_masked_network_is_compared_with_itself_and_a_batch_is_no_row():
     export_tflite(model)  # compared row by row, as the file computes
 
 
+class Refusing(keras.layers.Layer):
+    def call(self, inputs):
+        if keras.ops.shape(inputs)[0] == self.refused or self.refused == "all":
+            raise RuntimeError("not this")
+        return 2 * inputs
+
+
+@pytest.mark.parametrize(("refused", "logged"), [(2, "compared with the model: 2 inputs, "), ("all", "not compared")])
+def test_model_that_takes_one_row_or_none(refused, logged, monkeypatch, caplog):
+    inputs, layer = keras.Input(batch_shape=(1, 4)), Refusing(name="refusing")
+    layer.refused = None
+    model = keras.Model(inputs, layer(inputs))
+    content = export_tflite(model)
+    layer.refused = refused
+    monkeypatch.setitem(export_tflite.__globals__, "_convert", lambda *arguments, **options: content)
+    with caplog.at_level(logging.INFO, LOG):
+        assert export_tflite(model) == content
+    assert logged in caplog.text
+
+
 def test_int8_reports_agreement(capsys, caplog):
     model, rows = network(), networks.images(16, 8, 8, 3)
     with caplog.at_level(logging.INFO, LOG):
