@@ -564,13 +564,14 @@ def export_tflite(
     prepared = _prepare(model)
     lowering = _lower(prepared, _inputs(prepared), quantize, target)
     content = _content(lowering, prepared, quantize, rows)
+    agreement = "not compared with the model"
     if verify:
         agreement = f"compared with the model: {_verify(content, lowering, model, prepared, quantize, target, rows)}"
-        logger.info("%s: %s", model.name, agreement)
-    if report:
-        print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
-        print(agreement if verify else "not compared with the model")
-    _log_outcome(content, prepared, quantize, lowering is not None)
     if path is not None:
         write_bytes(path, content)
+    if report:
+        print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
+        print(agreement)
+    logger.info("%s: %s", model.name, agreement)
+    _log_outcome(content, prepared, quantize, lowering is not None)
     return content
