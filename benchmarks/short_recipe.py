@@ -23,7 +23,6 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 from common import RESULTS, conditions, read_rows, write_rows
 
 import keras_condense as kc
@@ -72,30 +71,6 @@ def trials(epochs: int) -> dict[str, Trial]:
     }
 
 
-class AverageWeights(keras.callbacks.Callback):
-    """Sums up the network's weights at the ends of the last epochs."""
-
-    def __init__(self, first_epoch: int):
-        super().__init__()
-        self._first, self._sums, self._count = first_epoch, None, 0
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch < self._first:
-            return
-        weights = network_of(self.model).get_weights()
-        self._sums = weights if self._sums is None else [a + b for a, b in zip(self._sums, weights, strict=True)]
-        self._count += 1
-
-    def apply_to(self, model: keras.Model) -> None:
-        """Give `model` the mean."""
-        model.set_weights([weight / self._count for weight in self._sums])
-
-
-def network_of(model: keras.Model) -> keras.Model:
-    """The network inside the model that `train` fits."""
-    return model.layers[-1] if isinstance(model.layers[-1], keras.Model) else model
-
-
 def run(trial: Trial, seed: int, data_dir: str | None) -> dict:
     """Train by `trial` and return its row's figures."""
     data = kc.datasets.load_arrays(
@@ -112,27 +87,19 @@ def run(trial: Trial, seed: int, data_dir: str | None) -> dict:
         STAGES, GROWTH_RATES, stem_strides=1, input_shape=data.image_shape, classes=10, weights=None
     )
     epochs = trial.recipe.epochs
-    average = AverageWeights(first_epoch=epochs - max(epochs // 4, 1))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        model = train(model, data, folder, recipe=trial.recipe, seed=seed, callbacks=[average], verbose=2)
+        model = train(model, data, folder, recipe=trial.recipe, seed=seed, verbose=2)
     seconds = time.perf_counter() - start
     held_out = data.normalize(data.validation_images), data.validation_labels
 
-    def error() -> str:
-        return f"{100 * (1 - model.evaluate(*held_out, batch_size=500, verbose=0, return_dict=True)['accuracy']):.2f}"
-
-    after_last_step = error()
-    average.apply_to(model)
-    for draws in data.draws(epochs)[:100]:  # batch norms forget a tenth of the past at each batch
-        model(data.normalize(data.train_images[draws[:, 0]]), training=True)
+    accuracy = model.evaluate(*held_out, batch_size=500, verbose=0, return_dict=True)["accuracy"]
     crop, share = trial.recipe.small_crops or (1.0, 0.0)
     cost = epochs - trial.recipe.small_epochs * (1 - crop**2) if share else epochs
     return {
         "epochs": epochs,
         "cost": f"{cost:.1f}",
-        "validation_error": after_last_step,
-        "averaged_weights": error(),
+        "validation_error": f"{100 * (1 - accuracy):.2f}",
         "seconds": f"{seconds:.0f}",
     }
 
@@ -160,5 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    np.set_printoptions(suppress=True)
     main()
