@@ -12,6 +12,13 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def memory():
+    """Give back what a file's models took: Keras and TensorFlow keep their functions for the whole process."""
+    yield
+    keras.utils.clear_session()
+
+
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(0)
