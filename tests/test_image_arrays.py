@@ -265,7 +265,7 @@ def test_a_file_of_ones_own(tmp_path):
         ({"x_train": np.zeros((0, 6, 6), "uint8")}, r"must hold images of uint8"),
         ({"y_train": np.arange(19)}, r"a class number for each of its 20 images, and holds int64 of \(19,\)"),
         ({"y_train": np.zeros(20)}, r"a class number for each of its 20 images, and holds float64"),
-        ({"y_test": np.arange(8) - 1}, r"x_test and y_test\) must hold a class number .*from -1 to 6\. Number the classes from 0 on"),
+        ({"y_test": np.arange(8) - 1}, r"x_test and y_test\) must hold a class number .*from -1 to 6\. Number"),
         ({"x_test": np.zeros((8, 5, 6), "uint8")}, r"images of one size, and they are \(6, 6, 1\) and \(5, 6, 1\)\."),
         ({"class_names": np.array(["a", "b", "c"])}, r"a name for each class in class_names, and has 3 for labels up"),
         ({"x_train": np.array([None])}, r"must be a whole \.npz file of numbers, and can't be read"),
