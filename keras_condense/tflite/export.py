@@ -572,6 +572,7 @@ def export_tflite(
     if report:
         print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
         print(agreement)
-    logger.info("%s: %s", model.name, agreement)
+    if verify:
+        logger.info("%s: %s", model.name, agreement)
     _log_outcome(content, prepared, quantize, lowering is not None)
     return content
