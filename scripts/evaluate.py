@@ -142,21 +142,21 @@ def _evaluate_as_published(arguments: argparse.Namespace) -> None:
             "how images are resized. Leave it out."
         )
     row, preprocessing = _row_and_preprocessing(arguments)
-    if arguments.weights is not None:
+    if arguments.weights is None:
+        predict, shape = _read_file(arguments)
+    images = kc.datasets.load_evaluation(
+        arguments.dataset, preprocessing, batch_size=arguments.batch_size, data_dir=arguments.data_dir
+    )
+    _check_classes(arguments, row, images.class_names)
+    if arguments.weights is not None:  # fetched once it is known that they fit the images
         model = _build(arguments, row)
         predict, shape = model.predict_on_batch, model.input_shape[1:]
-    else:
-        predict, shape = _read_file(arguments)
     expected = (preprocessing.size, preprocessing.size, 3)
     if shape is not None and any(side not in (None, wanted) for side, wanted in zip(shape, expected, strict=True)):
         raise ValueError(
             f"`MODEL` (={arguments.model!r}) takes images of {shape}, and the preprocessing makes {expected}. Give "
             "--preprocessing of the weights that the network was trained with."
         )
-    images = kc.datasets.load_evaluation(
-        arguments.dataset, preprocessing, batch_size=arguments.batch_size, data_dir=arguments.data_dir
-    )
-    _check_classes(arguments, row, images.class_names)
     print(images, flush=True)  # before the work, so that a mistake is seen at once
     _print_errors(_wrong(predict, images), images.size, row)
 
@@ -242,9 +242,14 @@ def _build(arguments: argparse.Namespace, row: Any) -> Any:
 
 
 def _check_classes(arguments: argparse.Namespace, row: Any, class_names: Sequence[str]) -> None:
-    """Raise unless labels mean what ImageNet's weights mean by them; other counts of classes show in the outputs."""
+    """Raise unless labels mean what the weights mean by them; a file's other count of classes shows in its outputs."""
     from keras_condense.datasets.imagenet import CLASSES, has_imagenet_classes
 
+    if arguments.weights is not None and row is not None and len(class_names) != row.classes:
+        raise ValueError(
+            f"`--dataset` (={arguments.dataset!r}) must have the {row.classes} classes of the weights, and has "
+            f"{len(class_names)}. Choose the data set that the network was trained on."
+        )
     is_of_imagenet = row is not None and row.dataset == "imagenet"
     if is_of_imagenet and len(class_names) == CLASSES and not has_imagenet_classes(class_names):
         raise ValueError(

@@ -206,6 +206,7 @@ def test_every_row_has_a_test_set():
         (["SqueezeNet", "--weights", "imagenet", "--image-size", "224"], "`--image-size` (=(224,)) must be left out"),
         ([DENSENET, "--weights", "cifar10", "--dataset", "svhn_cropped"], "must be 'cifar10' or an .npz file of it"),
         ([DENSENET, "--weights", "cifar10", "--dataset", "digits"], "must be 'cifar10' or an .npz file of it"),
+        (["SqueezeNet", "--weights", "imagenet", "--dataset", "digits"], "must have the 1000 classes of the weights"),
         (["float32.keras", "--preprocessing", SMALL], "`--preprocessing` and `--dataset` must be given"),
         (["float32.keras", "--dataset", "x", "--preprocessing", "imagenet"], "of its weights with a colon between"),
         (["float32.keras", "--dataset", "x", "--preprocessing", "SqueezeNet:cifar10"], "names the weights 'cifar10'"),
