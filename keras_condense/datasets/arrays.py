@@ -141,13 +141,12 @@ class ImageArrays:
             places = [side - crop + 1 for side, crop in zip(self.image_shape[:2], crop_size, strict=True)]
         bits = self._bits(epoch)
         offsets = bits[1:3] % np.array(places, "uint64")[:, None]
-        flips = np.zeros_like(bits[3:])
-        if flip:
-            flips = (
-                (self._bits(0)[3:] >> np.uint64(63)) ^ np.uint64(epoch % 2)
-                if alternate_flips
-                else bits[3:] >> np.uint64(63)
-            )
+        # which images an epoch mirrors: by its own bits, or by the first epoch's and the others in the next
+        flips = self._bits(0 if alternate_flips else epoch)[3:] >> np.uint64(63)
+        if alternate_flips:
+            flips ^= np.uint64(epoch % 2)
+        if not flip:
+            flips[:] = 0
         examples = np.concatenate([np.arange(self.train_size)[None], offsets.astype("int64"), flips.astype("int64")])
         order = np.argsort(bits[0], kind="stable")[: self.steps_per_epoch * self.batch_size]
         return examples.T[order].astype("int32").reshape(self.steps_per_epoch, self.batch_size, 4)

@@ -19,6 +19,7 @@ FILES = CHECKPOINT, LOG, MODEL, SETTINGS = "checkpoint.keras", "log.csv", "model
 
 
 def make_folder(folder: str | os.PathLike) -> pathlib.Path:
+    """Return the folder as a path, made if it is missing; ValueError where there can be none."""
     folder = check_path("folder", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,7 @@ def _check_settings(folder: pathlib.Path, settings: dict, former: dict) -> None:
 
 
 def read_log(path: pathlib.Path) -> list[dict]:
+    """Return the rows of a run's log, every cell a string; none if there is no file."""
     if not path.exists():
         return []
     check_readable("folder", path, "Choose another folder.")
