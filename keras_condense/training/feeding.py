@@ -65,8 +65,8 @@ def for_crops(model: keras.Model, image_shape: tuple[int, int, int]) -> keras.Mo
     """
     wrong = (
         f"`model` (={model.name!r}) must take images of any size to be trained on small crops of "
-        f"{image_shape[:2]}, and {{}}. End it in a global pooling, give nested models no fixed size, or choose a recipe "
-        "with `small_crops=None`."
+        f"{image_shape[:2]}, and {{}}. End it in a global pooling, give nested models no fixed size, or choose "
+        "a recipe with `small_crops=None`."
     )
     if not is_graph(model):
         raise ValueError(wrong.format("has no graph of layers"))
