@@ -19,7 +19,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["keras_condense", "keras_condense.*"]),
-    package_data={"keras_condense.applications": ["weights/*"], "keras_condense.tflite": ["costs/*.json"]},
+    package_data={"keras_condense.applications": ["weights/*"], "keras_condense.tflite": ["targets/*.json"]},
     python_requires=">=3.10",
     install_requires=["keras>=3.10", "numpy>=1.26", "rich>=13", "scikit-learn>=1.3"],
     extras_require={

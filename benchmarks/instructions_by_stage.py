@@ -19,15 +19,25 @@ from rich.console import Console
 from rich.table import Table
 
 import keras_condense as kc
-from keras_condense.tflite.costs import graph_costs
+from keras_condense.tflite import operators as ops
 from keras_condense.tflite.frontend import read_model
-from keras_condense.tflite.lowering import lower
+from keras_condense.tflite.lowering import cheapest
+from keras_condense.tflite.targets import graph_costs, targets
 
 LANES = 4  # multiply-adds of one instruction
 PURPOSES = {
-    "norms": ("affine", "relu", "maximum", "minimum"),
-    "picks_and_layouts": ("index", "gather", "transpose", "join", "concatenate", "reshape", "slice", "depth_to_space"),
-    "pools": ("average_pool", "mean"),
+    "norms": (ops.Affine, ops.Relu, ops.Maximum, ops.Minimum),
+    "picks_and_layouts": (
+        ops.PickChannels,
+        ops.PickRows,
+        ops.Transpose,
+        ops.ConcatenateChannels,
+        ops.ConcatenateRows,
+        ops.Reshape,
+        ops.Slice,
+        ops.DepthToSpace,
+    ),
+    "pools": (ops.AveragePool, ops.Mean),
 }
 
 
@@ -39,12 +49,13 @@ def stage_of(layer: str) -> str:
 
 def purpose(node) -> str:
     """What an operator is for."""
-    if node.op in ("convolution", "dense"):
-        diagonal = node.get("channels_first") and (node["kernel"] != 0).sum() <= max(node["kernel"].shape[2:])
+    op = node.op
+    if isinstance(op, ops.Convolution):
+        diagonal = op.sparse and (op.kernel != 0).sum() <= max(op.kernel.shape[2:])
         return "norms" if diagonal else "convolutions"
-    if node.op == "depthwise":
-        return "convolutions" if max(node["strides"]) == 1 else "pools"
-    return next((name for name, operators in PURPOSES.items() if node.op in operators), "convolutions")
+    if isinstance(op, ops.Depthwise):
+        return "convolutions" if max(op.strides) == 1 else "pools"
+    return next((name for name, kinds in PURPOSES.items() if isinstance(op, kinds)), "convolutions")
 
 
 def main() -> None:
@@ -52,13 +63,14 @@ def main() -> None:
     parser.add_argument("network", nargs="?", default="CondenseNetImageNet74G8")
     arguments = parser.parse_args()
     model = kc.condense(condensing(arguments.network))
-    lowering = lower(read_model(model, ["image"], ["logits"]), "arm64")
+    target = targets()["arm64"]
+    lowering = cheapest(read_model(model, ["image"], ["logits"]), target)
     spent: dict[str, collections.Counter] = {}
     for layer in kc.profile_model(model).layers:
         spent.setdefault(stage_of(layer.name), collections.Counter())["multiply_adds_alone"] += layer.macs / LANES
-    costs = graph_costs(lowering.graph, "arm64")
+    costs = graph_costs(lowering.graph, target)
     for node in lowering.graph:
-        stage = spent[stage_of(node.name)]
+        stage = spent[stage_of(node.layer)]
         stage[purpose(node)] += costs[node.name]
         stage["all"] += costs[node.name]
     spent["all"] = sum(spent.values(), collections.Counter())

@@ -1,4 +1,4 @@
-"""Measure what each kind of operator costs on a target, and write the table that `export_tflite` decides by.
+"""Measure what each kind of operator costs on a processor, and write the table that `export_tflite` decides by.
 
 Small networks of one operator, repeated once and three times, are counted or timed; the difference is two operators'
 cost. A least-squares fit with no negative coefficient gives the cost of a multiply-add, an output and an inner loop.
@@ -6,6 +6,7 @@ cost. A least-squares fit with no negative coefficient gives the cost of a multi
     python benchmarks/operator_costs.py x86_64
     python benchmarks/operator_costs.py arm64 --counter "python arm_cost.py count"
     python benchmarks/operator_costs.py x86_64 --only add hard_swish
+    python benchmarks/operator_costs.py riscv64 --lanes 4          a processor of its own
 
 The counter is a command that takes .tflite files and prints a line for each: its name and the millions of instructions
 of one inference, as the second word.
@@ -13,14 +14,17 @@ of one inference, as the second word.
 
 import argparse
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import os
 import pathlib
+import platform
 import shlex
 import subprocess
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,13 +36,24 @@ from sklearn.linear_model import LinearRegression
 
 from keras_condense.files import write_text
 from keras_condense.tflite import benchmark_tflite
-from keras_condense.tflite.costs import TARGETS, coefficients, features
-from keras_condense.tflite.export import convert_graph
+from keras_condense.tflite import operators as ops
+from keras_condense.tflite.converter import convert_graph
 from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.targets import Target, targets
 
-COSTS = pathlib.Path(__file__).resolve().parent.parent / "keras_condense" / "tflite" / "costs"
+TARGETS = pathlib.Path(__file__).resolve().parent.parent / "keras_condense" / "tflite" / "targets"
 RANDOM = np.random.default_rng(0)
-NO_PADDING, PAD_ONE = ((0, 0), (0, 0)), ((1, 1), (1, 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """An operator of one size; in a chain, `output` may depend on its place."""
+
+    op: ops.Operator
+    shape: tuple[int, ...]
+    output: tuple[int, ...] | Callable[[int], tuple[int, ...]]
+    reads: int = 1  # how often it reads the one before it
+    reads_image: bool = False
 
 
 def normal(*shape):
@@ -46,82 +61,83 @@ def normal(*shape):
 
 
 def convolution(size, channels, filters, groups=1, window=1):
-    padding = PAD_ONE if window == 3 else NO_PADDING
-    attributes = {"strides": (1, 1), "padding": padding, "dilation": (1, 1), "groups": groups, "relu": True}
-    weights = {"kernel": normal(window, window, channels // groups, filters), "bias": normal(filters)}
-    return (size, size, channels), (size, size, filters), "convolution", attributes, weights
+    kernel, padding = (
+        normal(window, window, channels // groups, filters),
+        ops.PAD_ONE if window == 3 else ops.NO_PADDING,
+    )
+    op = ops.Convolution(kernel, normal(filters), relu=True, padding=padding, groups=groups)
+    return Case(op, (size, size, channels), (size, size, filters))
 
 
 def sparse(size, channels, share):
     """A 1x1 convolution that keeps `share` of its weights, in pairs of filters."""
-    shape, output, op, attributes, weights = convolution(size, channels, channels)
+    case = convolution(size, channels, channels)
     kept = np.repeat(RANDOM.random((channels, channels // 2)) < share, 2, axis=1)
-    return shape, output, op, attributes | {"channels_first": True}, weights | {"kernel": weights["kernel"] * kept}
+    return dataclasses.replace(case, op=dataclasses.replace(case.op, kernel=case.op.kernel * kept, sparse=True))
 
 
-def depthwise(size, channels, window, **attributes):
-    padding = PAD_ONE if window == 3 else NO_PADDING
-    attributes = {"strides": (1, 1), "padding": padding, "relu": True} | attributes
-    weights = {"kernel": normal(window, window, channels), "bias": normal(channels)}
-    return (size, size, channels), (size, size, channels), "depthwise", attributes, weights
+def depthwise(size, channels, window, **arguments):
+    padding = ops.PAD_ONE if window == 3 else ops.NO_PADDING
+    arguments = {"relu": True} | arguments
+    return same(ops.Depthwise(normal(window, window, channels), normal(channels), padding=padding, **arguments), size)
+
+
+def same(op, size, channels=None):
+    """An operator whose output has the shape of its input."""
+    shape = (size, size, channels or op.kernel.shape[-1])
+    return Case(op, shape, shape)
 
 
 def affine(size, channels):
-    shape = (size, size, channels)
-    return shape, shape, "affine", {"relu": True}, {"scale": normal(channels), "shift": normal(channels)}
+    return same(ops.Affine(normal(channels), normal(channels), relu=True), size, channels)
 
 
-def index(size, channels):
-    shape = (size, size, channels)
-    return shape, shape, "index", {}, {"indices": RANDOM.integers(0, channels, channels)}
+def pick_channels(size, channels):
+    return same(ops.PickChannels(RANDOM.integers(0, channels, channels)), size, channels)
 
 
 def shuffle(size, channels, groups=8):
-    shape = (size, size, channels)
-    return shape, shape, "index", {}, {"indices": np.arange(channels).reshape(groups, -1).T.ravel()}
+    return same(ops.PickChannels(ops.shuffled(channels, groups)), size, channels)
 
 
-def gather_rows(size, channels):
+def pick_rows(size, channels):
     shape = (channels, size * size)
-    return shape, shape, "gather", {"axis": 1}, {"indices": RANDOM.integers(0, channels, channels)}
+    return Case(ops.PickRows(RANDOM.integers(0, channels, channels)), shape, shape)
 
 
 def transpose(size, channels):
-    return (size * size, channels), (channels, size * size), "transpose", {"order": (0, 2, 1)}, {}
+    return Case(ops.Transpose((0, 2, 1)), (size * size, channels), (channels, size * size))
 
 
 def limit(size, channels):
-    shape = (size, size, channels)
-    return shape, shape, "maximum", {}, {"limit": normal(channels)}
+    return same(ops.Maximum(normal(channels)), size, channels)
 
 
 def limit_rows(size, channels):
     shape = (channels, size, size)
-    return shape, shape, "maximum", {}, {"limit": normal(channels, 1, 1)}
+    return Case(ops.Maximum(normal(channels, 1, 1)), shape, shape)
 
 
-def elementwise(size, channels, op):
-    """A sum of two images, or an activation."""
-    shape = (size, size, channels)
-    return shape, shape, op, {}, {}
+def add(size, channels):
+    return dataclasses.replace(same(ops.Add(), size, channels), reads_image=True)
 
 
 def average_pool(size, channels):
     def output(number):  # each halves what the one before it gave
         return (size >> (number + 1), size >> (number + 1), channels)
 
-    return (size, size, channels), output, "average_pool", {"size": (2, 2)}, {}
+    return Case(ops.AveragePool((2, 2)), (size, size, channels), output)
 
 
 def concatenation(size, channels):
     def output(number):  # each joins the one before it with itself
         return (channels << (number + 1), size, size)
 
-    return (channels, size, size), output, "join", {"axis": 1}, {}
+    return Case(ops.ConcatenateRows(), (channels, size, size), output, reads=2)
 
 
 def cases():
-    """Operators of the sizes that the networks have: input shape, output shape, operator, attributes, weights."""
+    """Operators of the sizes that the networks have."""
     for groups in (4, 8):
         yield convolution(56, 64, 64, groups)
         yield convolution(56, 32, 64, groups)
@@ -130,6 +146,13 @@ def cases():
     for size, width in ((112, 32), (56, 64), (56, 88), (28, 128), (14, 256), (7, 1024)):
         yield limit(size, width)
         yield limit_rows(size, width)
+    # groups whose filters don't fill the lanes
+    for size, inputs in ((28, 8), (14, 32), (7, 128)):
+        for groups, filters in ((4, 4), (4, 6), (8, 12), (2, 24)):
+            yield convolution(size, inputs * groups, filters * groups, groups)
+    for size, inputs in ((28, 8), (14, 32)):
+        for groups, filters in ((8, 2), (8, 4), (4, 12), (4, 16)):
+            yield convolution(size, inputs * groups, filters * groups, groups, window=3)
     for size, width in ((28, 128), (14, 256)):
         for groups in (1, 4, 8):
             yield convolution(size, width, width, groups)
@@ -137,53 +160,52 @@ def cases():
         yield depthwise(size, width, 1)
         yield depthwise(size, width, 3)
         yield affine(size, width)
-        yield elementwise(size, width, "add")
-        yield elementwise(size, width, "hard_swish")
+        yield add(size, width)
+        yield same(ops.HardSwish(), size, width)
         yield average_pool(4 * size, width // 4)
         yield concatenation(size, width)
-        yield index(size, width)
+        yield pick_channels(size, width)
         yield shuffle(size, width)
-        yield gather_rows(size, width)
+        yield pick_rows(size, width)
         yield transpose(size, width)
         for share in (0.02, 0.2):
             yield sparse(size, width, share)
-        yield depthwise(size, width, 3, channels_first=True, relu=False)
+        yield depthwise(size, width, 3, sparse=True, relu=False)
 
 
-def network(case, repeats: int) -> Graph:
-    """A chain of one operator; in a channels-first part, between a stem and a mean."""
-    shape, output, op, attributes, weights = case
-    first = bool(attributes.get("channels_first"))
-    if first:
+def network(case: Case, repeats: int) -> Graph:
+    """A chain of one operator; in a sparse part, between a stem and a mean."""
+    shape, is_sparse = case.shape, getattr(case.op, "sparse", False)
+    if is_sparse:
         size = shape[0]
-        nodes = [Node("image", "input", (), (2 * size, 2 * size, 3), {"dtype": "float32"})]
-        stem = {"strides": (2, 2), "padding": PAD_ONE, "dilation": (1, 1), "groups": 1, "relu": False}
-        nodes.append(Node("stem", "convolution", ("image",), (size, size, 8), stem, {"kernel": normal(3, 3, 3, 8)}))
+        stem = ops.Convolution(normal(3, 3, 3, 8), strides=(2, 2), padding=ops.PAD_ONE)
         spread = np.zeros((1, 1, 8, shape[2]), "float32")
         spread[0, 0, np.arange(shape[2]) % 8, np.arange(shape[2])] = 1
-        pointwise = {"strides": (1, 1), "padding": NO_PADDING, "dilation": (1, 1), "groups": 1, "relu": False}
-        pointwise["channels_first"] = True
-        nodes.append(Node("spread", "convolution", ("stem",), shape, pointwise, {"kernel": spread}))
+        nodes = [
+            Node("image", ops.Input(), (), (2 * size, 2 * size, 3)),
+            Node("stem", stem, ("image",), (size, size, 8)),
+            Node("spread", ops.Convolution(spread, sparse=True), ("stem",), shape),
+        ]
     else:
-        nodes = [Node("image", "input", (), shape, {"dtype": "float32"})]
+        nodes = [Node("image", ops.Input(), (), shape)]
     for number in range(repeats):
-        following = output(number) if callable(output) else output
-        if not callable(output) and nodes[-1].shape != shape:  # another shape of as many numbers, or other channels
-            fitted = Node(f"fitted{number}", "reshape", (nodes[-1].name,), shape)
-            if op == "convolution":
-                times = shape[2] // output[2]
-                cut = {"begin": (0, 0, 0), "size": shape}
-                fitted = Node(f"fitted{number}", "concatenate", (nodes[-1].name,) * times, shape)
-                fitted = fitted if times else Node(f"fitted{number}", "slice", (nodes[-1].name,), shape, cut)
-            nodes.append(fitted)
-        if op == "index":  # the converter makes one of two that follow each other
-            limits = {"limit": normal(shape[2])}
-            nodes.append(Node(f"between{number}", "maximum", (nodes[-1].name,), shape, {}, limits))
-        inputs = (nodes[-1].name,) * (2 if op == "join" else 1)
-        inputs += ("image",) if op == "add" else ()
-        nodes.append(Node(f"operator{number}", op, inputs, following, attributes, weights))
-    if first:
-        nodes.append(Node("mean", "mean", (nodes[-1].name,), (output[-1],)))
+        output = case.output(number) if callable(case.output) else case.output
+        if not callable(case.output) and nodes[-1].shape != shape:  # another shape of as many numbers, or of others
+            before, fitted = nodes[-1], ops.Reshape()
+            if isinstance(case.op, ops.Convolution):
+                times = -(-shape[2] // before.shape[2])
+                joined = ops.ConcatenateChannels()
+                if times > 1:
+                    wide = (*before.shape[:2], times * before.shape[2])
+                    nodes.append(Node(f"wide{number}", joined, (before.name,) * times, wide))
+                fitted = ops.Slice()
+            nodes.append(Node(f"fitted{number}", fitted, (nodes[-1].name,), shape))
+        if isinstance(case.op, ops.PickChannels):  # the converter makes one of two that follow each other
+            nodes.append(Node(f"between{number}", ops.Maximum(normal(shape[2])), (nodes[-1].name,), shape))
+        inputs = (nodes[-1].name,) * case.reads + (("image",) if case.reads_image else ())
+        nodes.append(Node(f"operator{number}", case.op, inputs, output))
+    if is_sparse:
+        nodes.append(Node("mean", ops.Mean(), (nodes[-1].name,), (shape[-1],)))
     return Graph(tuple(nodes), {"y": nodes[-1].name})
 
 
@@ -196,31 +218,8 @@ def timed(path: pathlib.Path) -> float:
     return 1e9 * benchmark_tflite(path, runs=30).minimum_ms
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
-    parser.add_argument("--only", nargs="+", metavar="OPERATOR", help="measure these and keep the rest of the table")
-    arguments = parser.parse_args()
-    samples, unit = defaultdict(list), "instructions" if arguments.counter else "picoseconds"
-    chosen = [case for case in cases() if not arguments.only or case[2] in (*arguments.only, "maximum")]
-    graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [pathlib.Path(folder, f"{number}.tflite") for number in range(len(graphs))]
-        for path, graph in track(list(zip(paths, graphs, strict=True)), description="converting"):
-            path.write_bytes(convert_graph(graph))
-        measure = functools.partial(counted, arguments.counter) if arguments.counter else timed
-        # counts don't depend on what else is running; times do
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if arguments.counter else 1) as pool:
-            costs = list(track(pool.map(measure, paths), total=len(paths), description=arguments.target))
-    for graph, once, thrice in zip(graphs[1::2], costs[::2], costs[1::2], strict=True):
-        by_name, sizes = graph.by_name(), defaultdict(float)
-        for name in ("operator1", "operator2"):  # what the longer network has more
-            kind, more = features(by_name[name], [by_name[source] for source in by_name[name].inputs])
-            for feature, size in more.items():
-                sizes[feature] += size
-        between = [features(by_name[name], [])[1] for name in ("between1", "between2") if name in by_name]
-        samples[kind].append((sizes, thrice - once, between))
+def fitted(samples):
+    """A table of costs from (features, cost of two operators, what stands between them) for each kind."""
     table = {}
     # the limits first: they stand between others
     for kind, rows in sorted(samples.items(), key=lambda item: (item[0] != "maximum", item[0])):
@@ -234,10 +233,56 @@ def main() -> None:
         table[kind] = dict(zip(names, map(float, fit.coef_.round(4)), strict=True))
         error = np.abs(fit.predict(sizes) / np.maximum(measured, 1) - 1)
         print(f"{kind:18s} {table[kind]}  relative error: median {np.median(error):.0%}, largest {error.max():.0%}")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", help=f"{', '.join(targets())}, or the name of a new one")
+    parser.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
+    parser.add_argument("--only", nargs="+", metavar="KIND", help="measure these and keep the rest of the table")
+    parser.add_argument("--lanes", type=int, default=8, help="of a new target: filters that are computed together")
+    arguments = parser.parse_args()
+    unit = "instructions" if arguments.counter else "picoseconds"
+    target = targets().get(arguments.target)
+    if target is None:
+        target = Target(arguments.target, (platform.machine(),), unit, arguments.lanes, {"float32": {}})
+    chosen = [case for case in cases() if not arguments.only or case.op.kind in (*arguments.only, "maximum")]
+    graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder, f"{number}.tflite") for number in range(len(graphs))]
+        for path, graph in track(list(zip(paths, graphs, strict=True)), description="converting"):
+            path.write_bytes(convert_graph(graph))
+        measure = functools.partial(counted, arguments.counter) if arguments.counter else timed
+        # counts don't depend on what else is running; times do
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if arguments.counter else 1) as pool:
+            costs = list(track(pool.map(measure, paths), total=len(paths), description=target.name))
+    samples = defaultdict(list)
+    for graph, once, thrice in zip(graphs[1::2], costs[::2], costs[1::2], strict=True):
+        by_name, sizes = graph.by_name(), defaultdict(float)
+
+        def features(name, by_name=by_name):
+            node = by_name[name]
+            return node.op.features([by_name[source].shape for source in node.inputs], node.shape, target.lanes)
+
+        for name in ("operator1", "operator2"):  # what the longer network has more
+            kind, more = features(name)
+            for feature, size in more.items():
+                sizes[feature] += size
+        between = [features(name)[1] for name in ("between1", "between2") if name in by_name]
+        samples[kind].append((sizes, thrice - once, between))
+    table = fitted(samples)
     if arguments.only:
-        table = dict(sorted((coefficients(arguments.target) | table).items()))
-    content = {"unit": unit, "versions": versions("ai-edge-litert"), "coefficients": table}
-    write_text(COSTS / f"{arguments.target}.json", json.dumps(content, indent=2) + "\n")
+        table = target.costs["float32"] | table
+    content = {
+        "name": target.name,
+        "machines": target.machines,
+        "unit": unit,
+        "lanes": target.lanes,
+        "versions": versions("ai-edge-litert"),
+        "costs": dict(target.costs) | {"float32": dict(sorted(table.items()))},
+    }
+    write_text(TARGETS / f"{target.name}.json", json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

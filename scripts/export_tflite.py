@@ -57,7 +57,7 @@ def export(arguments: argparse.Namespace) -> None:
     if quantize == "int8":
         data = command_line.load_dataset(arguments, model.input_shape[1:])
         representative_data = data.representative_data(arguments.calibration_images)
-    with command_line.log_shown("keras_condense.tflite.export"):
+    with command_line.log_shown("keras_condense.tflite"):
         content = kc.export_tflite(
             model,
             output,

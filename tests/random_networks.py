@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 import keras_condense as kc
-from keras_condense.tflite.costs import TARGETS
-from keras_condense.tflite.emission import emit
 from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.lowering import candidates
 from keras_condense.tflite.passes import sparse
-from keras_condense.tflite.passes.channels_last import ARM64
+from keras_condense.tflite.schemes import FLOAT32, SCHEMES
+from keras_condense.tflite.targets import Target, targets
+from keras_condense.tflite.tracing import emit
 
 # Condensing leaves out zeros, and a lowering adds up in another order: float32 through a dozen layers, relative to the
 # largest output. 1e-4 is what `export_tflite` promises.
@@ -439,13 +439,16 @@ class Checked:
     failure: str = ""
 
 
-def random_costs(random: np.random.Generator) -> dict[str, float]:
-    """A table in which any form may be the cheapest."""
-    costs = {name: value * 10 ** random.uniform(-3, 2) for name, value in ARM64.items()}
+def random_target(random: np.random.Generator) -> Target:
+    """A processor on which any form may be the cheapest."""
+    known = targets()["arm64"]
+    table = {
+        kind: {feature: cost * 10 ** random.uniform(-3, 2) for feature, cost in costs.items()}
+        for kind, costs in known.costs["float32"].items()
+    }
     if random.random() < 0.5:  # convolutions are split where both are cheap
-        costs |= {"window": 1e-4, "multiply": 1e-6}
-    chosen = {"filters": [1, 2, 4, 8, 16, 32], "limited_rows": [0, 4, 100, 1e9], "remainder": [1.0, 1.5, 4.0]}
-    return costs | {name: random.choice(values) for name, values in chosen.items()}
+        table |= {"depthwise": {}, "convolution": {"outputs": 1e-3}}
+    return dataclasses.replace(known, lanes=int(random.choice([1, 2, 4, 8, 16, 32])), costs={"float32": table})
 
 
 def difference(actual: dict, expected: dict) -> float:
@@ -473,12 +476,12 @@ def all_graphs(model: keras.Model, random: np.random.Generator, tables: int = 4)
     """Every candidate of every target and scheme, and of some random tables of costs."""
     names = [f"i{n}" for n in range(len(model.inputs))]
     graph = read_model(model, names, [f"y{i}" for i in range(len(model.outputs))])
-    ways = [(target, {"target": target}) for target in TARGETS]
-    ways += [("int8", {"quantize": "int8"}), ("dynamic", {"quantize": "dynamic"})]
-    ways += [(f"costs {(costs := random_costs(random))}", {"costs": costs}) for _ in range(tables)]
+    ways = [(name, target, FLOAT32) for name, target in targets().items()]
+    ways += [(name, targets()["arm64"], scheme) for name, scheme in SCHEMES.items() if name in ("int8", "dynamic")]
+    ways += [(f"table {number} of costs", random_target(random), FLOAT32) for number in range(tables)]
     yield "as read", graph
-    for label, arguments in ways:
-        for name, candidate in itertools.chain.from_iterable(candidates(graph, **arguments)):
+    for label, target, scheme in ways:
+        for name, candidate in itertools.chain.from_iterable(candidates(graph, target, scheme)):
             yield f"{name}, {label}", candidate
 
 

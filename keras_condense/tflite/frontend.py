@@ -1,6 +1,5 @@
 """Keras models read into the intermediate form; layers that it has no operator for are passed through as they are."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,28 @@ from keras import ops
 from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
 from keras_condense.layers import ChannelIndex, ChannelScatterAdd, ChannelShuffle, GroupConv2D
 from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.operators import (
+    Add,
+    Affine,
+    AveragePool,
+    ConcatenateChannels,
+    Convolution,
+    Dense,
+    Depthwise,
+    HardSwish,
+    Input,
+    KerasCall,
+    Mean,
+    Operator,
+    Pad,
+    PickChannels,
+    Relu,
+    Shape,
+    explicit_padding,
+    shuffled,
+)
 
-__all__ = ["explicit_padding", "is_readable", "read_model"]
+__all__ = ["is_readable", "read_model"]
 
 # in inference they return what they get
 _IDENTITIES = (
@@ -27,10 +46,7 @@ _IDENTITIES = (
     keras.layers.Identity,
 )
 _LINEAR = keras.activations.linear
-_ACTIVATIONS = {keras.activations.relu: "relu", keras.activations.hard_silu: "hard_swish"}
-
-# what a reader of a layer gives: operator, attributes, weights; and an activation that is still to come
-_Operator = tuple[str, dict[str, Any], dict[str, np.ndarray]]
+_ACTIVATIONS: dict[Callable, type[Operator]] = {keras.activations.relu: Relu, keras.activations.hard_silu: HardSwish}
 
 
 def is_readable(model: keras.Model) -> bool:
@@ -43,43 +59,41 @@ def _array(weight: Any) -> np.ndarray:
     return ops.convert_to_numpy(weight).astype("float32")
 
 
-def _with_bias(layer: keras.layers.Layer, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return weights | {"bias": _array(layer.bias)} if layer.use_bias else weights
+def _bias(layer: keras.layers.Layer) -> np.ndarray | None:
+    return _array(layer.bias) if layer.use_bias else None
 
 
-def explicit_padding(size: int, kernel: int, stride: int, dilation: int, padding: str) -> tuple[int, int]:
-    """Pixels before and after, as TensorFlow pads for "same"."""
-    if padding == "valid":
-        return (0, 0)
-    total = max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
-    return (total // 2, total - total // 2)
-
-
-def _window(layer: Any, shape: tuple[int, ...], kernel_size: tuple[int, int], dilation: tuple[int, int]) -> dict:
-    padding = tuple(
+def _padding(layer: Any, shape: Shape) -> Any:
+    return tuple(
         explicit_padding(*sizes, layer.padding)
-        for sizes in zip(shape[:2], kernel_size, layer.strides, dilation, strict=True)
+        for sizes in zip(shape[:2], layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
     )
-    return {"strides": tuple(layer.strides), "padding": padding}
 
 
-def _read_convolution(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+# --- an operator for each kind of layer ------------------------------------------------------------------------------
+# Each gets the layer and the shape of the first of its inputs; None says that the layer has to be passed through.
+def _read_convolution(layer: Any, shape: Shape) -> Operator | None:
     if layer.data_format != "channels_last" or layer.padding not in ("valid", "same"):
         return None
-    attributes = _window(layer, shape, layer.kernel_size, layer.dilation_rate)
-    attributes |= {"dilation": tuple(layer.dilation_rate), "groups": layer.groups, "relu": False}
-    return "convolution", attributes, _with_bias(layer, {"kernel": _array(layer.kernel)})
+    return Convolution(
+        _array(layer.kernel),
+        _bias(layer),
+        strides=tuple(layer.strides),
+        padding=_padding(layer, shape),
+        dilation=tuple(layer.dilation_rate),
+        groups=layer.groups,
+    )
 
 
-def _read_depthwise(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+def _read_depthwise(layer: Any, shape: Shape) -> Operator | None:
     plain = layer.depth_multiplier == 1 and tuple(layer.dilation_rate) == (1, 1)
     if layer.data_format != "channels_last" or not plain or layer.padding not in ("valid", "same"):
         return None
-    attributes = _window(layer, shape, layer.kernel_size, (1, 1)) | {"relu": False}
-    return "depthwise", attributes, _with_bias(layer, {"kernel": _array(layer.kernel)[..., 0]})
+    kernel = _array(layer.kernel)[..., 0]
+    return Depthwise(kernel, _bias(layer), strides=tuple(layer.strides), padding=_padding(layer, shape))
 
 
-def _read_batch_norm(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+def _read_batch_norm(layer: Any, shape: Shape) -> Operator | None:
     if len(shape) != 3 or layer.axis not in (-1, 3):
         return None
     # in float64, since the quotient meets large and small variances
@@ -89,67 +103,63 @@ def _read_batch_norm(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
     shift = -_array(layer.moving_mean) * scale
     if layer.center:
         shift = shift + _array(layer.beta)
-    return "affine", {"relu": False}, {"scale": scale.astype("float32"), "shift": shift.astype("float32")}
+    return Affine(scale.astype("float32"), shift.astype("float32"))
 
 
-def _read_index(layer: ChannelIndex, shape: tuple[int, ...]) -> _Operator | None:
-    return "index", {}, {"indices": ops.convert_to_numpy(layer.indices).astype("int64")}
+def _read_index(layer: ChannelIndex, shape: Shape) -> Operator | None:
+    return PickChannels(ops.convert_to_numpy(layer.indices).astype("int64"))
 
 
-def _read_shuffle(layer: ChannelShuffle, shape: tuple[int, ...]) -> _Operator | None:
-    # output channel d G + g is input channel g (channels / G) + d
-    return "index", {}, {"indices": np.arange(shape[-1]).reshape(layer.groups, -1).T.ravel()}
+def _read_shuffle(layer: ChannelShuffle, shape: Shape) -> Operator | None:
+    return PickChannels(shuffled(shape[-1], layer.groups))
 
 
-def _read_scatter(layer: ChannelScatterAdd, shape: tuple[int, ...]) -> _Operator | None:
+def _read_scatter(layer: ChannelScatterAdd, shape: Shape) -> Operator | None:
     """A 1x1 convolution of zeros and ones, which a convolution before it can swallow."""
     if len(shape) != 3:
         return None
     targets = ops.convert_to_numpy(layer.indices)
-    attributes = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1, "relu": False}
-    return "convolution", attributes, {"kernel": np.eye(layer.channels, dtype="float32")[targets][None, None]}
+    return Convolution(np.eye(layer.channels, dtype="float32")[targets][None, None])
 
 
-def _read_pool(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+def _read_pool(layer: Any, shape: Shape) -> Operator | None:
     size = tuple(layer.pool_size)
     if layer.data_format != "channels_last" or layer.padding != "valid" or tuple(layer.strides) != size:
         return None
-    return "average_pool", {"size": size}, {}
+    return AveragePool(size)
 
 
-def _read_mean(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    return None if layer.keepdims or layer.data_format != "channels_last" else ("mean", {}, {})
+def _read_mean(layer: Any, shape: Shape) -> Operator | None:
+    return None if layer.keepdims or layer.data_format != "channels_last" else Mean()
 
 
-def _read_dense(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    return ("dense", {}, _with_bias(layer, {"kernel": _array(layer.kernel)})) if len(shape) == 1 else None
+def _read_dense(layer: Any, shape: Shape) -> Operator | None:
+    return Dense(_array(layer.kernel), _bias(layer)) if len(shape) == 1 else None
 
 
-def _read_relu(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+def _read_relu(layer: Any, shape: Shape) -> Operator | None:
     plain = layer.max_value is None and not np.any(layer.negative_slope) and not np.any(layer.threshold)
-    return ("relu", {}, {}) if plain else None
+    return Relu() if plain else None
 
 
-def _read_activation(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
+def _read_activation(layer: Any, shape: Shape) -> Operator | None:
     operator = _ACTIVATIONS.get(layer.activation)
-    return None if operator is None else (operator, {}, {})
+    return None if operator is None else operator()
 
 
-def _read_concatenation(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    return ("concatenate", {}, {}) if layer.axis in (-1, len(shape)) else None
+def _read_concatenation(layer: Any, shape: Shape) -> Operator | None:
+    return ConcatenateChannels() if layer.axis in (-1, len(shape)) else None
 
 
-def _read_addition(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    return "add", {}, {}
+def _read_addition(layer: Any, shape: Shape) -> Operator | None:
+    return Add()
 
 
-def _read_padding(layer: Any, shape: tuple[int, ...]) -> _Operator | None:
-    if layer.data_format != "channels_last":
-        return None
-    return "pad", {"padding": tuple(map(tuple, layer.padding))}, {}
+def _read_padding(layer: Any, shape: Shape) -> Operator | None:
+    return Pad(tuple(map(tuple, layer.padding))) if layer.data_format == "channels_last" else None
 
 
-_READERS: dict[type, Callable[[Any, tuple[int, ...]], _Operator | None]] = {
+_READERS: dict[type, Callable[[Any, Shape], Operator | None]] = {
     keras.layers.Conv2D: _read_convolution,
     GroupConv2D: _read_convolution,
     keras.layers.DepthwiseConv2D: _read_depthwise,
@@ -168,7 +178,7 @@ _READERS: dict[type, Callable[[Any, tuple[int, ...]], _Operator | None]] = {
 }
 
 
-def _is_plain(node: Any, shapes: list[tuple[int, ...]]) -> bool:
+def _is_plain(node: Any, shapes: list[Shape]) -> bool:
     """Whether a layer gets what the operators are for: float32 (only Keras casts), sizes known, no mask to hand on."""
     tensors = [*node.input_tensors, *node.outputs]
     is_float = all(keras.backend.standardize_dtype(tensor.dtype) == "float32" for tensor in tensors)
@@ -176,7 +186,7 @@ def _is_plain(node: Any, shapes: list[tuple[int, ...]]) -> bool:
     return is_float and not is_masked and not any(None in shape for shape in shapes)
 
 
-def _read_layer(layer: Any, shapes: list[tuple[int, ...]]) -> _Operator | None:
+def _read_layer(layer: Any, shapes: list[Shape]) -> Operator | None:
     """The operator of a layer that gets images or vectors of these shapes, or None if it has to be passed through."""
     # a subclass may compute anything: only the layers themselves, and our batch norm, which computes what Keras' does
     kind = type(layer)
@@ -195,12 +205,12 @@ class _Reader:
         self.nodes: dict[str, Node] = {}
         self._made_by: dict[int, str] = {}
 
-    def add(self, name: str, op: str, inputs: tuple[str, ...], shape: tuple[int, ...], attributes, weights) -> str:
+    def add(self, name: str, op: Operator, inputs: tuple[str, ...], shape: Shape, layer: str) -> str:
         number, unique = 1, name
         while unique in self.nodes:
             number += 1
             unique = f"{name}_{number}"
-        self.nodes[unique] = Node(unique, op, inputs, tuple(shape), attributes, weights)
+        self.nodes[unique] = Node(unique, op, inputs, tuple(shape), layer)
         return unique
 
     def bind(self, tensor: Any, name: str) -> None:
@@ -232,21 +242,20 @@ class _Reader:
         shapes = _output_shapes(node, input_shapes)
         is_layer = isinstance(operation, keras.layers.Layer)
         read = _read_layer(operation, input_shapes) if is_layer and _is_plain(node, input_shapes) else None
+        name = operation.name
         if read is None:
+            variables = tuple(getattr(operation, "variables", ()))
             for position, (tensor, output_shape) in enumerate(zip(node.outputs, shapes, strict=True)):
-                variables = tuple(getattr(operation, "variables", ()))
-                attributes = {"call": _caller(node), "position": position, "variables": variables}
-                self.bind(tensor, self.add(operation.name, "layer", inputs, output_shape, attributes, {}))
+                call = KerasCall(_caller(node), position, variables)
+                self.bind(tensor, self.add(name, call, inputs, output_shape, name))
             return
-        op, attributes, weights = read
-        name = self.add(operation.name, op, inputs, shapes[0], attributes, weights)
+        made = self.add(name, read, inputs, shapes[0], name)
         activation = getattr(operation, "activation", _LINEAR)
-        if op in ("convolution", "depthwise", "dense") and activation is not _LINEAR:
-            following, attributes = _ACTIVATIONS.get(activation), {}
-            if following is None:
-                following, attributes = "layer", {"call": _activate(activation), "position": 0}
-            name = self.add(f"{operation.name}_activation", following, (name,), shapes[0], attributes, {})
-        self.bind(node.outputs[0], name)
+        if isinstance(read, (Convolution, Depthwise, Dense)) and activation is not _LINEAR:
+            known = _ACTIVATIONS.get(activation)
+            following = known() if known else KerasCall(_activate(activation))
+            made = self.add(f"{name}_activation", following, (made,), shapes[0], name)
+        self.bind(node.outputs[0], made)
 
 
 def _can_enter(node: Any) -> bool:
@@ -274,7 +283,7 @@ def _structure(nested: Any) -> list:
     return [path for path, _ in keras.tree.flatten_with_path(nested)]
 
 
-def _output_shapes(node: Any, input_shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+def _output_shapes(node: Any, input_shapes: list[Shape]) -> list[Shape]:
     """Shapes of a node's outputs without the batch, also inside a nested model that was built without sizes."""
     tensors = node.outputs
     if any(None in tensor.shape[1:] for tensor in tensors):
@@ -316,18 +325,18 @@ def read_model(model: keras.Model, input_names: list[str], output_names: list[st
         output_names: a name for each of its outputs, flattened.
 
     Returns:
-        The graph; its nodes carry the names of the Keras layers.
+        The graph; its nodes carry the names of the Keras layers, which `Node.layer` says too.
 
     Example:
         >>> inputs = keras.Input((8, 8, 4))
         >>> outputs = keras.layers.ReLU(name="relu")(ChannelShuffle(2, name="shuffle")(inputs))
-        >>> [(node.name, node.op) for node in read_model(keras.Model(inputs, outputs), ["image"], ["y"])]
-        [('image', 'input'), ('shuffle', 'index'), ('relu', 'relu')]
+        >>> [(node.name, node.op.kind) for node in read_model(keras.Model(inputs, outputs), ["image"], ["y"])]
+        [('image', 'input'), ('shuffle', 'pick_channels'), ('relu', 'relu')]
     """
     functional, reader = functional_form(model), _Reader()
     for tensor, name in zip(functional.inputs, input_names, strict=True):
         dtype = keras.backend.standardize_dtype(tensor.dtype)
-        reader.bind(tensor, reader.add(name, "input", (), tensor.shape[1:], {"dtype": dtype}, {}))
+        reader.bind(tensor, reader.add(name, Input(dtype), (), tensor.shape[1:], name))
     reader.walk(model)
     outputs = [reader.name_of(tensor) for tensor in functional.outputs]
     nodes = tuple(reader.nodes.values())

@@ -1,74 +1,49 @@
-"""The intermediate form of a network between Keras and the converter: nodes in order, weights as NumPy arrays.
-
-Every node has one output, an image (height, width, channels) or a vector, of batch 1. The operators:
-
-| operator | attributes | weights |
-|---|---|---|
-| input | dtype | |
-| convolution | strides, padding ((top, bottom), (left, right)), dilation, groups, relu | kernel, bias |
-| depthwise | strides, padding, relu | kernel (height, width, channels[, outputs a channel]), bias |
-| affine | relu | scale, shift (channels) |
-| relu, hard_swish | | |
-| index | | indices: output channel i is input channel indices[i] |
-| pad | padding: zeros around an image | |
-| concatenate | | |
-| add | | |
-| average_pool | size (strides are the same, no padding) | |
-| mean | (over height and width) | |
-| dense | | kernel, bias |
-| layer | call: a function of a list of tensors that calls a Keras layer; position: which of its outputs; variables | |
-
-The operators that only a lowering makes (`emission.py` lists them) move data into layouts that the kernels like.
-"""
+"""The intermediate form of a network between Keras and the converter: operators in order, weights as NumPy arrays."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
+from keras_condense.tflite.operators import Input, Operator, Shape
 
 __all__ = ["Graph", "Names", "Node"]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)  # arrays don't compare to one truth value
+@dataclasses.dataclass(frozen=True, eq=False)  # operators hold arrays, which don't compare to one truth value
 class Node:
-    """One operator.
+    """An operator in its place.
 
     Attributes:
         name: unique in its graph; the Keras layer's name where there is one.
-        op: the operator, see the module's table.
+        op: what it computes.
         inputs: names of the nodes it reads.
         shape: of the output, without the batch.
-        attributes: what the operator needs to know.
-        weights: what was learned.
+        layer: name of the Keras layer that it computes, or is a part of.
     """
 
     name: str
-    op: str
+    op: Operator
     inputs: tuple[str, ...]
-    shape: tuple[int, ...]
-    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    weights: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-
-    def __getitem__(self, key: str) -> Any:
-        """An attribute or a weight."""
-        return self.attributes[key] if key in self.attributes else self.weights[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """An attribute or a weight, or `default`."""
-        return self[key] if key in self.attributes or key in self.weights else default
+    shape: Shape
+    layer: str = ""
 
     def replace(self, **changes: Any) -> "Node":
-        """A copy with other fields; `attributes` and `weights` are merged into those that are there."""
-        for field in ("attributes", "weights"):
-            if field in changes:
-                changes[field] = {**getattr(self, field), **changes[field]}
+        """A copy with other fields."""
         return dataclasses.replace(self, **changes)
+
+    def with_op(self, **changes: Any) -> "Node":
+        """A copy whose operator has other attributes."""
+        return self.replace(op=dataclasses.replace(self.op, **changes))
 
     @property
     def channels(self) -> int:
         """The size of the last axis."""
         return self.shape[-1]
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its value is an image (height, width, channels)."""
+        return len(self.shape) == 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,6 +82,11 @@ class Graph:
         """The node of that name."""
         return self.by_name()[name]
 
+    @property
+    def inputs(self) -> list[Node]:
+        """The nodes that are what the network is given."""
+        return [node for node in self.nodes if isinstance(node.op, Input)]
+
     def by_name(self) -> dict[str, Node]:
         """The nodes by their names."""
         return {node.name: node for node in self.nodes}
@@ -136,13 +116,14 @@ class Graph:
                 name = renamed[name]
             return name
 
-        nodes = [dataclasses.replace(node, inputs=tuple(map(actual, node.inputs))) for node in nodes]
+        nodes = [node.replace(inputs=tuple(map(actual, node.inputs))) for node in nodes]
         outputs = {key: actual(name) for key, name in self.outputs.items()}
         needed = set(outputs.values())
         for node in reversed(nodes):
             if node.name in needed:
                 needed.update(node.inputs)
-        return Graph(tuple(node for node in nodes if node.name in needed or node.op == "input"), outputs)
+        kept = (node for node in nodes if node.name in needed or isinstance(node.op, Input))
+        return Graph(tuple(kept), outputs)
 
 
 class Names:
@@ -151,7 +132,8 @@ class Names:
     Every name that is made up comes from here.
 
     Example:
-        >>> names = Names(Graph((Node("image", "input", (), (2,)), Node("image_rows", "relu", ("image",), (2,))), {}))
+        >>> from keras_condense.tflite.operators import Relu
+        >>> names = Names(Graph((Node("image", Input(), (), (2,)), Node("image_rows", Relu(), ("image",), (2,))), {}))
         >>> names.new("image_order"), names.new("image_rows"), names.new("image_rows")
         ('image_order', 'image_rows_', 'image_rows__')
     """

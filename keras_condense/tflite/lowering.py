@@ -1,27 +1,41 @@
-"""Which way of writing a network down is the cheapest on a target, and why."""
+"""Which of several equal networks is the cheapest on a target, and why."""
 
 import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping
 
-from keras_condense.tflite.costs import TARGETS, graph_costs
+import keras
+
+from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.tflite.converter import convert_graph
+from keras_condense.tflite.frontend import is_readable, read_model
 from keras_condense.tflite.graph import Graph
-from keras_condense.tflite.passes.channels_last import ARM64, X86_64, lower_channels_last
-from keras_condense.tflite.passes.dense import dense_cuts, lower_to_dense
-from keras_condense.tflite.passes.simplify import simplify
-from keras_condense.tflite.passes.sparse import lower_to_sparse, sparse_cuts
+from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, run_all, sparse
+from keras_condense.tflite.runtime import benchmark_tflite
+from keras_condense.tflite.schemes import FLOAT32, Scheme
+from keras_condense.tflite.signature import inputs_of, output_names
+from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
 
-__all__ = ["LOWERING_TARGETS", "Lowering", "candidates", "lower"]
+__all__ = ["MEASURE", "Lowering", "candidates", "cheapest", "lower_model", "lowering_targets", "measured"]
 
-LOWERING_TARGETS = (*TARGETS, "measure")
+MEASURE = "measure"
+
+# a special beginning only pays as long as it is short: where one is dearer by this factor, longer ones are too
+_TOO_LONG = 1.2
+
+
+def lowering_targets() -> tuple[str, ...]:
+    """What a network can be lowered for."""
+    return (*targets(), MEASURE)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lowering:
-    """A network as it is written down, and what else was considered.
+    """A network as it is exported, and what else was considered.
 
     Attributes:
         target: what it was chosen for.
+        unit: of the costs: "instructions" or "picoseconds".
         chosen: the name of the candidate that was taken.
         graphs: the candidates by their names.
         totals: the cost of each candidate.
@@ -29,6 +43,7 @@ class Lowering:
     """
 
     target: str
+    unit: str
     chosen: str
     graphs: Mapping[str, Graph]
     totals: Mapping[str, float]
@@ -43,7 +58,7 @@ class Lowering:
         from rich.console import Console
         from rich.table import Table
 
-        unit, scale = {"arm64": ("million instructions", 1e6)}.get(self.target, ("milliseconds", 1e9))
+        unit, scale = ("million instructions", 1e6) if self.unit == "instructions" else ("milliseconds", 1e9)
         table = Table(title=f"{self.target}: {self.chosen} (costs in {unit})", title_justify="left", show_footer=True)
         table.add_column("layer", footer="total")
         for name, total in self.totals.items():
@@ -57,87 +72,116 @@ class Lowering:
         return text.getvalue().rstrip()
 
 
-def candidates(
-    graph: Graph,
-    target: str = "arm64",
-    *,
-    quantize: str | None = None,
-    costs: Mapping[str, float] | None = None,
-) -> Iterator[Iterator[tuple[str, Graph]]]:
-    """Every way of writing a network down that is considered; all compute the same.
+def candidates(graph: Graph, target: Target, scheme: Scheme = FLOAT32) -> Iterator[Iterator[tuple[str, Graph]]]:
+    """Every form of a network that is considered; all compute the same.
 
     Args:
         graph: as `read_model` read it.
-        target: decides how single operators are written down; "measure" as for x86_64.
-        quantize: how the file will be quantized, as for `export_tflite`; no candidate makes that less exact.
-        costs: what decides in place of the target, as `passes.channels_last.ARM64`.
+        target: decides how single operators are lowered.
+        scheme: what numbers the file holds; no candidate makes that less exact.
 
     Yields:
-        Series of names and graphs; in each a longer and longer beginning of the network is written down in the same
-        special way.
+        Series of names and graphs; in each a longer and longer beginning of the network has the same special form.
     """
-    costs = costs or (ARM64 if target == "arm64" else X86_64)
-    simple = simplify(graph)
-    # Limits leave activations with the ranges from before their norm, a different one for each channel, where int8 has
-    # one for all, and add up in a bias what float16 rounds. With quantize="dynamic" the converter leaves weights of
-    # fewer than 1024 numbers in float32.
-    last = {"limits": quantize is None, "few_weights": 1024 if quantize == "dynamic" else 0}
+    simple = run_all(SIMPLIFYING, graph, target, scheme)
 
-    def beginnings(way, cuts, rewrite):
-        for cut in cuts:
-            beginning = rewrite(simple, cut)
+    def beginnings(form: str, way) -> Iterator[tuple[str, Graph]]:
+        for cut in way.cuts(simple):
+            beginning = way.run(simple, cut)
             if beginning is not simple:
-                yield f"{way} to {cut}", lower_channels_last(beginning, costs, **last)
+                yield f"{form} to {cut}", run_all(CHANNELS_LAST, beginning, target, scheme)
 
     yield iter([("one to one", simple)])
-    yield iter([("channels last", lower_channels_last(simple, costs, **last))])
-    if quantize != "dynamic":
-        yield beginnings("dense", dense_cuts(simple), lower_to_dense)
-    if quantize is None:  # others can't be stored sparse
-        yield beginnings("sparse", sparse_cuts(simple), lower_to_sparse)
+    yield iter([("channels last", run_all(CHANNELS_LAST, simple, target, scheme))])
+    if scheme.zeros:
+        yield beginnings("dense", dense)
+    if scheme.sparse:
+        yield beginnings("sparse", sparse)
 
 
-def lower(
-    graph: Graph,
-    target: str,
-    *,
-    quantize: str | None = None,
-    timed: Callable[[Graph], float] | None = None,
-) -> Lowering:
-    """Choose the cheapest candidate: by the target's table of costs, or by timing each on the interpreter at hand.
+def _shortlist(
+    graph: Graph, target: Target, scheme: Scheme, cost: Callable[[Graph], float]
+) -> tuple[dict[str, Graph], dict[str, float]]:
+    """Candidates and their costs; those that can't win any more are not built."""
+    graphs, totals = {}, {}
+    for series in candidates(graph, target, scheme):
+        for name, candidate in series:
+            graphs[name], totals[name] = candidate, cost(candidate)
+            if totals[name] > _TOO_LONG * min(totals.values()):
+                break
+    return graphs, totals
+
+
+def cheapest(graph: Graph, target: Target, scheme: Scheme = FLOAT32) -> Lowering:
+    """Choose the cheapest candidate by the target's table of costs.
 
     Args:
         graph: as `read_model` read it.
-        target: one of `LOWERING_TARGETS`.
-        quantize: how the file will be quantized.
-        timed: for "measure", a function that converts a graph, runs it, and returns its cost in picoseconds.
+        target: the processor.
+        scheme: what numbers the file holds.
 
     Returns:
         A `Lowering`, with a readable `str`.
     """
-    graphs, totals, costs = {}, {}, {}
-    for series in candidates(graph, target, quantize=quantize):
-        for name, candidate in series:
-            if target == "measure":
-                totals[name] = timed(candidate)
-            else:
-                costs[name] = graph_costs(candidate, target)
-                totals[name] = sum(costs[name].values())
-            graphs[name] = candidate
-            # special ways only pay at a network's beginning: one that is too long is dearer, and so is a longer one
-            if totals[name] > 1.2 * min(totals.values()):
-                break
-    layers = _by_layer([node.name for node in graph if node.op != "input"], costs)
-    return Lowering(target, min(totals, key=totals.get), graphs, totals, layers)
+    by_node = {}
+
+    def cost(candidate: Graph) -> float:
+        by_node[id(candidate)] = graph_costs(candidate, target, scheme.arithmetic)
+        return sum(by_node[id(candidate)].values())
+
+    graphs, totals = _shortlist(graph, target, scheme, cost)
+    layers: dict[str, dict[str, float]] = {node.layer: {} for node in graph if node.inputs}
+    for name, candidate in graphs.items():
+        for node in candidate:
+            of_layer = layers.setdefault(node.layer, {})
+            of_layer[name] = of_layer.get(name, 0.0) + by_node[id(candidate)][node.name]
+    return Lowering(target.name, target.unit, min(totals, key=totals.get), graphs, totals, layers)
 
 
-def _by_layer(names: list[str], costs: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Costs of lowered nodes, gathered under the layer they were made from: `conv_taps` belongs to `conv`."""
-    layers: dict[str, dict[str, float]] = {name: {} for name in names}
-    longest_first = sorted(names, key=len, reverse=True)
-    for candidate, by_node in costs.items():
-        for node, cost in by_node.items():
-            layer = next((name for name in longest_first if node == name or node.startswith(f"{name}_")), node)
-            of_layer = layers.setdefault(layer, {})
-            of_layer[candidate] = of_layer.get(candidate, 0.0) + cost
-    return layers
+def measured(graph: Graph, scheme: Scheme, timed: Callable[[Graph], float]) -> Lowering:
+    """Choose the fastest candidate by running each.
+
+    Args:
+        graph: as `read_model` read it.
+        scheme: what numbers the file holds.
+        timed: converts a graph, runs it, and returns its time in picoseconds.
+
+    Returns:
+        A `Lowering`. Single operators are lowered by the rules of the processor at hand; on one that is not known, by
+        those of each that is.
+    """
+    here = this_machine()
+    graphs, totals = {}, {}
+    for target in [here] if here else targets().values():
+        of_target = _shortlist(graph, target, scheme, timed)
+        suffix = "" if here else f", {target.name}"
+        graphs |= {f"{name}{suffix}": candidate for name, candidate in of_target[0].items()}
+        totals |= {f"{name}{suffix}": total for name, total in of_target[1].items()}
+    return Lowering(MEASURE, "picoseconds", min(totals, key=totals.get), graphs, totals, {})
+
+
+def lower_model(model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=None) -> Lowering | None:
+    """Lower a model with layers of this package.
+
+    Args:
+        model: condensed, in float32.
+        target: one of `lowering_targets()`.
+        scheme: what numbers the file holds.
+        rows: to calibrate with, where candidates are timed and the scheme needs them.
+
+    Returns:
+        What was chosen; None for a model without our layers or without a graph, which is exported as it is.
+    """
+    ours = (ChannelIndex, ChannelShuffle, GroupConv2D)
+    has_ours = any(isinstance(layer, ours) for layer in model._flatten_layers(include_self=False))
+    if not has_ours or not is_readable(model):
+        return None
+    graph = read_model(model, inputs_of(model).names, output_names(model))
+    if target != MEASURE:
+        return cheapest(graph, targets()[target], scheme)
+
+    def timed(candidate: Graph) -> float:
+        content = convert_graph(candidate, model, scheme, rows)
+        return 1e9 * benchmark_tflite(content, runs=20, warmup=5).minimum_ms
+
+    return measured(graph, scheme, timed)

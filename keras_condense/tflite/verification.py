@@ -1,213 +1,151 @@
-"""Whether a file computes what its model computes: both are run on the same inputs."""
+"""`export_tflite` checks itself: before a file is written, it runs on the same inputs as the model."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+import logging
+from collections.abc import Iterable
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
-from keras_condense.tflite.runtime import RUNTIMES, run_tflite
+from keras_condense.tflite.calibration import Rows
+from keras_condense.tflite.comparison import (
+    TOLERANCE,
+    Difference,
+    Outputs,
+    compare,
+    file_outputs,
+    first_layer_that_differs,
+    model_outputs,
+    rows_for,
+)
+from keras_condense.tflite.converter import convert_graph, convert_model
+from keras_condense.tflite.lowering import Lowering, lower_model
+from keras_condense.tflite.preparation import in_float32
+from keras_condense.tflite.schemes import FLOAT32, Scheme
+from keras_condense.tflite.signature import inputs_of, output_names
+from keras_condense.tflite.tracing import graph_outputs
 
-__all__ = [
-    "TOLERANCE",
-    "Difference",
-    "Outputs",
-    "Rows",
-    "compare",
-    "file_outputs",
-    "first_layer_that_differs",
-    "model_outputs",
-    "rows_for",
-    "stacked",
-]
+__all__ = ["verify"]
 
-# How far an output may be off, in units of its largest magnitude over all inputs. Each number is a sum of float32,
-# whose rounding grows with what is added up and not with what comes out, so that a small number beside large ones says
-# little. Sums in another order are seen to differ by 1e-6, scales that move into a kernel and back cost a digit more.
-TOLERANCE = 1e-4
+logger = logging.getLogger(__name__)
 
-# of the inputs that a user gave, so many are enough to tell one network from another
-_GIVEN_ROWS = 8
-
-Rows = list[dict[str, np.ndarray]]
-Outputs = dict[str, np.ndarray]
+# of quantized files' outputs, in units of their own root mean square, beyond which a file is of little use
+_LARGEST_RMS = 0.5
 
 
-# --- what goes in ----------------------------------------------------------------------------------------------------
-def _random(shape: Sequence[int], dtype: str, random: np.random.Generator, row: int, highest: int) -> np.ndarray:
-    if dtype == "bool":
-        return random.random(shape) < 0.5
-    if np.issubdtype(dtype, np.integer):
-        return random.integers(0, min(highest, np.iinfo(dtype).max) + 1, shape).astype(dtype)
-    # images come normalised, or in [0, 1], where logarithms and roots are numbers too
-    return (random.uniform(0, 1, shape) if row % 2 else random.normal(size=shape)).astype(dtype)
+def verify(
+    content: bytes,
+    lowering: Lowering | None,
+    model: keras.Model,
+    condensed: keras.Model,
+    scheme: Scheme,
+    target: str,
+    given: Rows | None,
+) -> str:
+    """Compare a file with its model.
 
-
-def rows_for(
-    names: Sequence[str],
-    shapes: Sequence[Sequence[int]],
-    dtypes: Sequence[str],
-    given: Rows | None = None,
-    *,
-    highest: int = 255,
-) -> Rows:
-    """Inputs to compare on: two random ones, always the same, and the first of those that the user gave.
+    In float32 the file must be exact; of a quantized one the network that was quantized must be, and how near the file
+    itself comes is said.
 
     Args:
-        names: the model's inputs.
-        shapes: their shapes without the batch.
-        dtypes: their dtypes.
+        content: the file's.
+        lowering: the network that was converted, or None where the model was converted as it is.
+        model: what the user gave.
+        condensed: what was lowered.
+        scheme: what numbers the file holds.
+        target: what it was lowered for.
         given: the user's rows, if there are any.
-        highest: of the random integers, which may be what a layer looks up in a table.
 
     Returns:
-        For each row an array of batch 1 for each input.
+        How near the file comes, in words.
 
-    Example:
-        >>> rows = rows_for(["image", "token"], [(8, 8, 3), ()], ["float32", "int32"])
-        >>> len(rows), rows[0]["image"].shape, rows[0]["token"].shape
-        (2, (1, 8, 8, 3), (1,))
+    Raises:
+        ValueError: the file computes something else than the model, or the model gives no finite numbers.
     """
-    random = np.random.default_rng(0)
-    rows = [
-        {
-            name: _random((1, *shape), dtype, random, row, highest)
-            for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
-        }
-        for row in range(2)
-    ]
-    return rows + list(given or ())[:_GIVEN_ROWS]
+    reference = in_float32(model)
+    rows, expected = _rows_and_outputs(reference, given)
+    if not rows:
+        return "not compared"
+    of_file = file_outputs(content, list(expected), rows)
+    exact = of_file if scheme.is_exact else graph_outputs(lowering.graph, rows) if lowering else None
+    differences = compare(of_file if exact is None else exact, expected)
+    _check_numbers(differences, model)
+    if exact is not None and _is_wrong(differences):
+        expected = _outputs_of(reference, rows)  # in a batch, a model may let its rows meet
+        differences = compare(exact, expected)
+    if exact is not None and _is_wrong(differences):
+        wrong = next(difference for difference in differences if _is_wrong([difference]))
+        begin = _first_difference(condensed, expected, wrong.output, scheme, target, rows)
+        raise ValueError(
+            f"The file must compute what `model` (={model.name!r}) computes, and does not: {wrong}; {TOLERANCE} is "
+            f"allowed. {begin}. This is a mistake of keras_condense, or the model draws random numbers in inference. "
+            "Export the condensed model one to one, with "
+            "`tf.lite.TFLiteConverter.from_keras_model(keras_condense.condense(model)).convert()`, or leave the check "
+            "out with verify=False. No file was written."
+        )
+    if not scheme.is_exact:
+        differences = compare(of_file, expected)
+    for difference in differences:
+        if not difference.rms <= _LARGEST_RMS and not np.issubdtype(expected[difference.output].dtype, np.integer):
+            logger.warning(
+                "%s: in %s, %s; calibrate with other inputs or quantize less", model.name, scheme.name, difference
+            )
+    return f"{len(rows)} inputs, {'; '.join(map(str, differences))}"
 
 
-# --- what comes out --------------------------------------------------------------------------------------------------
-def stacked(rows: Rows) -> dict[str, np.ndarray]:
-    """Rows as one batch."""
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+def _outputs_of(model: keras.Model, rows: Rows, *, at_once: bool = False) -> Outputs:
+    structure = inputs_of(model).structure
+    return model_outputs(model, structure, lambda outputs: output_names(model, outputs), rows, at_once=at_once)
 
 
-def model_outputs(
-    model: keras.Model, structure: Any, name: Callable[[Any], list[str]], rows: Rows, *, at_once: bool = False
-) -> Outputs:
-    """What a Keras model computes in inference, by the names of its outputs; its state stays as it is.
-
-    Args:
-        model: the model.
-        structure: how its inputs are nested.
-        name: gives names to its nested outputs, flattened.
-        rows: an array of batch 1 for each input, in the order of the model's inputs.
-        at_once: as one batch, which is faster than row by row, as the file computes.
-    """
-    parts = []
-    for inputs in [stacked(rows)] if at_once else rows:
-        tensors = [ops.convert_to_tensor(array) for array in inputs.values()]
-        with keras.StatelessScope():
-            outputs = model(keras.tree.pack_sequence_as(structure, tensors), training=False)
-        arrays = map(ops.convert_to_numpy, keras.tree.flatten(outputs))
-        parts.append(dict(zip(name(outputs), arrays, strict=True)))
-    return stacked(parts)
-
-
-def file_outputs(content: bytes, names: Sequence[str], rows: Rows) -> Outputs:
-    """What a file computes, by the names of its outputs.
-
-    It runs on ai-edge-litert if that is installed, else on the interpreter in TensorFlow, which made the file.
-    """
-    runtime = "ai-edge-litert" if RUNTIMES["ai-edge-litert"].is_installed() else "tensorflow"
-    outputs = run_tflite(content, stacked(rows), runtime=runtime)
-    return outputs if isinstance(outputs, dict) else {names[0]: outputs}
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """How far one output of a file is from the model's.
-
-    Attributes:
-        output: its name.
-        largest: the largest difference, in units of the output's largest magnitude; infinite where the file has NaN or
-            infinity and the model a number.
-        rms: the root mean square difference, in units of the output's own.
-        same_class: of classifiers' outputs, the share of rows whose highest number is in the same place.
-        finite: the share of the model's numbers that are finite; the others are not compared.
-    """
-
-    output: str
-    largest: float
-    rms: float
-    same_class: float | None
-    finite: float
-
-    def __str__(self) -> str:
-        text = f"{self.output}: {self.largest:.1e} of its largest magnitude, rms {self.rms:.2%}"
-        return text if self.same_class is None else f"{text}, same class in {self.same_class:.0%} of inputs"
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else (np.inf if part else 0.0)
-
-
-def compare(actual: Outputs, expected: Outputs) -> list[Difference]:
-    """How far each output is from what is expected.
-
-    Example:
-        >>> difference, = compare({"y": np.array([[1.0, 4.04]])}, {"y": np.array([[1.0, 4.0]])})
-        >>> print(difference)
-        y: 1.0e-02 of its largest magnitude, rms 0.97%, same class in 100% of inputs
-    """
-    differences = []
-    for name, wanted in expected.items():
-        got, wanted = actual[name].astype("float64"), wanted.astype("float64")
-        if got.shape != wanted.shape:
-            differences.append(Difference(name, np.inf, np.inf, None, 1.0))
-            continue
-        finite = np.isfinite(wanted)
-        with np.errstate(invalid="ignore"):  # infinity less infinity
-            apart, size = np.abs(got - wanted)[finite], np.abs(wanted[finite])
-        # NaN of the file where the model has a number must not get lost in a maximum
-        apart = np.where(np.isfinite(apart), apart, np.inf)
-        is_classes = wanted.ndim == 2 and wanted.shape[1] > 1 and finite.all()
-        same = float(np.mean(got.argmax(axis=1) == wanted.argmax(axis=1))) if is_classes else None
-        # in units of the largest, or squares of large numbers overflow
-        unit = size.max(initial=0.0) or 1.0
-        rms = _ratio(*(float(np.sqrt(np.mean((x / unit) ** 2))) if x.size else 0.0 for x in (apart, size)))
-        largest = _ratio(apart.max(initial=0.0), size.max(initial=0.0))
-        differences.append(Difference(name, float(largest), rms, same, float(finite.mean()) if finite.size else 1.0))
-    return differences
-
-
-# --- where it begins -------------------------------------------------------------------------------------------------
-def first_layer_that_differs(model: keras.Model, output: int, differs: Callable[[keras.Model], bool]) -> str | None:
-    """The first layer whose outputs a file gets wrong, found by bisection over the layers that an output needs.
-
-    Args:
-        model: the model whose file is wrong.
-        output: the number of the output that differs.
-        differs: whether the file of a part of it, from the inputs to one layer, is wrong.
-
-    Returns:
-        The layer's name; None if the model has no graph, or no part of it alone is wrong.
-    """
-    if not is_graph(model):
-        return None
-    functional = functional_form(model)
-    needed, nodes = {id(functional.outputs[output])}, []
-    for node in reversed(list(nodes_in_order(model))):
-        if needed & {id(tensor) for tensor in node.outputs}:
-            needed |= {id(tensor) for tensor in node.input_tensors}
-            nodes.insert(0, node)
-
-    def is_wrong(number: int) -> bool:
+def _rows_and_outputs(model: keras.Model, given: Rows | None) -> tuple[Rows, Outputs]:
+    """Inputs to compare on, and what the model computes from them; none if it refuses all that are tried."""
+    inputs, refused = inputs_of(model), None
+    # the highest of random integers, which a layer may look up in a small table; and models of batch 1 alone
+    for highest, at_once in itertools.product((255, 1), (True, False)):
+        rows = rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest)
         try:
-            return differs(keras.Model(functional.inputs, nodes[number].outputs))
-        except ValueError:  # a part that can't be exported says nothing
-            return False
+            return rows, _outputs_of(model, rows, at_once=at_once)
+        except Exception as error:  # whatever a layer raises
+            refused = error
+    logger.warning("%s: not compared with its file, for it refuses random inputs: %s", model.name, refused)
+    return [], {}
 
-    low, high = 0, len(nodes) - 1
-    if high < 0 or not is_wrong(high):
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_wrong(middle) else (middle + 1, high)
-    return nodes[high].operation.name
+
+def _is_wrong(differences: Iterable[Difference]) -> bool:
+    return not all(difference.largest <= TOLERANCE for difference in differences)
+
+
+def _check_numbers(differences: Iterable[Difference], model: keras.Model) -> None:
+    """Say where the model itself has no numbers to compare with."""
+    for difference in differences:
+        if difference.finite == 0:
+            raise ValueError(
+                f"Output {difference.output!r} of `model` (={model.name!r}) must be finite for some of the inputs that "
+                "its file is checked with, and the model itself gives NaN or infinity for all of them, random numbers "
+                "near 0. Look for a logarithm, a root or a division, or leave the check out with verify=False."
+            )
+        if difference.finite < 1:
+            logger.warning(
+                "%s: the model itself gives NaN or infinity in %.0f%% of output %r; the rest was compared",
+                model.name, 100 * (1 - difference.finite), difference.output,
+            )  # fmt: skip
+
+
+def _first_difference(
+    condensed: keras.Model, expected: Outputs, name: str, scheme: Scheme, target: str, rows: Rows
+) -> str:
+    """Where a wrong file begins to differ from its model, in words."""
+    if _is_wrong(compare(_outputs_of(condensed, rows), expected)):
+        return "The condensed model differs already"
+
+    def differs(part: keras.Model) -> bool:
+        lowering = lower_model(part, target, scheme, rows)
+        wanted = _outputs_of(part, rows)
+        if not scheme.is_exact:
+            return lowering is not None and _is_wrong(compare(graph_outputs(lowering.graph, rows), wanted))
+        content = convert_graph(lowering.graph, part) if lowering else convert_model(part, FLOAT32)
+        return _is_wrong(compare(file_outputs(content, list(wanted), rows), wanted))
+
+    layer = first_layer_that_differs(condensed, list(expected).index(name), differs)
+    return "No layer differs by itself" if layer is None else f"The first layer that differs is {layer!r}"

@@ -2,25 +2,37 @@
 
 import numpy as np
 import pytest
-from graphs import Builder, assert_equivalent, computed, operators
+from graphs import (
+    Builder,
+    assert_equivalent,
+    computed,
+    copied,
+    lower_channels_last,
+    only,
+    operators,
+    simplify,
+    with_costs,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_condense.tflite.emission import emit
-from keras_condense.tflite.passes.channels_last import (
-    ARM64,
+from keras_condense.tflite import operators as ops
+from keras_condense.tflite.passes import (
     block_pixels,
     group_reactivations,
     keep_rows,
     limit_instead_of_norm,
-    lower_channels_last,
-    move_index_before,
+    pick_first,
     split_windows,
 )
-from keras_condense.tflite.passes.simplify import simplify
 from keras_condense.tflite.runtime import native_output_logged, run_tflite
+from keras_condense.tflite.tracing import emit
 
 tf = pytest.importorskip("tensorflow")
+
+# a depthwise convolution that costs nothing is always chosen, and one that costs much never
+FREE_WINDOWS = with_costs({"depthwise": {}, "convolution": {}, "add": {}})
+DEAR_WINDOWS = with_costs({"depthwise": {"outputs": 1e6}})
 
 
 def layer(b, x, growth, groups, factor, bias=False, window=3):
@@ -49,7 +61,9 @@ def network(size=8, blocks=((2, 8), (1, 16)), groups=4, factor=4, bias=False, se
 
 
 def assert_unchanged(rewritten, graph):
-    assert [(node.name, node.op, node.inputs) for node in rewritten] == [(n.name, n.op, n.inputs) for n in graph]
+    assert [(node.name, node.op.kind, node.inputs) for node in rewritten] == [
+        (node.name, node.op.kind, node.inputs) for node in graph
+    ]
 
 
 def executed(graph, image):
@@ -72,8 +86,10 @@ def test_groups_and_factors(groups, factor):
     lowered = lower_channels_last(graph)
     assert_equivalent(lowered, graph)
     assert "affine" not in operators(lowered) or factor < groups  # where repeats make normalising late dearer
-    picks = [node for node in lowered if node.op == "index" and len(node.shape) == 3]
-    assert all(lowered[node.inputs[0]].op == "convolution" for node in picks)  # shuffles, which are no gathers
+    picks = [node for node in lowered if isinstance(node.op, ops.PickChannels) and node.is_image]
+    assert all(
+        isinstance(lowered[node.inputs[0]].op, ops.Convolution) for node in picks
+    )  # shuffles, which are no gathers
 
 
 @settings(derandomize=True, deadline=None, max_examples=20)
@@ -103,10 +119,10 @@ def test_interpreter_computes_the_same(size, groups):
 
 def test_lowering_is_repeatable():
     first, second = (lower_channels_last(simplify(network())) for _ in range(2))
-    assert [(node.name, node.op, node.inputs) for node in first] == [(n.name, n.op, n.inputs) for n in second]
+    assert_unchanged(first, second)
     for node, other in zip(first, second, strict=True):
-        for key, weight in node.weights.items():
-            np.testing.assert_array_equal(weight, other[key])
+        for key, value in copied(node.op).items():
+            np.testing.assert_array_equal(value, getattr(other.op, key))
 
 
 def test_network_without_groups_stays_as_it_is():
@@ -121,8 +137,8 @@ def test_only_what_is_read_is_normalised():
     b = Builder()
     x = b.index(b.affine(b.input(5, 4, 8), relu=True), [6, 1, 1, 3])
     graph = b.graph(x)
-    moved = move_index_before(graph)
-    assert operators(moved) == ["index", "affine"]
+    moved = only(pick_first, graph)
+    assert operators(moved) == ["pick_channels", "affine"]
     assert moved[x].shape == (5, 4, 4)
     assert_equivalent(moved, graph)
 
@@ -130,8 +146,8 @@ def test_only_what_is_read_is_normalised():
 def test_index_moves_before_a_mean_and_its_norm():
     b = Builder()
     graph = b.graph(b.dense(b.index(b.mean(b.affine(b.input(3, 3, 6), relu=True)), [5, 2]), 3))
-    moved = move_index_before(graph)
-    assert operators(moved) == ["index", "affine", "mean", "dense"]
+    moved = only(pick_first, graph)
+    assert operators(moved) == ["pick_channels", "affine", "mean", "dense"]
     assert_equivalent(moved, graph)
 
 
@@ -139,13 +155,13 @@ def test_index_stays_behind_a_norm_that_others_read():
     b = Builder()
     x = b.affine(b.input(5, 4, 8))
     graph = b.graph(b.index(x, [6, 1]), x)
-    assert operators(move_index_before(graph)) == ["affine", "index"]
+    assert operators(only(pick_first, graph)) == ["affine", "pick_channels"]
 
 
 def test_index_that_repeats_much_stays_behind_a_norm():
     b = Builder()
     graph = b.graph(b.index(b.affine(b.input(5, 4, 4)), [0, 1, 2, 3] * 4))
-    assert operators(move_index_before(graph)) == ["affine", "index"]
+    assert operators(only(pick_first, graph)) == ["affine", "pick_channels"]
 
 
 @pytest.mark.parametrize("scale", [[1, 2], [-1, -0.5], [0.5, -2], [0, 1], [0, -1], [1e-30, 1]])
@@ -153,11 +169,11 @@ def test_index_that_repeats_much_stays_behind_a_norm():
 def test_limit_instead_of_norm(scale, after):
     b = Builder()
     x = b.input(4, 3, 2)
-    weights = {"scale": np.array(scale, "float32"), "shift": np.array([-0.3, 0.4], "float32")}
-    x = b.add("affine", [x], (4, 3, 2), {"relu": True}, weights)
+    norm = ops.Affine(np.array(scale, "float32"), np.array([-0.3, 0.4], "float32"), relu=True)
+    x = b.add(norm, [x], (4, 3, 2))
     y = b.dense(b.mean(x), 3) if after == "mean" else b.convolution(x, 4, groups=1 + (after == "grouped"), bias=True)
     graph = b.graph(y)
-    limited = limit_instead_of_norm(graph)
+    limited = only(limit_instead_of_norm, graph)
     assert_equivalent(limited, graph)
     expected = ["maximum"] * (max(scale) >= 0) + ["minimum"] * (min(scale) < 0)
     assert operators(limited)[: len(expected)] == expected
@@ -165,22 +181,24 @@ def test_limit_instead_of_norm(scale, after):
 
 def test_one_channel_without_scale_and_shift_counts_as_nothing():
     b = Builder()
-    weights = {"scale": np.zeros(2, "float32"), "shift": np.array([-1, 0], "float32")}
-    x = b.add("affine", [b.input(2, 2, 2)], (2, 2, 2), {"relu": True}, weights)
-    limited = limit_instead_of_norm(b.graph(b.convolution(x, 3)))
+    norm = ops.Affine(np.zeros(2, "float32"), np.array([-1, 0], "float32"), relu=True)
+    x = b.add(norm, [b.input(2, 2, 2)], (2, 2, 2))
+    limited = only(limit_instead_of_norm, b.graph(b.convolution(x, 3)))
     assert np.all(computed(limited, [b.normal(1, 2, 2, 2)])["y0"] == 0)
 
 
-@pytest.mark.parametrize("smallest", [0, 20, 21])
-def test_limits_of_picked_channels_are_applied_to_rows_of_large_images(smallest):
+@pytest.mark.parametrize("cost_of_row", [0.0, 19.0, 21.0])
+def test_limits_of_picked_channels_are_applied_to_rows_where_that_is_cheaper(cost_of_row):
     b = Builder()
     x = b.convolution(b.input(4, 5, 3), 6)
     x = b.index(b.concatenate(x, b.convolution(x, 2)), [7, 0, 3, 3, 5, 2])
-    graph = limit_instead_of_norm(b.graph(b.convolution(b.affine(x, relu=True), 4, groups=2)))
-    rows = keep_rows(graph, {**ARM64, "limited_rows": smallest})
+    graph = only(limit_instead_of_norm, b.graph(b.convolution(b.affine(x, relu=True), 4, groups=2)))
+    # 20 pixels of an image against 6 rows
+    costs = {"maximum": {"steps": 6.0}, "row_maximum": {"steps": cost_of_row}}
+    rows = only(keep_rows, graph, with_costs(costs))
     assert_equivalent(rows, graph)
-    shapes = [node.shape for node in rows if node.op in ("maximum", "minimum")]
-    assert shapes == [(6, 4, 5) if smallest <= 20 else (4, 5, 6)] * 2
+    shapes = [node.shape for node in rows if isinstance(node.op, (ops.Maximum, ops.Minimum))]
+    assert shapes == [(6, 4, 5) if cost_of_row < 20 else (4, 5, 6)] * 2
     assert operators(rows).count("transpose") == 3  # two new pieces become rows, one image is read
 
 
@@ -189,11 +207,11 @@ def test_norm_stays(case):
     b = Builder()
     x = b.affine(b.input(4, 4, 2), relu=case != "no relu")
     if case == "large shift":
-        b.nodes[x].weights["shift"][0] = 100
+        b.nodes[x].op.shift[0] = 100
     y = b.convolution(x, 2, 3 if case == "padding" else 1)
     outputs = {"two readers": [b.sum(y, x)], "output": [y, x]}.get(case, [y])
     graph = b.graph(*outputs)
-    assert operators(limit_instead_of_norm(graph)) == operators(graph)
+    assert operators(only(limit_instead_of_norm, graph)) == operators(graph)
 
 
 # --- few filters per group -----------------------------------------------------------------------------------------
@@ -212,12 +230,14 @@ def test_block_pixels(size, groups, filters, block, groups_after):
     b = Builder()
     x = b.convolution(b.input(*size, 8 * groups), filters, 3, groups=groups, bias=True, relu=True)
     graph = b.graph(x)
-    blocked = block_pixels(graph)
-    assert_equivalent(keep_rows(blocked), graph)
-    convolution = next(node for node in blocked if node.op == "convolution")
+    blocked = only(block_pixels, graph)
+    assert_equivalent(only(keep_rows, blocked), graph)
+    convolution = next(node for node in blocked if isinstance(node.op, ops.Convolution))
     if groups_after:
-        assert convolution["groups"] == groups_after
-        assert [node["block"] for node in blocked if node.op == "unblock"] == ([block] if block else [])
+        assert convolution.op.groups == groups_after
+        assert [node.op.block for node in blocked if isinstance(node.op, ops.UnblockPixels)] == (
+            [block] if block else []
+        )
 
 
 @settings(derandomize=True, deadline=None, max_examples=25)
@@ -236,14 +256,14 @@ def test_any_convolution_in_blocks(height, width, window, groups, filters, paddi
     x = b.input(height, width, 2 * groups)
     x = b.convolution(x, filters * groups, window, groups=groups, padding=padding, bias=bias)
     graph = b.graph(b.relu(x))
-    assert_equivalent(keep_rows(block_pixels(graph)), graph)
+    assert_equivalent(only(keep_rows, only(block_pixels, graph)), graph)
 
 
 @pytest.mark.parametrize("arguments", [{"groups": 1}, {"groups": 4, "stride": 2}])
 def test_other_convolutions_stay(arguments):
     b = Builder()
     graph = b.graph(b.convolution(b.input(8, 8, 8), 4, 3, **arguments))
-    assert_unchanged(block_pixels(graph), graph)
+    assert_unchanged(only(block_pixels, graph), graph)
 
 
 # --- layouts -------------------------------------------------------------------------------------------------------
@@ -252,13 +272,13 @@ def test_rows_are_joined_and_gathered():
     x = b.input(4, 3, 6)
     store = b.concatenate(x, b.convolution(b.index(x, [5, 0, 0]), 2))
     graph = b.graph(b.convolution(b.index(store, [7, 2, 6]), 2))
-    rows = keep_rows(graph)
+    rows = only(keep_rows, graph)
     assert_equivalent(rows, graph)
     assert [op for op in operators(rows) if op != "transpose"] == [
-        "gather",
+        "pick_rows",
         "convolution",
-        "join",
-        "gather",
+        "concatenate_rows",
+        "pick_rows",
         "convolution",
     ]
 
@@ -270,8 +290,7 @@ def reactivated(b, channels=48, growth=16, groups=4, kept=0.25, size=6):
     new = b.input(size, size, growth)
     kernel, reached = b.normal(1, 1, growth, channels), b.random.random((groups, channels)) < kept
     kernel *= np.tile(reached, (growth // groups, 1))  # input i belongs to group i mod G
-    attributes = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1, "relu": False}
-    update = b.add("convolution", [new], (size, size, channels), attributes, {"kernel": kernel}, name="update")
+    update = b.add(ops.Convolution(kernel), [new], (size, size, channels), name="update")
     store = b.concatenate(b.sum(x, update), new)
     picked = b.index(store, b.random.permutation(channels + growth)[: channels // 2 + 1])
     return b.graph(b.convolution(picked, 4), b.pool(store))
@@ -292,27 +311,27 @@ def test_any_reactivation(groups, per_group, channels, kept, seed):
 
 def test_reactivation_is_computed_by_groups_and_added_up_as_rows():
     graph = reactivated(Builder(), channels=128, growth=64, groups=8, kept=0.125)
-    grouped = group_reactivations(graph)
-    assert grouped["update"].op == "sum_of_rows"
+    grouped = only(group_reactivations, graph)
+    assert isinstance(grouped["update"].op, ops.SumOfPicks)
     convolution = grouped[grouped["update"].inputs[0]]
-    assert convolution["groups"] in (2, 4, 8)
+    assert convolution.op.groups in (2, 4, 8)
     # each output's picks name the filters that make it, or one that is always zero
-    picks = grouped["update"]["picks"]
+    picks = grouped["update"].op.picks
     assert picks.shape[1] == 128
-    zeros = np.flatnonzero((convolution["kernel"] == 0).all(axis=(0, 1, 2)))
+    zeros = np.flatnonzero((convolution.op.kernel == 0).all(axis=(0, 1, 2)))
     for output, sources in enumerate(picks.T):
         made = [source for source in sources if source not in zeros]
-        columns = convolution["kernel"][0, 0][:, made]
-        assert np.isclose(np.abs(columns).sum(), np.abs(graph["update"]["kernel"][..., output]).sum())
+        columns = convolution.op.kernel[0, 0][:, made]
+        assert np.isclose(np.abs(columns).sum(), np.abs(graph["update"].op.kernel[..., output]).sum())
     rows = lower_channels_last(graph)
     assert_equivalent(rows, graph)
-    assert "sum_of_rows" not in operators(rows)
-    assert operators(rows).count("gather") == len(picks) + 1
+    assert "sum_of_picks" not in operators(rows)
+    assert operators(rows).count("pick_rows") == len(picks) + 1
 
 
 def test_reactivation_of_few_inputs_stays_dense():
     graph = reactivated(Builder(), channels=24, growth=4, groups=2, kept=0.5)
-    assert_unchanged(group_reactivations(graph), graph)
+    assert_unchanged(only(group_reactivations, graph), graph)
 
 
 def test_sums_of_a_residual_network_stay_images():
@@ -320,9 +339,9 @@ def test_sums_of_a_residual_network_stay_images():
     x = b.input(4, 4, 8)
     y = b.sum(x, b.convolution(x, 8))
     graph = b.graph(b.convolution(b.index(y, [7, 2, 6]), 4), b.sum(y, b.convolution(y, 8)))
-    rows = keep_rows(graph)
+    rows = only(keep_rows, graph)
     assert_equivalent(rows, graph)
-    assert [node.shape for node in rows if node.op == "add"] == [(4, 4, 8)] * 2
+    assert [node.shape for node in rows if isinstance(node.op, ops.Add)] == [(4, 4, 8)] * 2
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -331,8 +350,7 @@ def test_split_convolution_beside_a_store_of_rows_keeps_its_relu(relu):
     x = b.input(8, 8, 8)
     store = b.concatenate(x, b.convolution(x, 12, 3, groups=4, relu=relu))
     graph = b.graph(b.index(store, [19, 3, 12, 9]))
-    # a depthwise convolution that costs nothing is always chosen
-    split = lower_channels_last(graph, dict(ARM64, window=0.0, multiply=1e-6))
+    split = lower_channels_last(graph, FREE_WINDOWS)
     assert operators(split).count("depthwise") == 3
     assert_equivalent(split, graph)
 
@@ -343,20 +361,20 @@ def test_store_that_is_an_output_read_as_image_and_read_twice():
     first = b.concatenate(x, b.convolution(x, 2))
     second = b.concatenate(first, b.index(first, [4, 1]), first)
     graph = b.graph(second, b.pool(first), b.index(second, [9, 0]), b.relu(b.index(first, [1, 1])))
-    assert_equivalent(keep_rows(graph), graph)
+    assert_equivalent(only(keep_rows, graph), graph)
 
 
 def test_concatenations_that_nobody_indexes_stay():
     b = Builder()
     x = b.input(4, 4, 4)
     graph = b.graph(b.shuffle(b.concatenate(x, b.convolution(x, 4)), 2))
-    assert_unchanged(keep_rows(graph), graph)
+    assert_unchanged(only(keep_rows, graph), graph)
 
 
 def test_vectors_are_indexed_as_they_are():
     b = Builder()
     graph = b.graph(b.index(b.concatenate(b.mean(b.input(2, 2, 3)), b.mean(b.input(2, 2, 2))), [4, 0]))
-    assert_unchanged(keep_rows(graph), graph)
+    assert_unchanged(only(keep_rows, graph), graph)
 
 
 def test_names_that_are_taken():
@@ -364,7 +382,7 @@ def test_names_that_are_taken():
     x = b.convolution(b.input(4, 4, 4), 4, name="image")
     y = b.convolution(x, 4, name="image_rows")
     graph = b.graph(b.index(x, [3, 0, 1]), y)
-    assert_equivalent(keep_rows(graph), graph)
+    assert_equivalent(only(keep_rows, graph), graph)
 
 
 @pytest.mark.parametrize("suffix", ["_maximum", "_minimum"])
@@ -374,21 +392,21 @@ def test_limits_beside_a_layer_of_their_name(suffix):
     y = b.affine(x, relu=True, name="bn")
     z = b.affine(b.convolution(x, 8), name=f"bn{suffix}")
     graph = b.graph(b.convolution(y, 4), z)
-    assert_equivalent(limit_instead_of_norm(graph), graph)
+    assert_equivalent(only(limit_instead_of_norm, graph), graph)
 
 
 @pytest.mark.parametrize("suffix", ["_blocks", "_windows0", "_sums0", "_sums1", "_rows", "_parts", "_blocks_rows"])
-@pytest.mark.parametrize("window", [0.0, 100.0])  # split, or in blocks
+@pytest.mark.parametrize("split", [True, False])  # or in blocks
 @pytest.mark.parametrize("before", [True, False])
-def test_convolution_beside_a_layer_of_the_name_of_its_parts(suffix, window, before):
+def test_convolution_beside_a_layer_of_the_name_of_its_parts(suffix, split, before):
     b = Builder()
     x = b.input(4, 4, 8)
     others = [b.convolution(x, 8, name=f"conv{suffix}")] if before else []
     y = b.convolution(x, 8, 3, groups=4, name="conv")
     others += [] if before else [b.convolution(x, 8, name=f"conv{suffix}")]
     graph = b.graph(b.index(b.concatenate(x, y), [11, 3, 9]), *others)
-    lowered = lower_channels_last(graph, dict(ARM64, window=window, multiply=1e-6 if window == 0 else 1.0))
-    assert ("depthwise" in operators(lowered)) == (window == 0)
+    lowered = lower_channels_last(graph, FREE_WINDOWS if split else DEAR_WINDOWS)
+    assert ("depthwise" in operators(lowered)) == split
     assert_equivalent(lowered, graph)
 
 
@@ -397,14 +415,11 @@ def test_convolution_beside_a_layer_of_the_name_of_its_parts(suffix, window, bef
 def test_split_windows_reads_shuffled_channels_where_they_are(groups, per_group, shuffled):
     build = Builder()
     random, channels, filters = build.random, 4 * groups, groups * per_group
-    x = build.add("input", (), (6, 5, channels), {"dtype": "float32"})
+    x = build.input(6, 5, channels)
     if shuffled:
-        x = build.add("index", [x], (6, 5, channels), {}, {"indices": random.permutation(channels)})
-    attributes = {"strides": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": groups, "relu": True}
-    weights = {"kernel": random.normal(size=(3, 3, 4, filters)).astype("float32"), "bias": np.ones(filters, "float32")}
-    graph = build.graph(build.add("convolution", [x], (6, 5, filters), attributes, weights))
-    # a depthwise convolution that costs nothing is always chosen
-    split = split_windows(graph, dict(ARM64, window=0.0, multiply=1e-6, shuffle=100.0))
+        x = build.index(x, random.permutation(channels))
+    graph = build.graph(build.convolution(x, filters, 3, groups=groups, bias=True, relu=True))
+    split = only(split_windows, graph, FREE_WINDOWS)
     sums = ["depthwise", "convolution"] * per_group
     assert operators(split) == (sums if per_group == 1 else [*sums, "add"])
     assert_equivalent(split, graph)

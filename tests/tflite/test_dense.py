@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from graphs import Builder, assert_equivalent, operators
+from graphs import X86_64, Builder, assert_equivalent, lower_channels_last, operators
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_condense.tflite.passes.channels_last import X86_64, lower_channels_last
-from keras_condense.tflite.passes.dense import dense_cuts, lower_to_dense
+from keras_condense.tflite.operators import AveragePool, Convolution
+from keras_condense.tflite.passes import dense
 
 
 def blocks(builder, count, channels=8, groups=2, picks=6):
@@ -22,20 +22,22 @@ def blocks(builder, count, channels=8, groups=2, picks=6):
 
 def test_cuts_are_where_blocks_end():
     graph = blocks(Builder(), 3)
-    pools = [node.name for node in graph if node.op == "average_pool"]
-    assert dense_cuts(graph) == pools
+    pools = [node.name for node in graph if isinstance(node.op, AveragePool)]
+    assert dense.cuts(graph) == pools
     builder = Builder()
     x = builder.pool(builder.convolution(builder.input(8, 8, 3), 4))
-    assert dense_cuts(builder.graph(builder.pool(builder.convolution(x, 4, groups=2)))) == []
+    assert dense.cuts(builder.graph(builder.pool(builder.convolution(x, 4, groups=2)))) == []
 
 
 def test_only_what_comes_before_the_cut_is_rewritten():
     graph = blocks(Builder(), 3)
-    for number, cut in enumerate(dense_cuts(graph), 1):
-        dense = lower_to_dense(graph, cut)
-        assert operators(dense).count("index") == 3 - number
-        assert [node["groups"] for node in dense if node.op == "convolution"] == [1] * (1 + number) + [2] * (3 - number)
-        assert_equivalent(dense, graph)
+    for number, cut in enumerate(dense.cuts(graph), 1):
+        lowered = dense.run(graph, cut)
+        assert operators(lowered).count("pick_channels") == 3 - number
+        assert [node.op.groups for node in lowered if isinstance(node.op, Convolution)] == [1] * (1 + number) + [2] * (
+            3 - number
+        )
+        assert_equivalent(lowered, graph)
 
 
 def test_kernel_holds_each_weight_where_its_channel_is():
@@ -43,9 +45,9 @@ def test_kernel_holds_each_weight_where_its_channel_is():
     x = builder.input(2, 2, 3)
     y = builder.convolution(builder.index(x, [2, 0, 2, 2]), 2, groups=2, name="conv")
     graph = builder.graph(builder.pool(y))
-    (a, c), (b, d) = graph["conv"]["kernel"][0, 0]  # a, b: first filter, of channels 2 and 0; c, d: second, of 2 and 2
-    dense = lower_to_dense(graph, dense_cuts(graph)[0])
-    np.testing.assert_allclose(dense["conv"]["kernel"][0, 0], [[b, 0], [0, 0], [a, c + d]], rtol=1e-6)
+    (a, c), (b, d) = graph["conv"].op.kernel[0, 0]  # a, b: first filter, of channels 2 and 0; c, d: second, of 2 and 2
+    lowered = dense.run(graph, dense.cuts(graph)[0])
+    np.testing.assert_allclose(lowered["conv"].op.kernel[0, 0], [[b, 0], [0, 0], [a, c + d]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("change", ["window", "strides", "plain"])
@@ -55,7 +57,7 @@ def test_other_convolutions_stay(change):
     x = x if change == "plain" else builder.index(x, [3, 1, 0, 0])
     y = builder.convolution(x, 4, 3 if change == "window" else 1, 2 if change == "strides" else 1, groups=2)
     graph = builder.graph(builder.pool(y))
-    assert dense_cuts(graph) == []
+    assert dense.cuts(graph) == []
 
 
 @settings(derandomize=True, deadline=None, max_examples=15)
@@ -67,5 +69,5 @@ def test_other_convolutions_stay(change):
 )
 def test_equal_outputs_after_all_passes(count, groups, factor, seed):
     graph = blocks(Builder(seed), count, groups=groups, picks=factor * groups)
-    for cut in dense_cuts(graph):
-        assert_equivalent(lower_channels_last(lower_to_dense(graph, cut), X86_64), graph, seed)
+    for cut in dense.cuts(graph):
+        assert_equivalent(lower_channels_last(dense.run(graph, cut), X86_64), graph, seed)

@@ -5,45 +5,38 @@ import pytest
 from graphs import Builder
 
 from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.operators import Affine, Input, Relu
 
 
 def chain(*names):
     """A graph in which each node reads the one before it."""
-    nodes = [Node(name, "relu" if i else "input", names[i - 1 : i] if i else (), (4,)) for i, name in enumerate(names)]
+    nodes = [Node(name, Relu() if i else Input(), names[i - 1 : i] if i else (), (4,)) for i, name in enumerate(names)]
     return Graph(tuple(nodes), {"y": names[-1]})
 
 
-def test_node_gives_attributes_and_weights_by_name():
-    node = Node("a", "affine", ("x",), (4, 4, 2), {"relu": False}, {"scale": np.ones(2)})
-    assert node["relu"] is False
-    assert node["scale"].sum() == 2
-    assert node.channels == 2
-    assert node.get("relu", True) is False  # there, though false
-    assert node.get("shift", 3) == 3
-    with pytest.raises(KeyError, match="shift"):
-        node["shift"]
-
-
-def test_replace_merges_and_leaves_the_original_alone():
-    node = Node("a", "affine", ("x",), (2,), {"relu": False}, {"scale": np.ones(2)})
-    other = node.replace(attributes={"relu": True}, weights={"shift": np.zeros(2)}, inputs=("z",))
-    assert (other["relu"], set(other.weights), other.inputs) == (True, {"scale", "shift"}, ("z",))
-    assert (node["relu"], set(node.weights), node.inputs) == (False, {"scale"}, ("x",))
+def test_with_op_leaves_the_original_alone():
+    node = Node("a", Affine(np.ones(2), np.zeros(2)), ("x",), (4, 4, 2), "norm")
+    other = node.with_op(relu=True, shift=np.ones(2)).replace(inputs=("z",))
+    assert (other.op.relu, other.op.shift.sum(), other.op.scale.sum(), other.inputs) == (True, 2, 2, ("z",))
+    assert (node.op.relu, node.op.shift.sum(), node.inputs) == (False, 0, ("x",))
+    assert (other.layer, other.channels, other.is_image) == ("norm", 2, True)
+    with pytest.raises(TypeError, match="kernel"):
+        node.with_op(kernel=1)
 
 
 def test_refuses_a_name_that_is_taken():
     with pytest.raises(ValueError, match=r"'a' must have a name of its own.*its name is taken"):
-        Graph((Node("a", "input", (), (4,)), Node("a", "relu", ("a",), (4,))), {})
+        Graph((Node("a", Input(), (), (4,)), Node("a", Relu(), ("a",), (4,))), {})
 
 
 def test_refuses_a_node_before_what_it_reads():
     with pytest.raises(ValueError, match=r"come after what it reads; \['b'\] come later"):
-        Graph((Node("a", "relu", ("b",), (4,)), Node("b", "input", (), (4,))), {})
+        Graph((Node("a", Relu(), ("b",), (4,)), Node("b", Input(), (), (4,))), {})
 
 
 def test_refuses_an_output_that_no_node_makes():
     with pytest.raises(ValueError, match=r"Output 'y' must be the value of a node.*'z'"):
-        Graph((Node("a", "input", (), (4,)),), {"y": "z"})
+        Graph((Node("a", Input(), (), (4,)),), {"y": "z"})
 
 
 def test_readers_count_a_node_once_and_outputs_not():
@@ -82,7 +75,7 @@ def test_with_nodes_renames_outputs():
 
 def test_with_nodes_drops_what_nobody_needs_but_keeps_inputs():
     graph = chain("x", "a", "b")
-    spare = (Node("u", "input", (), (4,)), Node("v", "relu", ("u",), (4,)), Node("w", "relu", ("v",), (4,)))
+    spare = (Node("u", Input(), (), (4,)), Node("v", Relu(), ("u",), (4,)), Node("w", Relu(), ("v",), (4,)))
     other = graph.with_nodes([*graph, *spare])
     assert [node.name for node in other] == ["x", "a", "b", "u"]
 

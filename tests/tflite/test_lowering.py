@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import keras_condense as kc
-from keras_condense.tflite.costs import coefficients, graph_costs, node_cost
+from keras_condense.tflite import operators as ops
 from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.graph import Graph, Node
-from keras_condense.tflite.lowering import LOWERING_TARGETS, candidates, lower
+from keras_condense.tflite.lowering import candidates, cheapest, lowering_targets
+from keras_condense.tflite.targets import graph_costs, node_cost, targets
 
 # float32 sums in another order; scales that move into a kernel and back cost a digit more
 PARITY = 1e-4
@@ -44,7 +45,7 @@ def difference(content, model, size):
     return networks.relative_difference(kc.run_tflite(content, rows), networks.reference(model, rows))
 
 
-@pytest.mark.parametrize("target", LOWERING_TARGETS)
+@pytest.mark.parametrize("target", lowering_targets())
 @pytest.mark.parametrize("stem_strides", [1, 2])
 def test_every_target_is_exact(target, stem_strides):
     model = condensenet(stem_strides=stem_strides)
@@ -61,11 +62,13 @@ def test_every_target_is_exact(target, stem_strides):
 )
 @pytest.mark.slow
 def test_every_candidate_is_exact(groups, condense_factor, stem_strides, size, seed):
-    from keras_condense.tflite.export import convert_graph
+    from keras_condense.tflite.converter import convert_graph
 
     model = condensenet(groups, condense_factor, stem_strides, size, seed=seed)
     small = kc.condense(model)
-    for _, graph in itertools.chain.from_iterable(candidates(read_model(small, ["image"], ["logits"]))):
+    for _, graph in itertools.chain.from_iterable(
+        candidates(read_model(small, ["image"], ["logits"]), targets()["arm64"])
+    ):
         assert difference(convert_graph(graph, small), model, size) < PARITY
 
 
@@ -121,7 +124,7 @@ def test_quantized_files_agree_roughly(quantize):
 
 def test_log_names_operators_outside_xnnpack(caplog):
     model = condensenet()
-    with caplog.at_level(logging.INFO, "keras_condense.tflite.export"):
+    with caplog.at_level(logging.INFO, "keras_condense.tflite"):
         content = kc.export_tflite(model)
     outside = kc.benchmark_tflite(content, runs=1, warmup=1).undelegated
     assert outside, "the network is too small to have an index of rows"
@@ -131,56 +134,72 @@ def test_log_names_operators_outside_xnnpack(caplog):
 
 def test_file_larger_than_its_weights_explain_is_announced(caplog):
     model = condensenet(size=8, stem_strides=1, growth=32)
-    with caplog.at_level(logging.WARNING, "keras_condense.tflite.export"):
+    with caplog.at_level(logging.WARNING, "keras_condense.tflite"):
         content = kc.export_tflite(model, target="x86_64")
     weights = 4 * kc.condense(model).count_params()
     assert len(content) > 1.15 * weights, "no zeros were stored"
     assert f"{len(content):,} bytes, {len(content) / weights:.2f} times its weights' {weights:,}" in caplog.text
     caplog.clear()
-    with caplog.at_level(logging.WARNING, "keras_condense.tflite.export"):
+    with caplog.at_level(logging.WARNING, "keras_condense.tflite"):
         assert len(kc.export_tflite(model)) < 1.1 * weights
     assert not caplog.text
 
 
 def test_cheapest_candidate_is_chosen():
-    lowering = lower(read_model(kc.condense(condensenet(size=64)), ["image"], ["logits"]), "arm64")
+    lowering = cheapest(read_model(kc.condense(condensenet(size=64)), ["image"], ["logits"]), targets()["arm64"])
     assert lowering.totals[lowering.chosen] == min(lowering.totals.values())
     for name, total in lowering.totals.items():
         assert sum(layer.get(name, 0.0) for layer in lowering.layers.values()) == pytest.approx(total)
 
 
-@pytest.mark.parametrize("target", ["arm64", "x86_64"])
+def test_costs_of_a_layer_are_those_of_all_its_operators():
+    """Whatever its operators are called: `conv` and `conv_2` are two layers."""
+    inputs = keras.Input((8, 8, 8), name="image")
+    x = inputs
+    for name in ("conv", "conv_2", "conv_2_rows"):
+        x = kc.layers.GroupConv2D(8, 3, padding="same", groups=4, name=name)(x)
+    model = keras.Model(inputs, kc.layers.ChannelIndex([3, 1, 2, 7], name="pick")(x))
+    layers = cheapest(read_model(model, ["image"], ["y"]), targets()["arm64"]).layers
+    assert set(layers) == {"image", "conv", "conv_2", "conv_2_rows", "pick"}
+    for costs in layers.values():
+        assert costs["channels last"] == pytest.approx(layers["image"]["channels last"]) or costs["channels last"] > 0
+    assert layers["conv"] == layers["conv_2"]
+
+
+@pytest.mark.parametrize("target", targets().values(), ids=targets())
 def test_table_of_costs_is_complete_and_positive(target):
-    table = coefficients(target)
-    assert {"convolution", "depthwise", "affine", "gather", "gather_rows", "transpose"} <= set(table)
+    table = target.costs["float32"]
+    assert {"convolution", "depthwise", "affine", "pick_channels", "pick_rows", "transpose"} <= set(table)
     assert all(cost >= 0 for features in table.values() for cost in features.values())
+    assert target.unit in ("instructions", "picoseconds")
+    assert target.machines
 
 
-@pytest.mark.parametrize("target", ["arm64", "x86_64"])
+@pytest.mark.parametrize("target", targets().values(), ids=targets())
 def test_limits_cost_by_image_or_by_row(target):
     def limit(shape, limits):
-        node = Node("y", "maximum", ("x",), shape, {}, {"limit": np.zeros(limits)})
-        return node_cost(node, [], target)
+        return node_cost(Node("y", ops.Maximum(np.zeros(limits)), ("x",), shape), [], target)
 
     for kind, steps, cost in (
         ("maximum", 200, limit((10, 20, 8), (8,))),
         ("row_maximum", 8, limit((8, 10, 20), (8, 1, 1))),
     ):
-        table = coefficients(target)[kind]
+        table = target.costs["float32"][kind]
         assert cost == pytest.approx(table["outputs"] * 1600 + table["steps"] * steps)
 
 
 def test_cost_is_the_sum_of_features_and_grows_with_the_image():
+    target = targets()["arm64"]
+
     def convolution(size):
-        attributes = {"strides": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 2, "relu": False}
-        node = Node("y", "convolution", ("x",), (size, size, 16), attributes, {"kernel": np.ones((1, 1, 4, 16))})
-        return node, Node("x", "input", (), (size, size, 8), {"dtype": "float32"})
+        op = ops.Convolution(np.ones((1, 1, 4, 16)), groups=2)
+        return Node("y", op, ("x",), (size, size, 16)), Node("x", ops.Input(), (), (size, size, 8))
 
     node, image = convolution(10)
     features = {"multiply_adds": 100 * 4 * 16, "outputs": 100 * 16, "steps": 100 * 2}
-    table = coefficients("arm64")["convolution"]
+    table = target.costs["float32"]["convolution"]
     expected = sum(table.get(name, 0.0) * value for name, value in features.items())
-    assert node_cost(node, [image], "arm64") == pytest.approx(expected)
+    assert node_cost(node, [image], target) == pytest.approx(expected)
     bigger, big_image = convolution(20)
     graph = Graph((big_image, bigger), {"y": "y"})
-    assert graph_costs(graph, "arm64")["y"] == pytest.approx(4 * expected)
+    assert graph_costs(graph, target)["y"] == pytest.approx(4 * expected)

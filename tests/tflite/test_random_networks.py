@@ -9,8 +9,9 @@ import pytest
 import tflite_networks as networks
 
 from keras_condense.tflite import export_tflite, run_tflite
-from keras_condense.tflite.export import _unique
-from keras_condense.tflite.passes import channels_last
+from keras_condense.tflite.operators import Convolution
+from keras_condense.tflite.passes import keep_rows
+from keras_condense.tflite.signature import output_names
 
 pytest.importorskip("tensorflow")
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
@@ -44,7 +45,7 @@ def test_files_of_random_networks(seed, target):
     signature = [tensor.name for tensor in model.inputs]
     actual = run_tflite(export_tflite(model, target=target), dict(zip(signature, inputs, strict=True)))
     expected = outputs_of(model, inputs).values()
-    names = _unique(list(model.output_names))
+    names = output_names(model)
     actual = actual if isinstance(actual, dict) else {names[0]: actual}
     assert difference(actual, dict(zip(names, expected, strict=True))) < 1e-4
 
@@ -54,17 +55,19 @@ def test_files_of_random_networks(seed, target):
 def test_quantized_files_of_random_networks(seed, quantize, caplog):
     model = random_program(seed).build()
     rows = {tensor.name: networks.images(16, *tensor.shape[1:]) for tensor in model.inputs}
-    with caplog.at_level("INFO", "keras_condense.tflite.export"):
+    with caplog.at_level("INFO", "keras_condense.tflite"):
         export_tflite(model, quantize=quantize, representative_data=rows if quantize == "int8" else None)
     assert "compared with the model" in caplog.text
 
 
 def test_a_broken_pass_is_found_and_made_small(monkeypatch):
-    def without_relu(graph, costs=channels_last.ARM64, **options):
-        nodes = [n.replace(attributes={"relu": False}) if n.op == "convolution" else n for n in graph]
-        return graph.with_nodes(nodes)
+    run = keep_rows.run
 
-    monkeypatch.setattr("keras_condense.tflite.lowering.lower_channels_last", without_relu)
+    def without_relu(graph, target, scheme):
+        nodes = [node.with_op(relu=False) if isinstance(node.op, Convolution) else node for node in graph]
+        return run(graph.with_nodes(nodes), target, scheme)
+
+    monkeypatch.setattr(keep_rows, "run", without_relu)
     lines = (
         "image0 = keras.Input((4, 4, 8))",
         "x1 = K.BatchNormalization()(image0)",

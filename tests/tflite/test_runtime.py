@@ -1,6 +1,8 @@
 """run_tflite and benchmark_tflite: outputs, counts, other runtimes, and files that are none."""
 
 import dataclasses
+import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -28,6 +30,7 @@ def without_index():
     return export_tflite(keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x)))
 
 
+PLACE = pathlib.Path(runtime.__file__).parent.parent  # where `import runtime` finds it, as on a device
 installed = [name for name, entry in runtime.RUNTIMES.items() if entry.is_installed()]
 
 
@@ -149,7 +152,7 @@ def test_operators_are_counted_without_a_delegate_too(content):
         experimental_op_resolver_type=interpreter_module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     plain.allocate_tensors()
-    operators, undelegated = runtime._operators(plain)
+    operators, undelegated = runtime.timing._operators(plain)
     assert operators == len(undelegated) == benchmark_tflite(content, runs=1, warmup=1).operators
 
 
@@ -168,7 +171,7 @@ def test_unfit_arguments_are_refused(content, arguments, message):
 
 
 def test_missing_runtime_is_named(content, monkeypatch):
-    monkeypatch.setattr(runtime._Runtime, "is_installed", lambda self: False)
+    monkeypatch.setattr(runtime.Runtime, "is_installed", lambda self: False)
     with pytest.raises(
         ValueError, match=r"`runtime` \(='tflite-runtime'\) must be installed.*pip install tflite-runtime"
     ):
@@ -235,7 +238,7 @@ for seed in range(100):
     damaged = bytes(damaged[: choose.randrange(len(damaged))]) if seed % 2 else bytes(damaged)
     try:
         runtime.check_tflite(damaged)
-        runtime._interpreter(damaged, "damaged", sys.argv[2], 1)
+        runtime.interpreters.make_interpreter(damaged, "damaged", sys.argv[2], 1)
     except ValueError:
         refused += 1
 assert refused >= 50, refused
@@ -247,7 +250,7 @@ assert refused >= 50, refused
 def test_damaged_files_do_not_crash_the_interpreter(content, tmp_path, name):
     (tmp_path / "model.tflite").write_bytes(content)
     command = [sys.executable, "-c", DAMAGE, str(tmp_path / "model.tflite"), name]
-    subprocess.run(command, check=True, cwd=runtime.__file__.rpartition("runtime.py")[0], capture_output=True)
+    subprocess.run(command, check=True, cwd=PLACE, capture_output=True)
 
 
 # --- tflite-runtime 2.14, in an environment of its own -------------------------------------------------------------
@@ -281,6 +284,14 @@ def tflite_runtime_python(pytestconfig):
     return python
 
 
+def test_runtime_folder_is_a_program_of_its_own(content, tmp_path):
+    shutil.copytree(PLACE / "runtime", tmp_path / "runtime")
+    (tmp_path / "model.tflite").write_bytes(content)
+    command = [sys.executable, "-W", "error", "-m", "runtime", "model.tflite"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "ms median of 50 runs" in result.stdout
+
+
 @pytest.mark.slow
 def test_tflite_runtime_agrees(tflite_runtime_python, content, tmp_path):
     inputs = networks.images(4, 16, 16, 3)
@@ -300,7 +311,7 @@ def test_tflite_runtime_agrees(tflite_runtime_python, content, tmp_path):
         check=True,
         capture_output=True,
         text=True,
-        cwd=runtime.__file__.rpartition("runtime.py")[0],
+        cwd=PLACE,
     )
     assert "tflite-runtime 2.14.0, 1 thread" in result.stdout
     assert "(4 GATHER)" in result.stdout

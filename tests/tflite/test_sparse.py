@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 import tflite_networks as networks
-from graphs import Builder, assert_equivalent, computed, operators
+from graphs import Builder, assert_equivalent, computed, copied, operators, simplify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_condense.applications import CondenseNet
 from keras_condense.conversion import condense
-from keras_condense.tflite.emission import emit
+from keras_condense.tflite import operators as ops
 from keras_condense.tflite.frontend import read_model
-from keras_condense.tflite.passes.simplify import simplify
-from keras_condense.tflite.passes.sparse import lower_to_sparse, sparse_cuts
+from keras_condense.tflite.passes import sparse
 from keras_condense.tflite.runtime import native_output_logged, run_tflite
+from keras_condense.tflite.tracing import emit
 
 tf = pytest.importorskip("tensorflow")
 
@@ -46,10 +46,10 @@ def network(size=16, blocks=((2, 8), (1, 8)), groups=4, factor=4, bottleneck=4, 
 def assert_every_cut_equivalent(graph, cuts=None):
     """Lower at each cut and compare; gives the lowered graphs."""
     graph = simplify(graph)
-    found = sparse_cuts(graph)
+    found = sparse.cuts(graph)
     assert found
     assert cuts is None or len(found) == cuts
-    lowered = [lower_to_sparse(graph, cut) for cut in found]
+    lowered = [sparse.run(graph, cut) for cut in found]
     for other, cut in zip(lowered, found, strict=True):
         assert other is not graph, cut
         assert_equivalent(other, graph)
@@ -111,8 +111,8 @@ def test_blocks_and_sizes(size, blocks):
 def test_any_block(groups, factor, per_group, bottleneck, counts, bias, seed):
     blocks = [(count, groups * per_group) for count in counts]
     graph = simplify(network(8, blocks, groups, factor, bottleneck, bias, seed))
-    for cut in sparse_cuts(graph):
-        assert_equivalent(lower_to_sparse(graph, cut), graph)
+    for cut in sparse.cuts(graph):
+        assert_equivalent(sparse.run(graph, cut), graph)
 
 
 def test_condensed_network_of_the_zoo():
@@ -121,12 +121,12 @@ def test_condensed_network_of_the_zoo():
     model = networks.randomize(condense(model, finish=True))
     graph = simplify(read_model(model, ["image"], ["classes"]))
     image = networks.images(1, 32, 32, 3)
-    cuts = sparse_cuts(graph)
-    assert [graph[cut].op for cut in cuts] == ["average_pool", "mean"]
+    cuts = sparse.cuts(graph)
+    assert [graph[cut].op.kind for cut in cuts] == ["average_pool", "mean"]
     for cut in cuts:
-        actual = computed(lower_to_sparse(graph, cut), [image])["classes"]
+        actual = computed(sparse.run(graph, cut), [image])["classes"]
         assert networks.relative_difference(actual, networks.reference(model, image)) < 1e-5
-    actual = executed(lower_to_sparse(graph, cuts[-1]), image)
+    actual = executed(sparse.run(graph, cuts[-1]), image)
     assert networks.relative_difference(actual, networks.reference(model, image)) < 1e-4
 
 
@@ -135,16 +135,16 @@ def test_in_the_interpreter(groups):
     graph = simplify(network(16, ((2, 16), (1, 16)), groups, 4, bias=True))
     image = np.random.default_rng(0).normal(size=(1, 16, 16, 3)).astype("float32")
     expected = computed(graph, [image])["y0"]
-    for cut in sparse_cuts(graph):
-        other = lower_to_sparse(graph, cut)
+    for cut in sparse.cuts(graph):
+        other = sparse.run(graph, cut)
         assert other is not graph
         assert networks.relative_difference(executed(other, image), expected) < 1e-4
 
 
 def test_no_gather_or_group_is_left():
     lowered = assert_every_cut_equivalent(network())[-1]
-    assert set(operators(lowered)) == {"convolution", "depthwise", "add", "mean", "index", "dense"}
-    assert all(node["groups"] == 1 for node in lowered if node.op == "convolution")
+    assert set(operators(lowered)) == {"convolution", "depthwise", "add", "mean", "pick_channels", "dense"}
+    assert all(node.op.groups == 1 for node in lowered if isinstance(node.op, ops.Convolution))
 
 
 # --- what is written where -----------------------------------------------------------------------------------------
@@ -321,12 +321,12 @@ def test_names_that_are_taken():
 
 # --- where it may end ----------------------------------------------------------------------------------------------
 def cuts_of(b, *outputs):
-    return sparse_cuts(b.graph(*outputs))
+    return sparse.cuts(b.graph(*outputs))
 
 
 def test_cuts_are_pools_and_the_mean():
     graph = network(32, ((1, 4), (1, 4), (1, 4)))
-    assert [graph[name].op for name in sparse_cuts(graph)] == ["average_pool", "average_pool", "mean"]
+    assert [graph[name].op.kind for name in sparse.cuts(graph)] == ["average_pool", "average_pool", "mean"]
 
 
 @pytest.mark.parametrize(
@@ -368,13 +368,13 @@ def test_unknown_operators_end_the_part(kind):
     b = Builder()
     x = b.pool(stem(b, 32))
     if kind == "layer":
-        y = b.add("layer", [x], b.shape(x), {"call": lambda tensors: [tensors[0] * 2], "position": 0})
+        y = b.add(ops.KerasCall(lambda tensors: [tensors[0] * 2]), [x], b.shape(x))
     elif kind == "depthwise":
         y = b.depthwise(x)
     elif kind == "sum of three":
         y = b.sum(x, x, x)
     elif kind == "broadcast":
-        y = b.add("add", [x, b.convolution(x, 8, 8, padding="valid")], b.shape(x))
+        y = b.add(ops.Add(), [x, b.convolution(x, 8, 8, padding="valid")], b.shape(x))
     else:
         size, stride, padding = {"stride": (1, 2, "same"), "5x5": (5, 1, "same"), "padding": (3, 1, "valid")}[kind]
         y = b.convolution(x, 8, size, stride, padding=padding)
@@ -398,14 +398,14 @@ def test_a_second_branch_is_not_cut_through():
     x = stem(b, 32)
     y, z = b.pool(x), b.pool(b.convolution(x, 8, groups=4))
     graph = b.graph(b.mean(y), b.mean(z))
-    for cut in sparse_cuts(graph):
-        assert_equivalent(lower_to_sparse(graph, cut), graph)
+    for cut in sparse.cuts(graph):
+        assert_equivalent(sparse.run(graph, cut), graph)
 
 
 def test_the_input_may_be_read_elsewhere():
     b = Builder()
     x = stem(b)
-    image = next(name for name, node in b.nodes.items() if node.op == "input")
+    image = next(name for name, node in b.nodes.items() if not node.inputs)
     graph = b.graph(b.pool(b.convolution(x, 32, groups=8)), b.relu(image))
     assert_every_cut_equivalent(graph, cuts=1)
 
@@ -413,15 +413,14 @@ def test_the_input_may_be_read_elsewhere():
 def test_few_zeros_leave_the_graph_alone():
     b = Builder()
     graph = b.graph(b.mean(b.convolution(b.convolution(stem(b), 64, bias=True), 64)))
-    assert lower_to_sparse(graph, sparse_cuts(graph)[0]) is graph
+    assert sparse.run(graph, sparse.cuts(graph)[0]) is graph
     graph = b.graph(b.mean(stem(b)))  # nothing that could be zero
-    assert lower_to_sparse(graph, sparse_cuts(graph)[0]) is graph
+    assert sparse.run(graph, sparse.cuts(graph)[0]) is graph
 
 
 def test_the_graph_is_not_changed():
     graph = simplify(network())
-    before = [(node, dict(node.attributes), {k: v.copy() for k, v in node.weights.items()}) for node in graph]
-    lower_to_sparse(graph, sparse_cuts(graph)[-1])
-    for node, attributes, weights in before:
-        assert node.attributes == attributes
-        assert all(np.array_equal(node.weights[key], value) for key, value in weights.items())
+    before = [(node, copied(node.op)) for node in graph]
+    sparse.run(graph, sparse.cuts(graph)[-1])
+    for node, attributes in before:
+        assert all(np.array_equal(getattr(node.op, name), value) for name, value in attributes.items())

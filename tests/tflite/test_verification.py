@@ -8,12 +8,13 @@ import pytest
 import tflite_networks as networks
 
 from keras_condense.layers import ChannelIndex, GroupConv2D, LearnedGroupConv2D
-from keras_condense.tflite import export_tflite, lowering, run_tflite, runtime, verification
-from keras_condense.tflite.verification import compare, rows_for
+from keras_condense.tflite import comparison, export_tflite, preparation, run_tflite, runtime
+from keras_condense.tflite.comparison import compare, rows_for
+from keras_condense.tflite.passes import keep_rows
 
 tf = pytest.importorskip("tensorflow")
 
-LOG = "keras_condense.tflite.export"
+LOG = "keras_condense.tflite"
 
 
 def network(**arguments):
@@ -22,11 +23,11 @@ def network(**arguments):
 
 def without_relu_of(part):
     """A broken pass: convolutions of a certain layer lose their ReLU."""
-    lower = lowering.lower_channels_last
+    run = keep_rows.run
 
-    def broken(graph, *arguments, **options):
-        nodes = [n.replace(attributes={"relu": False}) if part in n.name and n.get("relu") else n for n in graph]
-        return lower(graph.with_nodes(nodes), *arguments, **options)
+    def broken(graph, target, scheme):
+        nodes = [n.with_op(relu=False) if part in n.layer and getattr(n.op, "relu", False) else n for n in graph]
+        return run(graph.with_nodes(nodes), target, scheme)
 
     return broken
 
@@ -46,7 +47,7 @@ def with_two_named_convolutions():
 def test_broken_pass_is_caught_the_layer_named_and_the_file_left(part, quantize, monkeypatch, tmp_path):
     model, path = with_two_named_convolutions(), tmp_path / "model.tflite"
     path.write_bytes(b"before")
-    monkeypatch.setattr(lowering, "lower_channels_last", without_relu_of(part))
+    monkeypatch.setattr(keep_rows, "run", without_relu_of(part))
     rows = networks.images(8, 8, 8, 8) if quantize == "int8" else None
     with pytest.raises(
         ValueError, match=rf"does not: logits: .* The first layer that differs is '{part}'\..*one to one"
@@ -60,7 +61,7 @@ def test_verify_false_leaves_the_comparison_out(monkeypatch, tmp_path, caplog):
     model = with_two_named_convolutions()
     right = export_tflite(model, verify=False)
     assert right == export_tflite(model)
-    monkeypatch.setattr(lowering, "lower_channels_last", without_relu_of("second"))
+    monkeypatch.setattr(keep_rows, "run", without_relu_of("second"))
     with caplog.at_level(logging.INFO, LOG):
         assert export_tflite(model, tmp_path / "wrong.tflite", verify=False) != right
     assert "compared" not in caplog.text
@@ -73,14 +74,14 @@ def test_verify_is_a_bool(tmp_path):
 
 def test_condensing_that_goes_wrong_is_told_apart(monkeypatch):
     model = networks.masked()
-    condense = export_tflite.__globals__["condense"]
+    condense = preparation.condense
 
     def wrong(model):
         small = condense(model)
         small.get_layer("squeeze").kernel.assign(2 * small.get_layer("squeeze").kernel)
         return small
 
-    monkeypatch.setitem(export_tflite.__globals__, "condense", wrong)
+    monkeypatch.setattr(preparation, "condense", wrong)
     with pytest.raises(ValueError, match="The condensed model differs already"):
         export_tflite(model)
 
@@ -151,7 +152,7 @@ def test_model_that_takes_one_row_or_none(refused, logged, monkeypatch, caplog):
     model = keras.Model(inputs, layer(inputs))
     content = export_tflite(model)
     layer.refused = refused
-    monkeypatch.setitem(export_tflite.__globals__, "_convert", lambda *arguments, **options: content)
+    monkeypatch.setattr("keras_condense.tflite.export.convert_model", lambda *arguments: content)
     with caplog.at_level(logging.INFO, LOG):
         assert export_tflite(model) == content
     assert logged in caplog.text
@@ -243,7 +244,7 @@ def test_without_litert_the_interpreter_of_tensorflow_is_used(monkeypatch):
         used.append(runtime)
         return run_tflite(*arguments, runtime=runtime, **options)
 
-    monkeypatch.setattr(verification, "run_tflite", run)
-    monkeypatch.setattr(runtime._Runtime, "is_installed", lambda self: self.module == "tensorflow")
+    monkeypatch.setattr(comparison, "run_tflite", run)
+    monkeypatch.setattr(runtime.Runtime, "is_installed", lambda self: self.module == "tensorflow")
     export_tflite(scaled(1.0))
     assert used == ["tensorflow"]

@@ -1,1 +1,61 @@
-"""Exact rewritings of the intermediate form, each with one job; what it can't prove, a pass leaves as it is."""
+"""Rewritings of a graph, a file each; all compute the same.
+
+A pass is a function `run(graph, target, scheme)` of one module. A new pass is a new file and a place in one of the two
+orders below. `dense` and `sparse` write the beginning of a network in a special way, as far as one of their `cuts`.
+"""
+
+from collections.abc import Iterable
+from types import ModuleType
+
+from keras_condense.tflite.graph import Graph
+from keras_condense.tflite.passes import (
+    block_pixels,
+    compose_picks,
+    dense,
+    fold_norms,
+    fold_pads,
+    fold_permutations,
+    fuse_relu,
+    group_reactivations,
+    keep_rows,
+    limit_instead_of_norm,
+    merge_pointwise,
+    pick_first,
+    sparse,
+    split_windows,
+)
+from keras_condense.tflite.schemes import Scheme
+from keras_condense.tflite.targets import Target
+
+__all__ = ["CHANNELS_LAST", "SIMPLIFYING", "dense", "run_all", "sparse"]
+
+# Fewer operators, for every target, in an order in which each pass finds what the last one made.
+SIMPLIFYING: tuple[ModuleType, ...] = (
+    fold_pads,
+    compose_picks,
+    fold_norms,
+    fuse_relu,
+    compose_picks,
+    merge_pointwise,
+    fold_permutations,
+)
+
+# Learned groups in XNNPACK's usual layout, without moving single numbers about. What a condensed network asks for
+# around its convolutions costs more than they do: picking channels moves 4 bytes at a time, and so does a shuffle; a
+# batch norm with a ReLU is two operators or a slow one; a convolution with few filters per group fills a part of a SIMD
+# register. Each pass removes one of these, and changes nothing where it can't.
+CHANNELS_LAST: tuple[ModuleType, ...] = (
+    pick_first,
+    limit_instead_of_norm,
+    group_reactivations,
+    split_windows,
+    block_pixels,
+    keep_rows,
+)
+
+
+def run_all(passes: Iterable[ModuleType], graph: Graph, target: Target, scheme: Scheme) -> Graph:
+    """Run passes one after another."""
+    for each in passes:
+        graph = each.run(graph, target, scheme)
+    return graph

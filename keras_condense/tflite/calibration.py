@@ -1,4 +1,4 @@
-"""What the converter needs to know to quantize: the settings of each kind, and the inputs to calibrate with."""
+"""The inputs to calibrate an int8 file with."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["MAXIMUM_ROWS", "QUANTIZATIONS", "configure_quantization", "representative_rows"]
+__all__ = ["MAXIMUM_ROWS", "Rows", "representative_rows"]
 
-QUANTIZATIONS = (None, "float16", "dynamic", "int8")
+Rows = list[dict[str, np.ndarray]]  # of each input an array of batch 1
 
 # Ranges of activations settle within some hundred inputs, and a data set that repeats itself never ends.
 MAXIMUM_ROWS = 1000
@@ -55,9 +55,7 @@ def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -
     return array
 
 
-def representative_rows(
-    data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]
-) -> list[dict[str, np.ndarray]]:
+def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> Rows:
     """Read and check the inputs to calibrate with.
 
     Args:
@@ -84,7 +82,7 @@ def representative_rows(
             f"`representative_data` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
         )
     batches = [data] if isinstance(data, (np.ndarray, Mapping)) else data
-    rows: list[dict[str, np.ndarray]] = []
+    rows: Rows = []
     for element in batches:
         arrays = _arrays(element, names)
         arrays = [_checked(*each) for each in zip(arrays, names, shapes, dtypes, strict=True)]
@@ -103,31 +101,3 @@ def representative_rows(
     if not rows:
         raise ValueError("`representative_data` must have at least one row, and is empty. Give some hundred inputs.")
     return rows
-
-
-def configure_quantization(
-    converter: Any, quantize: str | None, rows: list[dict[str, np.ndarray]] | None = None
-) -> None:
-    """Set a `tf.lite.TFLiteConverter` up for a kind of quantization.
-
-    Args:
-        converter: the converter, changed in place.
-        quantize: None leaves float32. "float16" stores weights in half precision. "dynamic" stores the larger weights
-            as int8 and computes with activations quantized on the fly. "int8" computes in int8 throughout; inputs and
-            outputs stay float32.
-        rows: for "int8", what `representative_rows` returned.
-    """
-    import tensorflow as tf
-
-    if quantize is None:
-        return
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if quantize == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    elif quantize == "dynamic":
-        # tflite-runtime 2.14 has no dense layer with a scale for each output
-        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
-    elif quantize == "int8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        # by name: the order of a file's inputs is the converter's own
-        converter.representative_dataset = lambda: iter(rows)

@@ -1,0 +1,102 @@
+"""TensorFlow's converter: static graphs in, .tflite files out, errors in terms of Keras layers."""
+
+import gc
+import logging
+import re
+import tempfile
+import warnings
+from typing import Any
+
+import keras
+
+from keras_condense.tflite.calibration import Rows
+from keras_condense.tflite.graph import Graph
+from keras_condense.tflite.operators import Add, Convolution, Depthwise
+from keras_condense.tflite.runtime import native_output_logged
+from keras_condense.tflite.schemes import FLOAT32, Scheme
+from keras_condense.tflite.tracing import trace_graph, trace_model
+
+__all__ = ["convert_graph", "convert_model"]
+
+
+def convert_graph(
+    graph: Graph, model: keras.Model | None = None, scheme: Scheme = FLOAT32, rows: Rows | None = None
+) -> bytes:
+    """Convert a lowered network.
+
+    Args:
+        graph: the network.
+        model: the model it was read from, whose layers errors name.
+        scheme: what numbers the file holds.
+        rows: to calibrate with, where the scheme needs them.
+
+    Returns:
+        The content of a .tflite file.
+    """
+    # stored sparse, the weights tell XNNPACK to look for a part to execute channels-first
+    is_sparse = any(isinstance(node.op, (Convolution, Depthwise, Add)) and node.op.sparse for node in graph)
+    return _convert(trace_graph(graph), model, scheme, rows, is_sparse and scheme.sparse)
+
+
+def convert_model(model: keras.Model, scheme: Scheme = FLOAT32, rows: Rows | None = None) -> bytes:
+    """Convert a model as it is; the arguments are those of `convert_graph`."""
+    return _convert(trace_model(model), model, scheme, rows)
+
+
+def _convert(module: Any, model: keras.Model | None, scheme: Scheme, rows: Rows | None, sparse: bool = False) -> bytes:
+    import tensorflow as tf
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    graph = module.serve.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
+    converter.exclude_conversion_metadata = True
+    scheme.configure(converter, tf, rows)
+    if sparse:
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    python_log = logging.getLogger("absl")
+    level = python_log.level
+    python_log.setLevel(logging.ERROR)
+    try:
+        with native_output_logged(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it calibrates with TensorFlow's interpreter, which recommends LiteRT's
+            content = converter.convert()
+    except (ConverterError, RuntimeError) as error:
+        if model is None:
+            raise
+        raise _reworded(error, model) from error
+    finally:
+        python_log.setLevel(level)
+        gc.collect()  # the converter leaves many times the file's size behind in cycles
+    if schema.Model.GetRootAs(content).SignatureDefsLength() != 1:
+        # the converter writes the graph to a temporary folder, and where it can't, it silently goes on without names
+        raise OSError(
+            f"The temporary folder {tempfile.gettempdir()!r} must have room for the model, and TensorFlow could not "
+            "write there. Free some space or set TMPDIR."
+        )
+    return content
+
+
+def _reworded(error: Exception, model: keras.Model) -> ValueError:
+    """The converter's error in terms of the model's layers."""
+    operators: dict[str, str] = {}
+    for data in getattr(error, "errors", []):
+        if data.operator.name:
+            scope = data.location.call[0].name if data.location.call else ""
+            operators.setdefault(data.operator.name, scope)
+    if not operators:
+        return ValueError(
+            f"`model` (={model.name!r}) must be convertible to TensorFlow Lite, and the converter refused it: "
+            f"{str(error).strip().splitlines()[0]} Replace the layer concerned."
+        )
+    layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+    described = []
+    for operator, scope in operators.items():
+        # scopes repeat a layer's name with a number behind it when it is called a second time
+        parts = [re.sub(r"_\d+$", "", part) if part not in layers else part for part in scope.split("/")[:-1]]
+        owner = next((part for part in reversed(parts) if part in layers), scope or "an unknown layer")
+        described.append(f"{operator} in layer {owner!r}")
+    return ValueError(
+        f"`model` (={model.name!r}) must be convertible to TensorFlow Lite, which has no {'; no '.join(described)}. "
+        "Replace the layer, or leave this step out of the model and do it outside."
+    )

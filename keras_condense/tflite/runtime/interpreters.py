@@ -1,0 +1,107 @@
+"""The packages that run .tflite files, and interpreters made by one of them."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+__all__ = ["RUNTIMES", "Runtime", "check_positive", "choose_runtime", "make_interpreter", "native_output_logged"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """A package that can run .tflite files."""
+
+    module: str
+    distribution: str | None  # None: the module knows its version (TensorFlow comes in several distributions)
+
+    def is_installed(self) -> bool:
+        return importlib.util.find_spec(self.module.split(".")[0]) is not None
+
+    def version(self) -> str:
+        if self.distribution is None:
+            return importlib.import_module(self.module.split(".")[0]).__version__
+        return importlib.metadata.version(self.distribution)
+
+    def interpreter_class(self) -> type:
+        module = importlib.import_module(self.module)
+        return module.lite.Interpreter if self.module == "tensorflow" else module.Interpreter
+
+
+# in order of preference
+RUNTIMES = {
+    "ai-edge-litert": Runtime("ai_edge_litert.interpreter", "ai-edge-litert"),
+    "tflite-runtime": Runtime("tflite_runtime.interpreter", "tflite-runtime"),
+    "tensorflow": Runtime("tensorflow", None),
+}
+
+
+@contextlib.contextmanager
+def native_output_logged() -> Iterator[None]:
+    """Send what C++ code writes to standard error to this module's log, at level DEBUG.
+
+    Converter and interpreter report on their own progress there, out of reach of Python's logging.
+    """
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stderr.flush()
+    try:
+        saved = os.dup(2)
+    except OSError:  # a process without standard error has nothing to keep quiet
+        yield
+        return
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            for line in file.read().decode(errors="replace").splitlines():
+                logger.debug(line)
+
+
+def check_positive(name: str, value: int, fix: str) -> None:
+    is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_integer or not 1 <= value < 2**31:
+        given = repr(value) if not is_integer or abs(value) < 2**64 else "a huge integer"
+        raise ValueError(f"`{name}` (={given[:200]}) must be a positive integer below 2**31. {fix}")
+
+
+def choose_runtime(runtime: str | None) -> str:
+    if runtime is not None and runtime not in RUNTIMES:
+        raise ValueError(
+            f"`runtime` (={runtime!r}) must be one of {', '.join(map(repr, RUNTIMES))}. "
+            "Leave it out for the first that is installed."
+        )
+    for name in RUNTIMES if runtime is None else (runtime,):
+        if RUNTIMES[name].is_installed():
+            return name
+    raise ValueError(
+        f"`runtime` (={runtime!r}) must be installed, and is not. Run `pip install {runtime or 'ai-edge-litert'}`."
+    )
+
+
+def make_interpreter(data: bytes, name: str, runtime: str, threads: int):
+    with warnings.catch_warnings(), native_output_logged():
+        warnings.simplefilter("ignore")  # TensorFlow recommends LiteRT, which was looked for first
+        interpreter_class = RUNTIMES[runtime].interpreter_class()
+        try:
+            interpreter = interpreter_class(model_content=data, num_threads=int(threads))
+            interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{name!r} must be a model that {runtime} {RUNTIMES[runtime].version()} can run, and it refused: "
+                f"{str(error).strip()} Export it again, or use a newer runtime."
+            ) from error
+    return interpreter
