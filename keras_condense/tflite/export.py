@@ -106,8 +106,8 @@ def export_tflite(
         given = "is missing" if representative_data is None else "was given"
         calibrated = " or ".join(repr(name) for name, other in SCHEMES.items() if other.needs_data)
         raise ValueError(
-            f"`representative_data` {given} with `quantize` (={quantize!r}), and is for {calibrated} alone, which needs "
-            f"it. Give some hundred inputs together with quantize={calibrated}."
+            f"`representative_data` {given} with `quantize` (={quantize!r}), and is for {calibrated} alone, which "
+            f"needs it. Give some hundred inputs together with quantize={calibrated}."
         )
     check_model(model)
     inputs = inputs_of(model)

@@ -65,10 +65,21 @@ def with_costs(costs, target=ARM64):
     return dataclasses.replace(target, costs={"float32": {**target.costs["float32"], **costs}})
 
 
+# a depthwise convolution that costs nothing is always chosen, and one that costs much never
+FREE_WINDOWS = with_costs({"depthwise": {}, "convolution": {}, "add": {}})
+DEAR_WINDOWS = with_costs({"depthwise": {"outputs": 1e6}})
+
+
 def copied(op):
     """An operator's attributes, arrays copied, to be compared later."""
     values = {field.name: getattr(op, field.name) for field in dataclasses.fields(op)}
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+
+
+def assert_unchanged(rewritten, graph):
+    assert [(node.name, node.op.kind, node.inputs) for node in rewritten] == [
+        (node.name, node.op.kind, node.inputs) for node in graph
+    ]
 
 
 class Builder:

@@ -75,3 +75,25 @@ def relative_difference(actual, expected):
 
 def reference(model, inputs):
     return keras.ops.convert_to_numpy(model(inputs, training=False))
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.convolution = keras.layers.Conv2D(4, 3)
+        self.dropout = keras.layers.Dropout(0.5)
+
+    def call(self, inputs, training=None):
+        return self.dropout(self.convolution(inputs), training=training)
+
+
+class Decompose(keras.layers.Layer):
+    def call(self, inputs):
+        import tensorflow as tf
+
+        return tf.linalg.svd(inputs, compute_uv=False)
+
+
+def with_missing_operator():
+    inputs = keras.Input((4, 4, 2))
+    return keras.Model(inputs, Decompose(name="decompose_3")(keras.layers.Conv2D(3, 1)(inputs)))

@@ -9,7 +9,7 @@ import tflite_networks as networks
 
 from keras_condense.layers import GroupConv2D
 from keras_condense.tflite import export, export_tflite, run_tflite
-from keras_condense.tflite.quantization import MAXIMUM_ROWS, representative_rows
+from keras_condense.tflite.calibration import MAXIMUM_ROWS, representative_rows
 
 tf = pytest.importorskip("tensorflow")
 

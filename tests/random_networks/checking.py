@@ -1,0 +1,106 @@
+"""A network in all its forms: masked, condensed, and every candidate of every target, held against each other."""
+
+import dataclasses
+import itertools
+
+import keras
+import numpy as np
+
+import keras_condense as kc
+from keras_condense.tflite.frontend import read_model
+from keras_condense.tflite.lowering import candidates
+from keras_condense.tflite.passes import sparse
+from keras_condense.tflite.schemes import FLOAT32, SCHEMES
+from keras_condense.tflite.targets import Target, targets
+from keras_condense.tflite.tracing import emit
+from random_networks.programs import Program
+
+# Condensing leaves out zeros, and a lowering adds up in another order: float32 through a dozen layers, relative to the
+# largest output. 1e-4 is what `export_tflite` promises.
+CONDENSED, LOWERED = 2e-5, 1e-4
+
+
+@dataclasses.dataclass
+class Checked:
+    """What was compared: how many graphs, and the largest difference of the condensed network and of a graph."""
+
+    graphs: int = 0
+    condensed: float = 0.0
+    lowered: float = 0.0
+    failure: str = ""
+
+
+def random_target(random: np.random.Generator) -> Target:
+    """A processor on which any form may be the cheapest."""
+    known = targets()["arm64"]
+    table = {
+        kind: {feature: cost * 10 ** random.uniform(-3, 2) for feature, cost in costs.items()}
+        for kind, costs in known.costs["float32"].items()
+    }
+    if random.random() < 0.5:  # convolutions are split where both are cheap
+        table |= {"depthwise": {}, "convolution": {"outputs": 1e-3}}
+    return dataclasses.replace(known, lanes=int(random.choice([1, 2, 4, 8, 16, 32])), costs={"float32": table})
+
+
+def difference(actual: dict, expected: dict) -> float:
+    """The largest difference, in units of the largest magnitude of its output."""
+    assert set(actual) == set(expected)
+    worst = 0.0
+    for name, value in expected.items():
+        assert actual[name].shape == value.shape, (name, actual[name].shape, value.shape)
+        apart, scale = np.abs(actual[name] - value).max(initial=0), np.abs(value).max(initial=0)
+        worst = max(worst, float(apart / scale if scale else apart), 0.0 if np.isfinite(apart) else np.inf)
+    return worst
+
+
+def inputs_of(model: keras.Model, seed: int = 0) -> list[np.ndarray]:
+    random = np.random.default_rng(seed)
+    return [random.normal(size=(1, *x.shape[1:])).astype("float32") for x in model.inputs]
+
+
+def outputs_of(model: keras.Model, inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
+    outputs = keras.tree.flatten(model(inputs, training=False))
+    return {f"y{i}": keras.ops.convert_to_numpy(y) for i, y in enumerate(outputs)}
+
+
+def all_graphs(model: keras.Model, random: np.random.Generator, tables: int = 4):
+    """Every candidate of every target and scheme, and of some random tables of costs."""
+    names = [f"i{n}" for n in range(len(model.inputs))]
+    graph = read_model(model, names, [f"y{i}" for i in range(len(model.outputs))])
+    ways = [(name, target, FLOAT32) for name, target in targets().items()]
+    ways += [(name, targets()["arm64"], scheme) for name, scheme in SCHEMES.items() if name in ("int8", "dynamic")]
+    ways += [(f"table {number} of costs", random_target(random), FLOAT32) for number in range(tables)]
+    yield "as read", graph
+    for label, target, scheme in ways:
+        for name, candidate in itertools.chain.from_iterable(candidates(graph, target, scheme)):
+            yield f"{name}, {label}", candidate
+
+
+def check(program: Program, tables: int = 4) -> Checked:
+    """Compare a network in all its forms; `failure` says which one is wrong."""
+    result = Checked()
+    enough, sparse._ENOUGH_ZEROS = sparse._ENOUGH_ZEROS, -1.0  # also where XNNPACK would not go channels-first
+    try:
+        model = program.build()
+        inputs = inputs_of(model, program.seed)
+        expected = outputs_of(model, inputs)
+        if not all(np.isfinite(value).all() for value in expected.values()):
+            return Checked(failure="the network itself is not finite")
+        small = kc.condense(model)
+        result.condensed = difference(outputs_of(small, inputs), expected)
+        if not result.condensed <= CONDENSED:
+            result.failure = f"condensed: {result.condensed:.2g}"
+            return result
+        for name, graph in all_graphs(small, np.random.default_rng(program.seed), tables):
+            computed = {key: np.asarray(value) for key, value in emit(graph, inputs).items()}
+            apart = difference(computed, expected)
+            result.graphs += 1
+            result.lowered = max(result.lowered, apart)
+            if not apart <= LOWERED:
+                result.failure = f"{name}: {apart:.2g}"
+                return result
+    except Exception as error:
+        result.failure = f"{type(error).__name__}: {error}"
+    finally:
+        sparse._ENOUGH_ZEROS = enough
+    return result

@@ -1,0 +1,72 @@
+"""A network as a program: lines of Python, each of which calls a layer, so that it can be printed and made smaller."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+
+import keras_condense as kc
+
+HEADER = """\
+import keras, numpy as np
+from keras import layers as L
+from keras_condense import layers as K
+from random_networks import finished
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A network as Python: `lines` of the form `name = expression`, and the names that are its inputs and outputs."""
+
+    seed: int
+    lines: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def source(self) -> str:
+        """What can be run by itself, in the folder of the tests."""
+        return f"{HEADER}\n{chr(10).join(self.lines)}\nmodel = finished({self._model()}, seed={self.seed})\n"
+
+    def _model(self) -> str:
+        inputs = [line.split(" = ")[0] for line in self.lines if re.match(r"\w+ = keras\.Input", line)]
+        inputs = [name for name in inputs if not name.endswith("inner")]
+        return f"keras.Model([{', '.join(inputs)}], [{', '.join(self.outputs)}])"
+
+    def build(self) -> keras.Model:
+        """The network, masked, with every learned layer at its last stage."""
+        names = {"keras": keras, "L": keras.layers, "K": kc.layers, "np": np}
+        for line in self.lines:
+            exec(line, names)
+        return finished(eval(self._model(), names), self.seed)
+
+
+def finished(model: keras.Model, seed: int) -> keras.Model:
+    """Random weights as after training, norms of negative and of no scale among them, and masks at their last stage."""
+    random = np.random.default_rng(seed)
+    for layer in model._flatten_layers(include_self=False):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            for name, variable in (("gamma", layer.gamma), ("beta", layer.beta)):
+                if variable is not None:
+                    values = random.uniform(0.5, 1.5, variable.shape) * random.choice([1, 1, -1, 0], variable.shape)
+                    variable.assign(values if name == "gamma" or random.random() < 0.8 else 0 * values)
+            layer.moving_mean.assign(random.normal(size=layer.moving_mean.shape) * random.choice([0.0, 0.5]))
+            layer.moving_variance.assign(random.uniform(0.5, 2.0, layer.moving_variance.shape))
+        elif not isinstance(layer, keras.Model) and not layer._layers:
+            for variable in layer.trainable_variables:
+                inputs = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 4
+                variable.assign(random.normal(size=variable.shape) / np.sqrt(max(inputs, 1)))
+    for layer in kc.callbacks.learned_layers(model):
+        layer.condense_to(layer.final_stage)
+    return model
+
+
+def needed(lines: tuple[str, ...], outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines that the outputs need."""
+    wanted, kept = set(outputs), []
+    for line in reversed(lines):
+        name, expression = line.split(" = ", 1)
+        if name in wanted:
+            wanted |= set(re.findall(r"\b(?:[a-z]+\d+(?:inner)?)\b", expression))
+            kept.append(line)
+    return tuple(reversed(kept))
