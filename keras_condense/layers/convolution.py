@@ -1,7 +1,7 @@
 """Grouped convolutions: with fixed, contiguous groups, and with groups that learn which inputs they need."""
 
 import keras
-from keras import activations, constraints, initializers, ops, regularizers
+from keras import ops
 
 from keras_condense import condensing
 from keras_condense.layers.grouped_convolution import grouped_convolution, pays_to_compile
@@ -29,8 +29,8 @@ def _pair(name: str, value) -> tuple[int, int]:
     return tuple(check_positive_integer(name, v, mend, largest=LARGEST_SIDE) for v in values)
 
 
-class _Convolution2D(keras.layers.Layer):
-    """What the convolutions below share: arguments, shapes, bias and activation; channels last."""
+class _Convolution2D(keras.layers.Conv2D):
+    """A `keras.layers.Conv2D`, channels last, that checks arguments and inputs and calls the backend's own op."""
 
     def __init__(
         self,
@@ -53,64 +53,59 @@ class _Convolution2D(keras.layers.Layer):
         trainable=True,
         dtype=None,
         name=None,
+        *,
+        lora_rank=None,
+        lora_alpha=None,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
-        self.supports_jit = pays_to_compile()  # what `model.compile(jit_compile="auto")` asks every layer
-        self.filters = check_positive_integer(
+        filters = check_positive_integer(
             "filters", filters, "Give the number of output channels.", largest=LARGEST_CHANNELS
         )
-        self.kernel_size = _pair("kernel_size", kernel_size)
-        self.strides = _pair("strides", strides)
+        kernel_size, strides = _pair("kernel_size", kernel_size), _pair("strides", strides)
         padding = padding.lower() if isinstance(padding, str) else padding
-        self.padding = check_choice("padding", padding, ("valid", "same"), "Pad by hand for others.")
-        self.data_format = check_choice(
+        check_choice("padding", padding, ("valid", "same"), "Pad by hand for others.")
+        check_choice(
             "data_format",
             data_format or keras.config.image_data_format(),
             ("channels_last",),
             "Transpose channels-first images with `keras.layers.Permute((2, 3, 1))`, or call "
             "`keras.config.set_image_data_format('channels_last')`.",
         )
-        self.dilation_rate = _pair("dilation_rate", dilation_rate)
-        if max(self.strides) > 1 and max(self.dilation_rate) > 1:
+        dilation_rate = _pair("dilation_rate", dilation_rate)
+        if max(strides) > 1 and max(dilation_rate) > 1:
             raise ValueError(
-                f"`strides` (={self.strides}) and `dilation_rate` (={self.dilation_rate}) must not both be above 1. "
+                f"`strides` (={strides}) and `dilation_rate` (={dilation_rate}) must not both be above 1. "
                 "Set one of them to 1."
             )
-        self.groups = check_positive_integer("groups", groups, "Use 1 for an ordinary convolution.")
-        check_divisible("filters", self.filters, "groups", self.groups, "Change one of them.")
-        self.activation = activations.get(activation)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        groups = check_positive_integer("groups", groups, "Use 1 for an ordinary convolution.")
+        check_divisible("filters", filters, "groups", groups, "Change one of them.")
+        super().__init__(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format="channels_last",
+            dilation_rate=dilation_rate,
+            groups=groups,
+            activation=activation,
+            use_bias=bool(use_bias),
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            trainable=trainable,
+            dtype=dtype,
+            name=name,
+            lora_rank=lora_rank,
+            lora_alpha=lora_alpha,
+        )
+        self.supports_jit = pays_to_compile()  # what `model.compile(jit_compile="auto")` asks every layer
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def _add_kernel_and_bias(self, inputs_per_filter: int) -> None:
-        shape = (*self.kernel_size, inputs_per_filter, self.filters)
-        check_weight_shape(self.name, shape)
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=shape,
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            autocast=False,
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                autocast=False,
-            )
-
-    def _input_channels(self, input_shape) -> int:
+    def _checked_channels(self, input_shape) -> int:
+        """The channels of the input, if its shape is that of images and says them."""
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(
                 f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects (batch, height, width, "
@@ -118,58 +113,36 @@ class _Convolution2D(keras.layers.Layer):
             )
         return input_shape[-1]
 
-    def _convolve(self, inputs, kernel, groups: int):
-        """`inputs` convolved with `kernel` in the layer's compute dtype, plus bias and activation."""
+    def convolution_op(self, inputs, kernel):
+        """`inputs` convolved with `kernel`, in as many groups as its shape says; Keras' call adds the rest."""
         check_real("inputs", inputs.dtype)
         # refuses images smaller than the kernel: oneDNN answers some of them with arbitrary memory
-        self.compute_output_shape(tuple(inputs.shape))
+        self._check_sizes(inputs.shape)
         # Keras casts floating-point inputs only; images often come as uint8
         inputs, kernel = ops.cast(inputs, self.compute_dtype), ops.cast(kernel, self.compute_dtype)
-        outputs = grouped_convolution(inputs, kernel, self.strides, self.padding, self.dilation_rate, groups)
-        if self.use_bias:
-            outputs = ops.add(outputs, ops.cast(self.bias, self.compute_dtype))
-        return self.activation(outputs)
+        groups = inputs.shape[-1] // kernel.shape[-2]
+        return grouped_convolution(inputs, kernel, self.strides, self.padding, self.dilation_rate, groups)
 
     def compute_output_shape(self, input_shape):
-        sizes = []
-        for size, kernel, stride, dilation in zip(
-            input_shape[1:3], self.kernel_size, self.strides, self.dilation_rate, strict=True
-        ):
+        self._check_sizes(input_shape)
+        return super().compute_output_shape(input_shape)
+
+    def _check_sizes(self, input_shape) -> None:
+        for size, kernel, dilation in zip(input_shape[1:3], self.kernel_size, self.dilation_rate, strict=True):
             covered = (kernel - 1) * dilation if self.padding == "valid" else 0
             if size is not None and size <= covered:
                 raise ValueError(
                     f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, too small for its kernel of "
                     f'{self.kernel_size} with dilation {self.dilation_rate}. Use larger images or `padding="same"`.'
                 )
-            sizes.append(None if size is None else -(-(size - covered) // stride))
-        return (input_shape[0], *sizes, self.filters)
-
-    def get_config(self):
-        return super().get_config() | {
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "data_format": self.data_format,
-            "dilation_rate": self.dilation_rate,
-            "groups": self.groups,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
 
 
 @keras.saving.register_keras_serializable("keras_condense")
 class GroupConv2D(_Convolution2D):
-    """A 2-D convolution in contiguous groups, as `keras.layers.Conv2D(groups=...)` computes it.
+    """A `keras.layers.Conv2D` in contiguous groups that trains many times faster on TensorFlow's CPU.
 
-    On the TensorFlow backend it trains many times faster on the CPU, since it calls the backend's own op.
+    It computes the same with the backend's own op, and is saved, loaded and given low-rank updates (`enable_lora`) as
+    Keras' layer.
 
     Args:
         filters: number of output channels, a multiple of `groups`.
@@ -191,6 +164,8 @@ class GroupConv2D(_Convolution2D):
         trainable: whether the weights are trained.
         dtype: dtype or dtype policy.
         name: the layer's name.
+        lora_rank: rank of the kernel's low-rank update, None for none.
+        lora_alpha: the update is scaled by `lora_alpha / lora_rank`; None for 1.
 
     Input shape:
         (batch, height, width, channels).
@@ -209,13 +184,11 @@ class GroupConv2D(_Convolution2D):
     """
 
     def build(self, input_shape):
-        channels = self._input_channels(input_shape)
+        channels = self._checked_channels(input_shape)
         check_divisible("in_channels", channels, "groups", self.groups, f"Change one of them in layer {self.name!r}.")
+        check_weight_shape(self.name, (*self.kernel_size, channels // self.groups, self.filters))
+        super().build(input_shape)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
-        self._add_kernel_and_bias(channels // self.groups)
-
-    def call(self, inputs):
-        return self._convolve(inputs, self.kernel, self.groups)
 
 
 @keras.saving.register_keras_serializable("keras_condense")
@@ -336,15 +309,36 @@ class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
         )
 
     def build(self, input_shape):
-        channels = self._input_channels(input_shape)
+        channels = self._checked_channels(input_shape)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
+        shape = (*self.kernel_size, channels, self.filters)  # Keras would make a kernel for one group's inputs alone
+        check_weight_shape(self.name, shape)
         self.build_mask(channels)
-        self._add_kernel_and_bias(channels)
+        self._kernel = self.add_weight(
+            name="kernel",
+            shape=shape,
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            autocast=False,  # the group lasso is summed in the variable's precision
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(self.filters,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
 
     def call(self, inputs, training=None):
         if self.group_lasso and training:
             self.add_loss(self.group_lasso * self.lasso())
-        return self._convolve(inputs, self.masked_kernel(), groups=1)
+        return super().call(inputs)
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, self.masked_kernel())
 
     def lasso(self):
         """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""

@@ -1,7 +1,7 @@
 """The classifier's counterpart of a learned group convolution."""
 
 import keras
-from keras import activations, constraints, initializers, ops, regularizers
+from keras import ops, regularizers
 
 from keras_condense.layers.learned_inputs import LearnedInputs
 from keras_condense.validation import LARGEST_CHANNELS, check_positive_integer, check_real, check_weight_shape
@@ -10,10 +10,10 @@ __all__ = ["CondenseDense"]
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class CondenseDense(LearnedInputs, keras.layers.Layer):
-    """A dense layer that learns which of its inputs it needs, all units as one group (CondenseNet, section 4).
+class CondenseDense(LearnedInputs, keras.layers.Dense):
+    """A `keras.layers.Dense` that learns which of its inputs it needs, all units as one group (CondenseNet, section 4).
 
-    It begins as `keras.layers.Dense`. At each of C - 1 stages it loses the in / C inputs with the least sum of |kernel|
+    It begins dense. At each of C - 1 stages it loses the in / C inputs with the least sum of |kernel|
     over the units; with the paper's C = 2 that is half of them, once. `keras_condense.condense` turns it into an
     index and an ordinary dense layer. The weights are `kernel` (inputs, units), `mask` (1, inputs) and `bias` (units).
 
@@ -77,18 +77,23 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
         pruned_fraction=None,
         drops_at=None,
     ):
-        super().__init__(activity_regularizer=activity_regularizer, trainable=trainable, dtype=dtype, name=name)
-        self.units = check_positive_integer("units", units, "Give the number of outputs.", largest=LARGEST_CHANNELS)
+        super().__init__(
+            check_positive_integer("units", units, "Give the number of outputs.", largest=LARGEST_CHANNELS),
+            activation=activation,
+            use_bias=bool(use_bias),
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            bias_regularizer=bias_regularizer,
+            activity_regularizer=activity_regularizer,
+            kernel_constraint=kernel_constraint,
+            bias_constraint=bias_constraint,
+            trainable=trainable,
+            dtype=dtype,
+            name=name,
+        )
         self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=2)
-        self.activation = activations.get(activation)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
-        self.input_spec = keras.layers.InputSpec(min_ndim=2)
+        self.supports_masking = False  # nor does the index layer of its condensed form pass a mask of time steps on
 
     def build(self, input_shape):
         inputs = input_shape[-1]
@@ -97,49 +102,24 @@ class CondenseDense(LearnedInputs, keras.layers.Layer):
                 f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects the last axis to be known. "
                 "Give `keras.Input` a full `shape`."
             )
-        self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: inputs})
         check_weight_shape(self.name, (inputs, self.units))
         self.build_mask(inputs)
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(inputs, self.units),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            autocast=False,
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.units,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                autocast=False,
-            )
+        super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
+        # Keras' call, with the masked kernel
         check_real("inputs", inputs.dtype)
         outputs = ops.matmul(inputs, ops.cast(self.masked_kernel(), self.compute_dtype))
         if self.use_bias:
-            outputs = ops.add(outputs, ops.cast(self.bias, self.compute_dtype))
+            outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)
 
-    def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.units)
-
     def get_config(self):
-        return super().get_config() | {
-            "units": self.units,
-            **self.plan_config(),
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
+        config = super().get_config()
+        config.pop("quantization_config", None)  # it is refused
+        regularizer = regularizers.serialize(self.activity_regularizer)
+        return config | {"activity_regularizer": regularizer} | self.plan_config()
+
+    @classmethod
+    def from_config(cls, config):
+        return super(keras.layers.Dense, cls).from_config(config)  # Keras' Dense would add a `quantization_config`

@@ -54,7 +54,12 @@ class LearnedInputs:
         }
 
     def build_mask(self, inputs: int) -> None:
-        """Make the mask weight, all ones; to be called in `build`."""
+        """Make the mask weight, all ones; to be called first in `build`."""
+        if getattr(self, "quantization_mode", None):
+            raise ValueError(
+                f"`dtype` (={self.dtype_policy.name!r}) of layer {self.name!r} must not be quantized, for Keras would "
+                "lose the mask. Leave it out, and quantize the condensed model."
+            )
         if self.condense_factor is not None:
             mend = f"Change the width of what layer {self.name!r} reads, or its condense factor."
             check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, mend)
@@ -125,6 +130,22 @@ class LearnedInputs:
         self.mask.assign(new)
         self.kernel.assign(self.masked_kernel())
         return True
+
+    def enable_lora(self, *args, **kwargs) -> None:
+        """Refuse: a low-rank update of the kernel would be neither pruned nor condensed."""
+        raise ValueError(
+            f"Layer {self.name!r} of class {type(self).__name__} must be condensed before LoRA is enabled, for an "
+            "update of its kernel would not be pruned. Call `keras_condense.condense(model)`, and `enable_lora` on the "
+            "layers of the new model."
+        )
+
+    def quantize(self, *args, **kwargs) -> None:
+        """Refuse: the quantized layers of Keras read their kernel without the mask."""
+        # of this type, so that `model.quantize` passes the layer over, as every layer that can't be quantized
+        raise NotImplementedError(
+            f"Layer {self.name!r} of class {type(self).__name__} must be condensed before it is quantized, for Keras "
+            "would lose its mask. Call `keras_condense.condense(model)`, and `quantize` on the new model."
+        )
 
     def save_own_variables(self, store) -> None:
         """Save the weights under their names, dropped ones as exact zeros whatever an optimizer did to them."""
