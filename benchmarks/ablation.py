@@ -195,8 +195,7 @@ PREFERENCES: dict[str, Callable[[LearnedGroupConv2D, np.random.Generator], np.nd
 def choose_inputs(layer: LearnedGroupConv2D, preferences: np.ndarray) -> None:
     """Leave each group the inputs in C that it prefers; a mask that never changes is an ordinary group convolution."""
     mask = condensing.drop_due(np.ones(layer.mask.shape), preferences, layer.final_stage, layer.plan)
-    layer.mask.assign(mask)
-    layer.kernel.assign(layer.masked_kernel())
+    layer.set_mask(mask)
 
 
 def renew_statistics(model: keras.Model, data: kc.datasets.Dataset) -> None:

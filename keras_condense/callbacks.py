@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from keras_condense import condensing
-from keras_condense.layers import LearnedInputs
+from keras_condense.layers import learned_layers
+from keras_condense.optimizers import memories_of
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
 __all__ = ["CondenseSchedule", "check_last_drop", "learned_layers"]
@@ -24,25 +25,6 @@ def check_last_drop(value: float) -> float:
     if check_fraction("last_drop", value, "The paper's is 0.5.", below_one=True) == 0:
         raise ValueError(f"`last_drop` (={value!r}) must be a number in (0, 1). The paper's is 0.5.")
     return float(value)
-
-
-def learned_layers(model: keras.Model) -> list[LearnedInputs]:
-    """The layers of a model that learn which connections they need, nested models and layers included.
-
-    Args:
-        model: any Keras model or layer.
-
-    Returns:
-        The layers, each once, in the model's order.
-
-    Example:
-        >>> from keras_condense.layers import LearnedGroupConv2D
-        >>> inner = keras.Sequential([LearnedGroupConv2D(8, 1, name="inner")])
-        >>> [layer.name for layer in learned_layers(keras.Sequential([inner, keras.layers.Flatten()]))]
-        ['inner']
-    """
-    # the public `model.layers` does not reach into layers that hold layers
-    return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedInputs)]
 
 
 class CondenseSchedule(keras.callbacks.Callback):
@@ -181,7 +163,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         _synchronize(self.model)
         for layer, stage in due.items():
             if layer.condense_to(stage):
-                _forget_dropped(self.model.optimizer, layer)
+                for memory in memories_of(self.model.optimizer, layer.kernel):
+                    layer.clear_dropped(memory)  # else momentum would revive them
         self._stages |= due
         if self.verbose:
             print(
@@ -202,25 +185,3 @@ def _synchronize(model: keras.Model) -> None:
     """Bring a model's variables up to date; between batches the JAX trainer keeps their values to itself."""
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
-
-
-def _forget_dropped(optimizer, layer: LearnedInputs) -> None:
-    """Set to zero what the optimizer remembers of dropped weights, so that momentum can't revive them.
-
-    An optimizer keeps each kind of memory in a list as long as that of the variables it trains. Adagrad's and Ftrl's
-    accumulators of squared gradients are left: they only divide, and zero would divide by zero.
-    """
-    if optimizer is None or not optimizer.built:
-        return
-    if hasattr(optimizer, "inner_optimizer"):  # a LossScaleOptimizer
-        _forget_dropped(optimizer.inner_optimizer, layer)
-    trained = optimizer._trainable_variables
-    position = next((i for i, variable in enumerate(trained) if variable is layer.kernel), None)
-    if position is None:  # a layer that is not trained
-        return
-    kept = ops.convert_to_numpy(layer.kernel_mask())
-    for name, memory in vars(optimizer).items():
-        if name in ("_trainable_variables", "_accumulators") or not isinstance(memory, list):
-            continue
-        if len(memory) == len(trained) and getattr(memory[position], "shape", None) == layer.kernel.shape:
-            memory[position].assign(ops.convert_to_numpy(memory[position]) * kept)

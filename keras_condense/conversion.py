@@ -4,17 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense import condensing
-from keras_condense.callbacks import learned_layers
-from keras_condense.layers import (
-    ChannelIndex,
-    ChannelScatterAdd,
-    ChannelShuffle,
-    CondenseDense,
-    GroupConv2D,
-    LearnedInputs,
-    SparseFeatureReactivation,
-)
+from keras_condense.layers import LearnedInputs, learned_layers
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.validation import check_choice
 
@@ -61,7 +51,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     def replaced(layer: keras.Layer) -> Replacement | None:
         if not isinstance(layer, LearnedInputs):
             return None
-        parts = _replacement(layer, names)
+        parts = layer.condensed(names.new)
         return _named_as_output(parts, layer.name, names) if layer.name in outputs else parts
 
     return rewrite(model, replaced)
@@ -90,89 +80,11 @@ def _check(model, finish: bool) -> None:
             )
 
 
-def _replacement(layer: LearnedInputs, names: NewNames) -> Replacement:
-    """The layers that compute what a learned layer computes, in their order, with their weights."""
-    kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
-    mask = condensing.drop_due(mask, layer.importance(), layer.final_stage, layer.plan)
-    if isinstance(layer, SparseFeatureReactivation):
-        return _reactivation_replacement(layer, kernel, mask, names)
-    drops = not mask.all()
-    bias = ops.convert_to_numpy(layer.bias) if layer.use_bias else None
-    groups = layer.groups if drops else 1
-    if groups == 1:
-        mask = mask[:1]
-    shared = {"dtype": layer.dtype_policy, "trainable": layer.trainable, "name": layer.name}
-    config = {
-        name: value
-        for name, value in layer.get_config().items()
-        if name not in ("dtype", "trainable", "name", "group_lasso", "groups", *layer.plan_config())
-    }
-    if isinstance(layer, CondenseDense):
-        config["activation"] = layer.activation
-        core, after = keras.layers.Dense(**config, **shared), []
-    else:
-        # the activation may mix channels (softmax), so it waits until they are in order
-        del config["activation"]
-        regularizer = config.pop("activity_regularizer")
-        core = GroupConv2D(**config, groups=groups, **shared)
-        after = []
-        if groups > 1:
-            after.append(ChannelShuffle(groups, dtype=layer.dtype_policy, name=names.new(f"{layer.name}_shuffle")))
-        if layer.activation is not keras.activations.linear or regularizer is not None:
-            after.append(
-                keras.layers.Activation(
-                    layer.activation,
-                    activity_regularizer=regularizer,
-                    dtype=layer.dtype_policy,
-                    name=names.new(f"{layer.name}_activation"),
-                )
-            )
-    weights = [condensing.condensed_kernel(kernel, mask)]
-    if bias is not None:
-        weights.append(np.concatenate([bias[g::groups] for g in range(groups)]))
-    parts = [(core, weights), *((layer, None) for layer in after)]
-    if not drops:
-        return parts
-    name = names.new(f"{layer.name}_index")
-    index = ChannelIndex(condensing.kept_inputs(mask), dtype=layer.dtype_policy, name=name)
-    return [(index, None), *parts]
-
-
 def _named_as_output(parts: Replacement, name: str, names: NewNames) -> Replacement:
     """The same parts, the last of which bears `name`; none is built yet, so that its weights are named after it too."""
     layers = [layer for layer, _ in parts]
-    if layers[-1].name != name:
-        core = next(layer for layer in layers if layer.name == name)
-        core.name, layers[-1].name = names.new(f"{name}_conv"), name
-    return parts
-
-
-def _reactivation_replacement(
-    layer: SparseFeatureReactivation, kernel: np.ndarray, mask: np.ndarray, names: NewNames
-) -> Replacement:
-    drops = not mask.all()
-    groups = layer.groups if drops else 1
-    if groups == 1:
-        mask = mask[:1]
-    weights = condensing.condensed_reactivation(kernel, mask)
-    core = GroupConv2D(
-        weights.shape[-1],
-        1,
-        groups=groups,
-        kernel_initializer=layer.kernel_initializer,
-        kernel_regularizer=layer.kernel_regularizer,
-        kernel_constraint=layer.kernel_constraint,
-        trainable=layer.trainable,
-        dtype=layer.dtype_policy,
-        name=layer.name,
-    )
-    parts: list = [(core, [weights])]
-    if groups > 1:
-        # puts input d G + g, of group g, in place g (inputs / G) + d
-        name = names.new(f"{layer.name}_shuffle")
-        parts.insert(0, (ChannelShuffle(kernel.shape[-2] // groups, dtype=layer.dtype_policy, name=name), None))
-    if drops:
-        targets, name = condensing.kept_inputs(mask), names.new(f"{layer.name}_scatter")
-        add = ChannelScatterAdd(targets, layer.filters, dtype=layer.dtype_policy, name=name)
-        parts.append((add, None))
+    for layer in layers[:-1]:
+        if layer.name == name:
+            layer.name = names.new(f"{name}_conv")
+    layers[-1].name = name
     return parts

@@ -1,11 +1,13 @@
-"""The optimizer of the paper's training."""
+"""The optimizer of the paper's training, and what any optimizer remembers of a weight."""
+
+from collections.abc import Iterator
 
 import keras
 from keras import ops
 
 from keras_condense.validation import check_not_negative
 
-__all__ = ["SGDWithL2"]
+__all__ = ["SGDWithL2", "memories_of"]
 
 
 @keras.saving.register_keras_serializable("keras_condense")
@@ -44,3 +46,38 @@ class SGDWithL2(keras.optimizers.SGD):
 
     def get_config(self):
         return super().get_config() | {"l2": self.l2}
+
+
+def memories_of(optimizer: keras.optimizers.Optimizer | None, variable: keras.Variable) -> Iterator[keras.Variable]:
+    """The variables that revive a weight which was set to zero unless they are too: momentum, averages, gradients.
+
+    An optimizer keeps each kind of memory in a list as long as that of the variables it trains. Adagrad's and Ftrl's
+    accumulators of squared gradients are left out: they only divide, and zero would divide by zero.
+
+    Args:
+        optimizer: any, also one that wraps another (`LossScaleOptimizer`); one that is not built, or None, has none.
+        variable: the weight.
+
+    Yields:
+        Variables of its shape; none for a weight that is not trained.
+
+    Example:
+        >>> weight = keras.Variable([2.0])
+        >>> optimizer = SGDWithL2()
+        >>> optimizer.build([weight])
+        >>> [memory.shape for memory in memories_of(optimizer, weight)]
+        [(1,)]
+    """
+    if optimizer is None or not optimizer.built:
+        return
+    if hasattr(optimizer, "inner_optimizer"):  # a LossScaleOptimizer
+        yield from memories_of(optimizer.inner_optimizer, variable)
+    trained = optimizer._trainable_variables
+    position = next((i for i, other in enumerate(trained) if other is variable), None)
+    if position is None:
+        return
+    for name, memory in vars(optimizer).items():
+        if name in ("_trainable_variables", "_accumulators") or not isinstance(memory, list):
+            continue
+        if len(memory) == len(trained) and getattr(memory[position], "shape", None) == variable.shape:
+            yield memory[position]

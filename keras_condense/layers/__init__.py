@@ -2,9 +2,10 @@
 
 from keras_condense.layers.augmentation import AugmentedImages
 from keras_condense.layers.channels import ChannelIndex, ChannelScatterAdd, ChannelShuffle
-from keras_condense.layers.convolution import GroupConv2D, LearnedGroupConv2D
+from keras_condense.layers.convolution import GroupConv2D
 from keras_condense.layers.dense import CondenseDense
-from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.layers.learned_convolution import LearnedGroupConv2D
+from keras_condense.layers.learned_inputs import LearnedInputs, learned_layers
 from keras_condense.layers.normalization import BatchNormalization
 from keras_condense.layers.reactivation import SparseFeatureReactivation
 
@@ -22,4 +23,5 @@ __all__ = [
     "LearnedGroupConv2D",
     "LearnedInputs",
     "SparseFeatureReactivation",
+    "learned_layers",
 ]

@@ -1,24 +1,21 @@
-"""Grouped convolutions: with fixed, contiguous groups, and with groups that learn which inputs they need."""
+"""Keras' two-dimensional convolution, checked and fast, and with contiguous groups."""
 
 import keras
 from keras import ops
 
-from keras_condense import condensing
 from keras_condense.layers.grouped_convolution import grouped_convolution, pays_to_compile
-from keras_condense.layers.learned_inputs import LearnedInputs
 from keras_condense.validation import (
     LARGEST_CHANNELS,
     LARGEST_SIDE,
     check_choice,
     check_divisible,
-    check_not_negative,
     check_positive_integer,
     check_real,
     check_weight_shape,
     shown,
 )
 
-__all__ = ["GroupConv2D", "LearnedGroupConv2D"]
+__all__ = ["CheckedConv2D", "GroupConv2D"]
 
 
 def _pair(name: str, value) -> tuple[int, int]:
@@ -29,7 +26,7 @@ def _pair(name: str, value) -> tuple[int, int]:
     return tuple(check_positive_integer(name, v, mend, largest=LARGEST_SIDE) for v in values)
 
 
-class _Convolution2D(keras.layers.Conv2D):
+class CheckedConv2D(keras.layers.Conv2D):
     """A `keras.layers.Conv2D`, channels last, that checks arguments and inputs and calls the backend's own op."""
 
     def __init__(
@@ -104,7 +101,7 @@ class _Convolution2D(keras.layers.Conv2D):
         self.supports_jit = pays_to_compile()  # what `model.compile(jit_compile="auto")` asks every layer
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
-    def _checked_channels(self, input_shape) -> int:
+    def checked_channels(self, input_shape) -> int:
         """The channels of the input, if its shape is that of images and says them."""
         if len(input_shape) != 4 or input_shape[-1] is None:
             raise ValueError(
@@ -138,7 +135,7 @@ class _Convolution2D(keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class GroupConv2D(_Convolution2D):
+class GroupConv2D(CheckedConv2D):
     """A `keras.layers.Conv2D` in contiguous groups that trains many times faster on TensorFlow's CPU.
 
     It computes the same with the backend's own op, and is saved, loaded and given low-rank updates (`enable_lora`) as
@@ -184,169 +181,8 @@ class GroupConv2D(_Convolution2D):
     """
 
     def build(self, input_shape):
-        channels = self._checked_channels(input_shape)
+        channels = self.checked_channels(input_shape)
         check_divisible("in_channels", channels, "groups", self.groups, f"Change one of them in layer {self.name!r}.")
         check_weight_shape(self.name, (*self.kernel_size, channels // self.groups, self.filters))
         super().build(input_shape)
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
-
-
-@keras.saving.register_keras_serializable("keras_condense")
-class LearnedGroupConv2D(LearnedInputs, _Convolution2D):
-    """A 2-D convolution whose groups of filters learn which inputs they need (CondenseNet, section 3.1).
-
-    It begins dense. At each of C - 1 stages every group loses the in / C inputs that matter least to it; at the last
-    each group reads in / C inputs, and `keras_condense.condense` turns the layer into an index and a group
-    convolution. `keras_condense.callbacks.CondenseSchedule` moves the stages on while a model is fitted; nothing is
-    pruned in `call`. With `pruned_fraction` and `drops_at` a layer loses another share of its inputs, at other moments.
-
-    Filter f belongs to group f mod `groups`. The weights are `kernel` (height, width, inputs, filters), `mask`
-    (groups, inputs) and, if asked for, `bias` (filters).
-
-    Args:
-        filters: number of output channels, a multiple of `groups`.
-        kernel_size: one or two ints, height and width.
-        strides: one or two ints.
-        padding: "valid" or "same".
-        data_format: None or "channels_last".
-        dilation_rate: one or two ints; not together with strides.
-        groups: G, the number of groups.
-        condense_factor: C, a divisor of the input's channels; one connection in C is left at the end. By default 4.
-        group_lasso: weight of the group lasso (`condensing.group_lasso`), added to the training loss until the last
-            stage is reached.
-        activation: None, a name or a function.
-        use_bias: False by default, as in the paper.
-        kernel_initializer: as in `keras.layers.Conv2D`, and so are the remaining arguments.
-        bias_initializer: for the bias.
-        kernel_regularizer: for the kernel.
-        bias_regularizer: for the bias.
-        activity_regularizer: for the outputs.
-        kernel_constraint: for the kernel.
-        bias_constraint: for the bias.
-        trainable: whether the weights are trained.
-        dtype: dtype or dtype policy.
-        name: the layer's name.
-        pruned_fraction: the share of its inputs that each group loses, in place of `condense_factor`; rounded so that
-            `condensing.inputs_left` are left, of any number of channels. It needs `drops_at`.
-        drops_at: the progress of the training, ascending in [0, 1), at which each drop falls; the drops are equally
-            large. By default CondenseNet's s / (2 (C - 1)) for s from 1 to C - 1.
-
-    Input shape:
-        (batch, height, width, channels).
-
-    Output shape:
-        (batch, new height, new width, filters).
-
-    Raises:
-        ValueError: an argument out of range; both `condense_factor` and `pruned_fraction`; channels that
-            `condense_factor` does not divide; `channels_first`.
-
-    Example:
-        >>> import numpy as np
-        >>> layer = LearnedGroupConv2D(8, 1, groups=2, condense_factor=4)
-        >>> tuple(layer(np.ones((2, 5, 5, 16), "float32")).shape), layer.stage
-        ((2, 5, 5, 8), 0)
-        >>> layer.condense_to(3), layer.stage, int(np.sum(layer.mask))
-        (True, 3, 8)
-        >>> layer = LearnedGroupConv2D(8, 3, groups=1, pruned_fraction=0.3, drops_at=(1 / 6, 1 / 3))
-        >>> tuple(layer(np.ones((2, 5, 5, 16), "float32")).shape), layer.final_stage
-        ((2, 3, 3, 8), 2)
-        >>> layer.condense_to(2), int(np.sum(layer.mask))
-        (True, 11)
-    """
-
-    def __init__(
-        self,
-        filters,
-        kernel_size,
-        strides=(1, 1),
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        groups=4,
-        condense_factor=None,
-        group_lasso=0.0,
-        activation=None,
-        use_bias=False,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        trainable=True,
-        dtype=None,
-        name=None,
-        *,
-        pruned_fraction=None,
-        drops_at=None,
-    ):
-        super().__init__(
-            filters,
-            kernel_size,
-            strides=strides,
-            padding=padding,
-            data_format=data_format,
-            dilation_rate=dilation_rate,
-            groups=groups,
-            activation=activation,
-            use_bias=use_bias,
-            kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
-            kernel_regularizer=kernel_regularizer,
-            bias_regularizer=bias_regularizer,
-            activity_regularizer=activity_regularizer,
-            kernel_constraint=kernel_constraint,
-            bias_constraint=bias_constraint,
-            trainable=trainable,
-            dtype=dtype,
-            name=name,
-        )
-        self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=4)
-        self.group_lasso = check_not_negative(
-            "group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet."
-        )
-
-    def build(self, input_shape):
-        channels = self._checked_channels(input_shape)
-        self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
-        shape = (*self.kernel_size, channels, self.filters)  # Keras would make a kernel for one group's inputs alone
-        check_weight_shape(self.name, shape)
-        self.build_mask(channels)
-        self._kernel = self.add_weight(
-            name="kernel",
-            shape=shape,
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            autocast=False,  # the group lasso is summed in the variable's precision
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-
-    def call(self, inputs, training=None):
-        if self.group_lasso and training:
-            self.add_loss(self.group_lasso * self.lasso())
-        return super().call(inputs)
-
-    def convolution_op(self, inputs, kernel):
-        return super().convolution_op(inputs, self.masked_kernel())
-
-    def lasso(self):
-        """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""
-        kernel = ops.convert_to_tensor(self.kernel)
-        groups, inputs = self.mask.shape
-        connections = groups * condensing.inputs_left(inputs, self.final_stage, self.plan)
-        unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
-        return unfinished * condensing.group_lasso(kernel, ops.convert_to_tensor(self.mask))
-
-    def get_config(self):
-        return super().get_config() | self.plan_config() | {"group_lasso": self.group_lasso}

@@ -1,9 +1,12 @@
 """The classifier's counterpart of a learned group convolution."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops, regularizers
 
 from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.rewriting import Replacement
 from keras_condense.validation import LARGEST_CHANNELS, check_positive_integer, check_real, check_weight_shape
 
 __all__ = ["CondenseDense"]
@@ -113,6 +116,12 @@ class CondenseDense(LearnedInputs, keras.layers.Dense):
         if self.use_bias:
             outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)
+
+    def condensed(self, new_name: Callable[[str], str]) -> Replacement:
+        """`ChannelIndex`, if inputs are dropped, and a `keras.layers.Dense` of this layer's name."""
+        inputs, _, weights = self.condensed_weights()
+        dense = keras.layers.Dense(**self.condensed_config() | {"activation": self.activation})
+        return self.indexed(inputs, [(dense, weights)], new_name)
 
     def get_config(self):
         config = super().get_config()

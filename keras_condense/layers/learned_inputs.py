@@ -1,24 +1,51 @@
-"""The state that learned layers share: a mask that says which connections each group still has."""
+"""The state that learned layers share: a mask that says which connections each group still has.
+
+What was dropped stays zero, and this module alone sees to it: a layer computes with `masked_kernel` and saves it, the
+mask changes in `set_mask`, which clears the kernel, and `clear_dropped` clears what else remembers dropped weights, as
+an optimizer does.
+"""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_condense import condensing
+from keras_condense.layers.channels import ChannelIndex
+from keras_condense.rewriting import Replacement
 from keras_condense.validation import as_index, check_divisible, shown
 
-__all__ = ["LearnedInputs"]
+__all__ = ["LearnedInputs", "learned_layers"]
+
+
+def learned_layers(model: keras.Model) -> list["LearnedInputs"]:
+    """The layers of a model that learn which connections they need, nested models and layers included.
+
+    Args:
+        model: any Keras model or layer.
+
+    Returns:
+        The layers, each once, in the model's order.
+
+    Example:
+        >>> from keras_condense.layers import LearnedGroupConv2D
+        >>> inner = keras.Sequential([LearnedGroupConv2D(8, 1, name="inner")])
+        >>> [layer.name for layer in learned_layers(keras.Sequential([inner, keras.layers.Flatten()]))]
+        ['inner']
+    """
+    # the public `model.layers` does not reach into layers that hold layers
+    return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedInputs)]
 
 
 class LearnedInputs:
     """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
 
-    The layer provides `groups`, `condense_factor`, `kernel` and `add_weight`, and `pruned_fraction` and `drops_at` if
-    it has them. One whose groups are of inputs and learn which filters they reach has a mask of (groups, filters), and
-    overrides `kernel_mask` and `importance`. The mask only changes in `condense_to`; nothing is pruned while the layer
-    is called.
+    The layer provides `groups`, `condense_factor`, `kernel`, `use_bias` and `add_weight`, and `pruned_fraction` and
+    `drops_at` if it has them; its `call` uses `masked_kernel()`, and `condensed` says what it becomes. One whose groups
+    are of inputs and learn which filters they reach has a mask of (groups, filters), and overrides `kernel_mask` and
+    `importance`. Nothing is pruned while the layer is called: `CondenseSchedule` calls `condense_to`.
     """
 
     condense_factor: int | None
@@ -82,10 +109,21 @@ class LearnedInputs:
         """How much each group needs what it may drop, of the mask's shape (`condensing.importance`)."""
         return condensing.importance(ops.convert_to_numpy(self.kernel), self.groups)
 
+    def _masked(self, values):
+        return values * ops.cast(self.kernel_mask(), values.dtype)
+
     def masked_kernel(self):
         """The kernel as the layer uses it, in its variable's dtype: what is dropped has neither weight nor gradient."""
-        kernel = ops.convert_to_tensor(self.kernel)
-        return kernel * ops.cast(self.kernel_mask(), kernel.dtype)
+        return self._masked(ops.convert_to_tensor(self.kernel))
+
+    def clear_dropped(self, variable) -> None:
+        """Set to zero what a variable of the kernel's shape holds for the connections that are dropped."""
+        variable.assign(self._masked(ops.convert_to_tensor(variable)))
+
+    def set_mask(self, mask) -> None:
+        """Replace the mask, (groups, inputs) of ones and zeros, and set the weights that it drops to zero."""
+        self.mask.assign(mask)
+        self.clear_dropped(self.kernel)
 
     @property
     def stage(self) -> int:
@@ -127,9 +165,52 @@ class LearnedInputs:
         new = condensing.drop_due(mask, scores, number, self.plan)
         if np.array_equal(new, mask):
             return False
-        self.mask.assign(new)
-        self.kernel.assign(self.masked_kernel())
+        self.set_mask(new)
         return True
+
+    def final_mask(self) -> np.ndarray:
+        """The mask at the last stage; what is still due is dropped by the kernel's magnitudes as they are."""
+        return condensing.drop_due(ops.convert_to_numpy(self.mask), self.importance(), self.final_stage, self.plan)
+
+    def condensed(self, new_name: Callable[[str], str]) -> Replacement:
+        """The layers that compute what this one computes at its last stage; `keras_condense.condense` puts them there.
+
+        Args:
+            new_name: gives a name that the model has not, like the one it is called with.
+
+        Returns:
+            Layers, not built yet, in the order of their calls, each with its weights (None: those that it begins with).
+            The one that holds the kernel keeps this layer's name.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must say what it becomes to be condensed. Give it a method `condensed(new_name)`."
+        )
+
+    def condensed_weights(self) -> tuple[np.ndarray | None, int, list[np.ndarray]]:
+        """What is left at the last stage: the inputs to choose (None: all in order), the groups, kernel and bias."""
+        mask = self.final_mask()
+        drops = not mask.all()
+        groups = self.groups if drops else 1
+        if groups == 1:
+            mask = mask[:1]
+        weights = [condensing.condensed_kernel(ops.convert_to_numpy(self.kernel), mask)]
+        if self.use_bias:
+            bias = ops.convert_to_numpy(self.bias)
+            weights.append(np.concatenate([bias[group::groups] for group in range(groups)]))
+        return condensing.kept_inputs(mask) if drops else None, groups, weights
+
+    def condensed_config(self) -> dict:
+        """The arguments that the condensed layer shares with this one."""
+        learned = {"group_lasso", "groups", *self.plan_config()}
+        shared = {name: value for name, value in self.get_config().items() if name not in learned}
+        return shared | {"dtype": self.dtype_policy}
+
+    def indexed(self, inputs: np.ndarray | None, parts: Replacement, new_name: Callable[[str], str]) -> Replacement:
+        """The same parts, with a `ChannelIndex` before them unless they read all inputs in order."""
+        if inputs is None:
+            return parts
+        index = ChannelIndex(inputs, dtype=self.dtype_policy, name=new_name(f"{self.name}_index"))
+        return [(index, None), *parts]
 
     def enable_lora(self, *args, **kwargs) -> None:
         """Refuse: a low-rank update of the kernel would be neither pruned nor condensed."""

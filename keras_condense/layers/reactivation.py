@@ -1,12 +1,17 @@
 """Sparse feature reactivation, the twin of a learned group convolution: its groups learn which outputs they update."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
 from keras_condense import condensing
+from keras_condense.layers.channels import ChannelScatterAdd, ChannelShuffle
+from keras_condense.layers.convolution import GroupConv2D
 from keras_condense.layers.grouped_convolution import grouped_convolution
 from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.rewriting import Replacement
 from keras_condense.validation import (
     LARGEST_CHANNELS,
     check_divisible,
@@ -135,6 +140,35 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
         connections = self.groups * (self.filters // self.condense_factor)  # what the last stage leaves
         unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
         return unfinished * condensing.group_lasso(ops.swapaxes(kernel, -1, -2), ops.convert_to_tensor(self.mask))
+
+    def condensed(self, new_name: Callable[[str], str]) -> Replacement:
+        """`ChannelShuffle`, a `GroupConv2D` of this layer's name and `ChannelScatterAdd`, where needed."""
+        mask = self.final_mask()
+        drops = not mask.all()
+        groups = self.groups if drops else 1
+        if groups == 1:
+            mask = mask[:1]
+        kernel = condensing.condensed_reactivation(ops.convert_to_numpy(self.kernel), mask)
+        convolution = GroupConv2D(
+            kernel.shape[-1],
+            1,
+            groups=groups,
+            kernel_initializer=self.kernel_initializer,
+            kernel_regularizer=self.kernel_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            trainable=self.trainable,
+            dtype=self.dtype_policy,
+            name=self.name,
+        )
+        parts: Replacement = [(convolution, [kernel])]
+        if groups > 1:
+            # puts input d G + g, of group g, in place g (inputs / G) + d
+            name = new_name(f"{self.name}_shuffle")
+            parts.insert(0, (ChannelShuffle(self.kernel.shape[-2] // groups, dtype=self.dtype_policy, name=name), None))
+        if drops:
+            targets, name = condensing.kept_inputs(mask), new_name(f"{self.name}_scatter")
+            parts.append((ChannelScatterAdd(targets, self.filters, dtype=self.dtype_policy, name=name), None))
+        return parts
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.filters)
