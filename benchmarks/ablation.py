@@ -25,10 +25,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from common import RESULTS, conditions, read_rows, write_rows
-from rich.console import Console
+from common import RESULTS, conditions, print_rows, read_rows, write_rows
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import keras_condense as kc
 from keras_condense import condensing
@@ -479,11 +477,8 @@ def report(settings: Settings, folder: pathlib.Path) -> None:
     plot_accuracies(rows, folder / "ablation_accuracy.png")
     if losses := settings.chosen(read_rows(history_path)):
         plot_losses(losses, settings.epochs, folder / "ablation_loss.png")
-    columns = [column for column in table[0] if column not in CONDITIONS]
-    printed = Table(*(column.replace("_", " ") for column in columns), title=str(path))
-    for row in table:
-        printed.add_row(*(row[column] for column in columns))
-    Console(width=140).print(printed)
+    shown = [{column: cell for column, cell in row.items() if column not in CONDITIONS} for row in table]
+    print_rows(shown, str(path), width=140)
 
 
 def block_layers(text: str) -> tuple[int, ...]:

@@ -1,14 +1,15 @@
-"""What every benchmark shares: where results go, and what stands beside each figure."""
+"""What every benchmark shares: where results go, what stands beside each figure, and how rows are shown."""
 
-import csv
 import datetime
 import importlib.metadata
-import io
 import os
 import pathlib
 import platform
 
-from keras_condense.files import write_text
+from rich.console import Console
+from rich.table import Table
+
+from keras_condense import csv_files
 
 RESULTS = pathlib.Path(__file__).resolve().parent.parent / "results"
 
@@ -47,20 +48,27 @@ def conditions(*, threads: int, packages: tuple[str, ...]) -> dict:
 
 def write_rows(path: pathlib.Path, rows: list[dict]) -> None:
     """Write dicts with the same keys as a csv file; its folder is made if it is missing."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text.getvalue())
+    csv_files.write_rows(path, rows)
 
 
 def read_rows(path: pathlib.Path) -> list[dict]:
     """The rows of a csv file, every cell a string; none if there is no file."""
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return csv_files.read_rows(path) if path.is_file() else []
+
+
+def print_rows(rows: list[dict], title: str, width: int | None = None) -> None:
+    """Print dicts with the same keys as a table.
+
+    Args:
+        rows: the table's rows.
+        title: stands above it.
+        width: of the lines, in characters; None for the terminal's.
+    """
+    table = Table(*(column.replace("_", " ") for column in rows[0]), title=title)
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(width=width).print(table)
 
 
 def write_results(name: str, rows: list[dict], *, threads: int, packages: tuple[str, ...]) -> pathlib.Path:

@@ -209,17 +209,12 @@ def main() -> None:
         worker(*arguments.worker, arguments.batch, arguments.size, arguments.threads)
         return
 
-    from common import write_results
-    from rich.console import Console
-    from rich.table import Table
+    from common import print_rows, write_results
 
     rows = [row for network in arguments.networks for row in measure(network, arguments)]
     packages = ("keras-condense", "keras", "tensorflow", *(("torch", "pytorchcv") if has_pytorch() else ()))
     path = write_results("grouped_training", rows, threads=arguments.threads, packages=packages)
-    table = Table(*rows[0], title=f"a training step, target {TARGET} times faster: {path}")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    print_rows(rows, f"a training step, target {TARGET} times faster: {path}")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ import re
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from common import write_results
+from common import print_rows, write_results
 from phone_networks import condensing
-from rich.console import Console
-from rich.table import Table
 
 import keras_condense as kc
 from keras_condense.tflite import operators as ops
@@ -78,10 +76,7 @@ def main() -> None:
     rows = [{"stage": stage} | {name: f"{spent[stage][name] / 1e6:.1f}" for name in columns} for stage in spent]
     name = f"{arguments.network.lower()}_stages"
     path = write_results(name, rows, threads=1, packages=("keras-condense", "keras", "tensorflow"))
-    table = Table(*rows[0], title=f"{path}: {lowering.chosen}, millions of instructions")
-    for row in rows:
-        table.add_row(*row.values())
-    Console(width=140).print(table)
+    print_rows(rows, f"{path}: {lowering.chosen}, millions of instructions", width=140)
 
 
 if __name__ == "__main__":

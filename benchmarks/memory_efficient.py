@@ -104,17 +104,12 @@ def main() -> None:
         worker(arguments.networks[0], VARIANTS[arguments.worker], arguments.batch, arguments.threads)
         return
 
-    from common import write_results
-    from rich.console import Console
-    from rich.table import Table
+    from common import print_rows, write_results
 
     rows = [row for network in arguments.networks for row in measured(network, arguments)]
     packages = ("keras-condense", "keras", "tensorflow")
     path = write_results("memory_efficient", rows, threads=arguments.threads, packages=packages)
-    table = Table(*rows[0], title=str(path))
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    print_rows(rows, str(path))
 
 
 if __name__ == "__main__":

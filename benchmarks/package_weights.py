@@ -10,7 +10,6 @@ device, and the file's SHA-256, which belongs into the row of `keras_condense.ap
 """
 
 import argparse
-import csv
 import hashlib
 import json
 import os
@@ -79,8 +78,7 @@ def main() -> None:
     parser.add_argument("--command", required=True, help="what was typed to train it")
     arguments = parser.parse_args()
     settings = json.loads((arguments.folder / "settings.json").read_text())
-    with open(arguments.folder / "log.csv", newline="") as file:
-        seconds = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    seconds = sum(float(row["seconds"]) for row in read_rows(arguments.folder / "log.csv"))
     network = trained_network(arguments.folder, arguments.constructor)
     path = WEIGHTS / f"{arguments.constructor.lower()}-{settings['dataset']}.weights.h5"
     path.parent.mkdir(exist_ok=True)

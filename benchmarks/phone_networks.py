@@ -27,11 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from common import write_results
+from common import print_rows, write_results
 from operator_costs import counted
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 import keras_condense as kc
 
@@ -192,10 +190,7 @@ def main() -> None:
                 row[ratio] = f"{float(row[column]) / float(first[column]):.3f}"
     packages = ("keras-condense", "keras", "tensorflow", "ai-edge-litert")
     path = write_results(f"{arguments.which}_networks", rows, threads=1, packages=packages)
-    table = Table(*rows[0], title=str(path))
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    Console(width=200).print(table)
+    print_rows(rows, str(path), width=200)
 
 
 if __name__ == "__main__":

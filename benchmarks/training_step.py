@@ -120,9 +120,7 @@ def main() -> None:
         worker(arguments.worker, arguments.authors, arguments.threads)
         return
 
-    from common import write_results
-    from rich.console import Console
-    from rich.table import Table
+    from common import print_rows, write_results
 
     contestants = [name for name in CONTESTANTS if name != "authors" or arguments.authors]
     processes, first_steps = {}, {}
@@ -160,10 +158,7 @@ def main() -> None:
     ]
     packages = ("keras-condense", "keras", "tensorflow", *(["torch"] if arguments.authors else []))
     path = write_results("training_step", rows, threads=arguments.threads, packages=packages)
-    table = Table(*rows[0], title=f"CondenseNet-86, batch {BATCH}: {path}")
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    print_rows(rows, f"CondenseNet-86, batch {BATCH}: {path}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The trained, the condensed and the exported network side by side: is it still the same, and what does it cost?"""
 
 import dataclasses
-import io
 import os
 import pathlib
 import statistics
@@ -12,6 +11,7 @@ import numpy as np
 
 from keras_condense.files import check_path
 from keras_condense.profiling import profile_model
+from keras_condense.text_tables import render
 from keras_condense.tflite import TFLiteBenchmark, benchmark_tflite, run_tflite
 from keras_condense.validation import check_positive_integer
 
@@ -56,7 +56,6 @@ class DeploymentReport:
     benchmark: TFLiteBenchmark
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=f"{self.images} test images", title_justify="left")
@@ -72,9 +71,7 @@ class DeploymentReport:
                 "" if row.file_bytes is None else f"{row.file_bytes / 1e3:,.1f} kB",
                 f"{row.milliseconds:.2f}",
             )
-        text = io.StringIO()
-        Console(file=text, width=120).print(table)
-        return f"{text.getvalue().rstrip()}\n{self.benchmark}"
+        return f"{render(table, width=120)}\n{self.benchmark}"
 
 
 def compare_deployed(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
+from keras_condense.text_tables import render
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
 __all__ = ["LearnableLayer", "LearnableLayers", "Where", "learn_groups", "learnable_layers"]
@@ -95,7 +95,6 @@ class LearnableLayers:
         return {layer.name: layer.reason for layer in self.layers if layer.reason is not None}
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         title = f"{self.model}: {len(self.learned)} of {len(self.layers)} convolutions learn groups"
@@ -107,9 +106,7 @@ class LearnableLayers:
         for layer in self.layers:
             kernel = " x ".join(map(str, layer.kernel))
             table.add_row(layer.name, layer.kind, kernel, "yes" if layer.reason is None else f"no: {layer.reason}")
-        text = io.StringIO()
-        Console(file=text, width=140).print(table)
-        return text.getvalue().rstrip()
+        return render(table, width=140)
 
 
 def learn_groups(

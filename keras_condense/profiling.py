@@ -1,7 +1,6 @@
 """What a network costs: parameters and multiply-adds, a row a layer."""
 
 import dataclasses
-import io
 import math
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ from keras import ops
 
 from keras_condense.keras_graphs import is_graph, nodes_in_order
 from keras_condense.layers import GroupConv2D, LearnedInputs
+from keras_condense.text_tables import render
 
 __all__ = ["LayerProfile", "ModelProfile", "profile_model"]
 
@@ -94,7 +94,6 @@ class ModelProfile:
         return sum(layer.flops for layer in self.layers)
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=self.name, title_justify="left", show_footer=True)
@@ -106,9 +105,7 @@ class ModelProfile:
         for layer in self.layers:
             shape = " x ".join(map(str, layer.output_shape))
             table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.macs:,}", f"{layer.flops:,}")
-        text = io.StringIO()
-        Console(file=text, width=120).print(table)
-        return text.getvalue().rstrip()
+        return render(table, width=120)
 
 
 def profile_model(model: keras.Model) -> ModelProfile:

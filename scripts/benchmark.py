@@ -41,6 +41,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     import keras_condense as kc
+    from keras_condense.csv_files import write_rows
     from keras_condense.files import check_writable
     from keras_condense.validation import check_positive_integer
 
@@ -60,7 +61,7 @@ def benchmark(arguments: argparse.Namespace) -> None:
     rows = [_row(results) for results in rounds]
     _print(rows, rounds[0][0])
     if arguments.csv is not None:
-        command_line.write_csv(arguments.csv, [row | _circumstances() for row in rows])
+        write_rows(arguments.csv, [row | _circumstances() for row in rows])
 
 
 def _row(results: list) -> dict:

@@ -7,9 +7,7 @@ mistyped options are answered at once.
 import argparse
 import ast
 import contextlib
-import csv
 import inspect
-import io
 import logging
 import os
 import pathlib
@@ -58,6 +56,7 @@ def _import_quietly() -> None:
 
 @contextlib.contextmanager
 def _no_native_stderr() -> Iterator[None]:
+    # as `tflite.runtime.native_output_logged`, which can't be had before the package and with it Keras is imported
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "wb") as nowhere:
@@ -259,14 +258,3 @@ def log_shown(name: str) -> Iterator[None]:
         module_log.removeHandler(handler)
         module_log.setLevel(level)
         module_log.propagate = propagate
-
-
-def write_csv(path: str, rows: Sequence[dict]) -> None:
-    """Write rows of equal keys to a CSV file, whole or not at all."""
-    from keras_condense.files import write_text
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
 
 def describe(arguments: argparse.Namespace) -> None:
     import keras_condense as kc
+    from keras_condense.csv_files import write_rows
     from keras_condense.files import check_writable
 
     _check_usage(arguments)
@@ -54,7 +55,7 @@ def describe(arguments: argparse.Namespace) -> None:
         table = kc.applications.table(file_size=arguments.file_sizes)
         print(table)
         if arguments.csv is not None:
-            command_line.write_csv(arguments.csv, [dataclasses.asdict(row) for row in table.rows])
+            write_rows(arguments.csv, [dataclasses.asdict(row) for row in table.rows])
         return
     model = _model(arguments)
     if arguments.condensed:
@@ -64,7 +65,7 @@ def describe(arguments: argparse.Namespace) -> None:
     if arguments.csv is not None:
         rows = [dataclasses.asdict(layer) for layer in profile.layers]
         shapes = [{"output_shape": "x".join(map(str, layer.output_shape))} for layer in profile.layers]
-        command_line.write_csv(arguments.csv, [row | shape for row, shape in zip(rows, shapes, strict=True)])
+        write_rows(arguments.csv, [row | shape for row, shape in zip(rows, shapes, strict=True)])
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ This module stands above the others of the package: it condenses, counts and exp
 
 import dataclasses
 import difflib
-import io
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -15,6 +14,7 @@ from keras_condense.applications.pretrained import find_weights, weights_of
 from keras_condense.applications.published import Published
 from keras_condense.conversion import condense
 from keras_condense.profiling import profile_model
+from keras_condense.text_tables import render
 from keras_condense.tflite import export_tflite
 from keras_condense.validation import check_choice
 
@@ -70,7 +70,6 @@ class ZooTable:
     rows: tuple[ZooRow, ...]
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         has_files = any(row.file_bytes is not None for row in self.rows)
@@ -94,9 +93,7 @@ class ZooTable:
             if has_files:
                 cells.append("" if row.file_bytes is None else f"{row.file_bytes:,}")
             table.add_row(*cells, row.source)
-        text = io.StringIO()
-        Console(file=text, width=180).print(table)
-        return text.getvalue().rstrip()
+        return render(table, width=180)
 
 
 def families() -> dict[str, ModuleType]:

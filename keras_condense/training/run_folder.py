@@ -1,7 +1,6 @@
 """The folder of a training run: its settings, its log and its checkpoint, each whole whenever the run is killed."""
 
 import csv
-import io
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import time
 
 import keras
 
+from keras_condense.csv_files import read_rows, write_rows
 from keras_condense.files import check_path, check_readable, remove_leftovers, write_text
 from keras_condense.saving import save_model
 
@@ -91,8 +91,7 @@ def read_log(path: pathlib.Path) -> list[dict]:
         return []
     check_readable("folder", path, "Choose another folder.")
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return read_rows(path)
     except (ValueError, csv.Error) as error:
         raise ValueError(
             f"`folder` (={str(path.parent)!r}) must hold a whole run to be resumed, and its {path.name} can't be read "
@@ -119,9 +118,5 @@ class Checkpoint(keras.callbacks.Callback):
             )
         row = {"epoch": epoch + 1} | {name: f"{float(value):.6g}" for name, value in (logs or {}).items()}
         self._rows.append(row | {"seconds": f"{time.perf_counter() - self._start:.3f}"})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(self._rows[-1]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_text(self._folder / LOG, text.getvalue())
+        write_rows(self._folder / LOG, self._rows)
         save_model(self._network, self._folder / CHECKPOINT)
