@@ -65,7 +65,7 @@ def memories_of(optimizer: keras.optimizers.Optimizer | None, variable: keras.Va
         >>> weight = keras.Variable([2.0])
         >>> optimizer = SGDWithL2()
         >>> optimizer.build([weight])
-        >>> [memory.shape for memory in memories_of(optimizer, weight)]
+        >>> [tuple(memory.shape) for memory in memories_of(optimizer, weight)]
         [(1,)]
     """
     if optimizer is None or not optimizer.built:

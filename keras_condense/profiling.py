@@ -55,7 +55,8 @@ class LayerProfile:
         output_shape: without the batch.
         parameters: trainable weights, dropped connections left out; 0 for further calls of a shared layer.
         macs: multiply-adds of a convolution or dense layer.
-        flops: the same by the paper's counting rule (see `profile_model`).
+        operations: multiply-adds, plus one per ReLU output and so on, by the counting rule of the CondenseNet authors'
+            program (see `profile_model`). `flops` is its former name.
     """
 
     name: str
@@ -63,7 +64,12 @@ class LayerProfile:
     output_shape: tuple[int, ...]
     parameters: int
     macs: int
-    flops: int
+    operations: int
+
+    @property
+    def flops(self) -> int:
+        """The former name of `operations`."""
+        return self.operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +95,14 @@ class ModelProfile:
         return sum(layer.macs for layer in self.layers)
 
     @property
+    def operations(self) -> int:
+        """Multiply-adds and what else the CondenseNet authors' program counts (see `profile_model`)."""
+        return sum(layer.operations for layer in self.layers)
+
+    @property
     def flops(self) -> int:
-        """Operations by the paper's counting rule (see `profile_model`)."""
-        return sum(layer.flops for layer in self.layers)
+        """The former name of `operations`."""
+        return self.operations
 
     def __str__(self) -> str:
         from rich.table import Table
@@ -100,21 +111,23 @@ class ModelProfile:
         table.add_column("layer", footer="total", overflow="fold")
         table.add_column("kind")
         table.add_column("output")
-        for title in ("parameters", "macs", "flops"):
+        for title in ("parameters", "macs", "operations"):
             table.add_column(title, footer=f"{getattr(self, title):,}", justify="right")
         for layer in self.layers:
             shape = " x ".join(map(str, layer.output_shape))
-            table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.macs:,}", f"{layer.flops:,}")
+            table.add_row(
+                layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.macs:,}", f"{layer.operations:,}"
+            )
         return render(table, width=120)
 
 
 def profile_model(model: keras.Model) -> ModelProfile:
     """Count a network's parameters and multiply-adds for one image.
 
-    `macs` are the multiply-adds of convolutions and dense layers. `flops` follows the rule of the CondenseNet paper's
-    published tables: the same, and one for each bias added by a dense layer, each ReLU output and each pooled input
-    element; as the CondenseNetV2 paper adds, one for each hard-swish output and two for each sigmoid output; batch norm
-    costs nothing. A masked layer counts what its mask leaves, so a network that has reached its last stage counts as
+    `macs` are the multiply-adds of convolutions and dense layers. `operations` follow the counting rule of the
+    CondenseNet authors' program and of their tables: the same, and one for each bias added by a dense layer, each ReLU
+    output and each pooled input element; as the CondenseNetV2 paper adds, one for each hard-swish output and two for
+    each sigmoid output; batch norm costs nothing. A masked layer counts what its mask leaves, so a network that has reached its last stage counts as
     its condensed form.
 
     Args:
@@ -155,10 +168,10 @@ def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
                 f"Layer {name!r} gives an output of shape {outputs[0]}, and counting needs every size. "
                 "Build the model with a full `input_shape`, for instance (224, 224, 3)."
             )
-        macs, flops = _operations(layer, inputs, outputs)
+        macs, operations = _operations(layer, inputs, outputs)
         parameters = 0 if id(layer) in seen else _parameters(layer)
         seen.add(id(layer))
-        yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, flops)
+        yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, operations)
 
 
 def _connections(layer: LearnedInputs) -> int:

@@ -21,10 +21,10 @@ L = keras.layers
 
 def count(layer, shape):
     (row,) = profile_model(keras.Sequential([keras.Input(shape), layer])).layers
-    return row.parameters, row.macs, row.flops
+    return row.parameters, row.macs, row.operations
 
 
-# parameters, macs, flops, all counted by hand
+# parameters, macs, operations, all counted by hand
 HAND = [
     (L.Conv2D(4, 3, padding="same"), (8, 8, 3), 4 * 27 + 4, 64 * 4 * 27, 64 * 4 * 27),
     (L.Conv2D(4, 3, strides=2, use_bias=False, activation="relu"), (9, 9, 3), 108, 16 * 108, 16 * 108 + 16 * 4),
@@ -55,10 +55,10 @@ HAND = [
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape", "parameters", "macs", "flops"), HAND, ids=[type(row[0]).__name__ for row in HAND]
+    ("layer", "shape", "parameters", "macs", "operations"), HAND, ids=[type(row[0]).__name__ for row in HAND]
 )
-def test_by_hand(layer, shape, parameters, macs, flops):
-    assert count(layer, shape) == (parameters, macs, flops)
+def test_by_hand(layer, shape, parameters, macs, operations):
+    assert count(layer, shape) == (parameters, macs, operations)
 
 
 def test_masked_layers_count_what_is_left_and_so_what_they_become():
@@ -75,7 +75,7 @@ def test_masked_layers_count_what_is_left_and_so_what_they_become():
         assert (row.parameters, row.macs, row.output_shape) == (connections + 12, 36 * connections, (6, 6, 12))
     model.get_layer("top").condense_to(1)
     masked, small = profile_model(model), profile_model(condense(model))
-    assert (masked.parameters, masked.macs, masked.flops) == (small.parameters, small.macs, small.flops)
+    assert (masked.parameters, masked.macs, masked.operations) == (small.parameters, small.macs, small.operations)
     assert masked.parameters == (9 * 2 * 12 + 12) + (6 * 3 + 3)
 
 
@@ -117,7 +117,7 @@ def test_a_table_that_reads():
     text = str(profile)
     assert text.startswith("tiny")
     total = next(line for line in text.splitlines() if "total" in line)
-    for number in (profile.parameters, profile.macs, profile.flops):
+    for number in (profile.parameters, profile.macs, profile.operations):
         assert f"{number:,}" in total
     conv = next(line for line in text.splitlines() if " conv " in line)
     assert "Conv2D" in conv
@@ -157,3 +157,9 @@ def test_a_subclassed_model_is_refused():
 
     with pytest.raises(ValueError, match="whose graph can be counted"):
         profile_model(Mine())
+
+
+def test_the_former_name_of_operations_still_counts():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu")])
+    profile = profile_model(model)
+    assert profile.flops == profile.operations == profile.layers[0].flops == profile.macs + 6 * 6 * 4

@@ -128,7 +128,7 @@ TINY_ROWS = (
         arguments=TINY,
         parameters="1.5K",
         operations="0.1M",
-        rule="flops",
+        rule="operations",
         condensed=True,
         error="5.0 / 25.0",
         source="there",
@@ -147,7 +147,7 @@ def test_the_table_counts_what_is_built(tiny):
     table = applications.table()
     for row, published, counted in zip(table.rows, TINY_ROWS, (model, kc.condense(model, finish=True)), strict=True):
         profile = kc.profile_model(counted)
-        assert (row.parameters, row.macs, row.flops) == (profile.parameters, profile.macs, profile.flops)
+        assert (row.parameters, row.macs, row.operations) == (profile.parameters, profile.macs, profile.operations)
         assert (row.family, row.network, row.constructor) == ("tiny_family", published.network, "CondenseNet")
         assert (row.published_parameters, row.published_operations) == (published.parameters, published.operations)
         assert (row.rule, row.published_error, row.source) == (published.rule, published.error, published.source)
@@ -163,7 +163,7 @@ def test_the_table_is_readable(tiny):
         f"{table.rows[1].parameters:,}",
         f"{table.rows[1].macs:,}",
         "1.5K",
-        "0.1M (flops)",
+        "0.1M (operations)",
         "5.0 / 25.0",
         "there",
     ):

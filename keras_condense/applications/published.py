@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["RULES", "Published", "operations"]
+__all__ = ["RULES", "Published", "comparable_operations"]
 
-RULES = ("macs", "flops", "2 macs")
+RULES = ("macs", "operations", "2 macs")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class Published:
         arguments: keyword arguments that make the constructor build this row.
         parameters: as printed, for instance "0.8M"; empty where the paper says nothing, as in all that follow.
         operations: as printed, for instance "4.2G".
-        rule: what the operations count: "macs" or "flops" of `keras_condense.profile_model`, or "2 macs" where
+        rule: what the operations count: "macs" or "operations" of `keras_condense.profile_model`, or "2 macs" where
             multiplications and additions are counted apart.
         condensed: whether the figures are those of the network after `keras_condense.condense`.
         error: per cent, as printed: top-1 on ImageNet, or CIFAR-10 and CIFAR-100 with " / " between.
@@ -42,11 +42,11 @@ class Published:
     error: str = ""
 
 
-def operations(counted: Any, rule: str) -> int:
+def comparable_operations(counted: Any, rule: str) -> int:
     """What a paper's counting rule makes of our counts.
 
     Args:
-        counted: something with `macs` and `flops`, such as what `keras_condense.profile_model` returns.
+        counted: something with `macs` and `operations`, such as what `keras_condense.profile_model` returns.
         rule: one of `RULES`.
 
     Returns:
@@ -54,7 +54,7 @@ def operations(counted: Any, rule: str) -> int:
 
     Example:
         >>> import types
-        >>> operations(types.SimpleNamespace(macs=100, flops=120), "2 macs")
+        >>> comparable_operations(types.SimpleNamespace(macs=100, operations=120), "2 macs")
         200
     """
-    return {"macs": counted.macs, "flops": counted.flops, "2 macs": 2 * counted.macs}[rule]
+    return {"macs": counted.macs, "operations": counted.operations, "2 macs": 2 * counted.macs}[rule]

@@ -31,7 +31,8 @@ class ZooRow:
         constructor: the function of `keras_condense.applications` that builds it.
         parameters: trainable weights; like all figures those of the condensed network where the paper's are.
         macs: multiply-adds of convolutions and dense layers for one image.
-        flops: operations by the CondenseNet paper's counting rule (see `keras_condense.profile_model`).
+        operations: multiply-adds, plus one per ReLU output and so on, by the counting rule of the CondenseNet authors'
+            program (see `keras_condense.profile_model`). `flops` is its former name.
         published_parameters: as printed; empty where the paper says nothing, as in all that follow.
         published_operations: as printed.
         rule: which of ours the published operations are to be compared with: one of `published.RULES`.
@@ -48,7 +49,7 @@ class ZooRow:
     constructor: str
     parameters: int
     macs: int
-    flops: int
+    operations: int
     published_parameters: str
     published_operations: str
     rule: str
@@ -57,6 +58,11 @@ class ZooRow:
     measured_error: str
     source: str
     file_bytes: int | None = None
+
+    @property
+    def flops(self) -> int:
+        """The former name of `operations`."""
+        return self.operations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +80,7 @@ class ZooTable:
 
         has_files = any(row.file_bytes is not None for row in self.rows)
         table = Table("network")
-        titles = ["parameters", "published", "macs", "flops", "published", "published error, %", "weights"]
+        titles = ["parameters", "published", "macs", "operations", "published", "published error, %", "weights"]
         for title in [*titles, "measured error, %", *["file bytes"] * has_files]:
             table.add_column(title, justify="right")
         table.add_column("source", overflow="fold")
@@ -84,7 +90,7 @@ class ZooTable:
                 f"{row.parameters:,}",
                 row.published_parameters,
                 f"{row.macs:,}",
-                f"{row.flops:,}",
+                f"{row.operations:,}",
                 f"{row.published_operations} ({row.rule})" if row.published_operations else "",
                 row.published_error,
                 row.weights,
@@ -143,7 +149,7 @@ def table(names: Iterable[str] | None = None, *, file_size: bool = False) -> Zoo
 
     Example:
         >>> row = table(["CondenseNet-50"]).rows[0]
-        >>> row.parameters, row.published_parameters, row.flops, row.published_operations
+        >>> row.parameters, row.published_parameters, row.operations, row.published_operations
         (214186, '0.22M', 28639514, '28.6M')
         >>> table(["CondenseNet-51"])
         Traceback (most recent call last):
@@ -202,7 +208,7 @@ def _measured(family: str, row: Published, file_size: bool) -> ZooRow:
         constructor=row.constructor,
         parameters=profile.parameters,
         macs=profile.macs,
-        flops=profile.flops,
+        operations=profile.operations,
         published_parameters=row.parameters,
         published_operations=row.operations,
         rule=row.rule,
