@@ -29,14 +29,14 @@ from common import RESULTS, conditions, print_rows, read_rows, write_rows
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import keras_condense as kc
-from keras_condense import condensing
-from keras_condense.callbacks import learned_layers
-from keras_condense.layers import LearnedGroupConv2D
+from keras_condense.drop_plans import drop_plan
+from keras_condense.layers import LearnedGroupConv2D, condensable_layers
+from keras_condense.masks import connections_left, drop_due
 from keras_condense.training import compile_model
 
 GROWTH_RATES = (8, 16, 32)
 GROUPS = CONDENSE_FACTOR = 4
-PAPERS_DROPS = condensing.drop_plan(CONDENSE_FACTOR).drops_at
+PAPERS_DROPS = drop_plan(CONDENSE_FACTOR).drops_at
 TRAINING_IMAGES = {"cifar10": 50_000, "digits": 1_437}  # as many as each data set has
 WINDOWS = 6  # losses kept of an epoch
 PACKAGES = ("keras-condense", "keras", "tensorflow")
@@ -156,7 +156,7 @@ def built(training: Training, stages: tuple[int, ...], data: kc.datasets.Dataset
         model = dropping_at(model, training.drops_at)
     if training.chosen:
         random = np.random.default_rng(seed)
-        for layer in learned_layers(model):
+        for layer in condensable_layers(model):
             choose_inputs(layer, PREFERENCES[training.chosen](layer, random))
     return model
 
@@ -192,7 +192,7 @@ PREFERENCES: dict[str, Callable[[LearnedGroupConv2D, np.random.Generator], np.nd
 
 def choose_inputs(layer: LearnedGroupConv2D, preferences: np.ndarray) -> None:
     """Leave each group the inputs in C that it prefers; a mask that never changes is an ordinary group convolution."""
-    mask = condensing.drop_due(np.ones(layer.mask.shape), preferences, layer.final_stage, layer.plan)
+    mask = drop_due(np.ones(layer.mask.shape), preferences, layer.final_stage, layer.plan)
     layer.set_mask(mask)
 
 
@@ -221,7 +221,7 @@ class LossHistory(keras.callbacks.Callback):
         # Keras' loss is the mean of all images of the epoch so far, and has the group lasso in it
         images = min((batch + 1) * self._data.batch_size, self._data.train_size)
         loss_sum = float(logs["loss"]) * images
-        layers = learned_layers(self.model)
+        layers = condensable_layers(self.model)
         lasso = sum(layer.group_lasso * float(layer.lasso()) for layer in layers if layer.group_lasso)
         masks = [keras.ops.convert_to_numpy(layer.mask) for layer in layers]
         self.rows.append(
@@ -229,7 +229,7 @@ class LossHistory(keras.callbacks.Callback):
                 "epoch": f"{self._epoch + (batch + 1) / self._data.steps_per_epoch:.3f}",
                 "loss": f"{(loss_sum - self._sum) / (images - self._images) - lasso:.4f}",
                 "stage": min(layer.stage for layer in layers),
-                "connections_left": f"{condensing.connections_left(masks):.2f}",
+                "connections_left": f"{connections_left(masks):.2f}",
             }
         )
         self._images, self._sum = images, loss_sum
@@ -264,7 +264,7 @@ def tested(arm: Arm, model: keras.Model, data: kc.datasets.Dataset, stages: tupl
         RuntimeError: the condensed network has other multiply-adds than those of the other arms.
     """
     if arm.pruned:
-        for layer in learned_layers(model):
+        for layer in condensable_layers(model):
             layer.condense_to(layer.final_stage)
     if arm.renewed:
         renew_statistics(model, data)

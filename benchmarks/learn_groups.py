@@ -80,9 +80,9 @@ def measured(name: str, runs: int, counter: str | None) -> dict:
         start = time.perf_counter()
         learning = kc.learn_groups(model)
         seconds.append(time.perf_counter() - start)
-    layers = kc.learnable_layers(model)
+    layers = kc.explain_learn_groups(model)
     before_training = difference(outputs(learning, images), outputs(model, images))
-    for layer in kc.callbacks.learned_layers(learning):
+    for layer in kc.layers.condensable_layers(learning):
         layer.condense_to(layer.final_stage)
     gather_statistics(learning, images)
     masked, small = outputs(learning, images), kc.condense(learning)

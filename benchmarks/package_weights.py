@@ -65,7 +65,7 @@ def trained_network(folder: pathlib.Path, constructor: str) -> keras.Model:
         weights=None, input_shape=trained.input_shape[1:], classes=trained.output_shape[-1]
     )
     network.set_weights(trained.get_weights())
-    for layer in kc.callbacks.learned_layers(network):
+    for layer in kc.layers.condensable_layers(network):
         if layer.stage != layer.final_stage:
             raise ValueError(f"layer {layer.name!r} must be in its last stage, and is in {layer.stage}. Train on.")
     return network

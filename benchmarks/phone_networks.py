@@ -48,7 +48,7 @@ def condensing(name: str, negative: float = 0.0, **arguments) -> keras.Model:
             signs = random.choice([-1, 1], channels, p=[negative, 1 - negative])
             spread = random.normal(0, 0.3, (2, channels))
             layer.set_weights([random.uniform(0.5, 1.5, channels) * signs, *spread, random.uniform(0.5, 2, channels)])
-    for layer in kc.callbacks.learned_layers(model):
+    for layer in kc.layers.condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 
@@ -70,7 +70,7 @@ def masked_dense(model: keras.Model) -> keras.Model:
 
     dense = keras.models.clone_model(model, clone_function=replaced)
     for old, new in zip(model.layers, dense.layers, strict=True):
-        if isinstance(old, kc.layers.LearnedInputs):
+        if isinstance(old, kc.layers.LearnedConnections):
             new.set_weights([old.masked_kernel(), *([old.bias] if old.use_bias else [])])
         else:
             new.set_weights(old.get_weights())

@@ -10,14 +10,16 @@ from keras_condense import (
     condensing,
     datasets,
     deployment,
+    drop_plans,
     layers,
+    masks,
     optimizers,
     saving,
     training,
 )
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
-from keras_condense.learned_groups import learn_groups, learnable_layers
+from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
 
@@ -32,10 +34,13 @@ __all__ = [
     "condensing",
     "datasets",
     "deployment",
+    "drop_plans",
+    "explain_learn_groups",
     "export_tflite",
     "layers",
     "learn_groups",
     "learnable_layers",
+    "masks",
     "optimizers",
     "profile_model",
     "run_tflite",

@@ -5,12 +5,14 @@ import warnings
 import keras
 from keras import ops
 
-from keras_condense import condensing
-from keras_condense.layers import learned_layers
+from keras_condense import drop_plans, masks
+from keras_condense.layers import condensable_layers
 from keras_condense.optimizers import memories_of
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
 __all__ = ["CondenseSchedule", "check_last_drop", "learned_layers"]
+
+learned_layers = condensable_layers  # where it was once, and its former name
 
 
 def check_last_drop(value: float) -> float:
@@ -92,7 +94,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         self._condensed_model = None
 
     def on_train_begin(self, logs=None):
-        self._layers = learned_layers(self.model)
+        self._layers = condensable_layers(self.model)
         if not self._layers:
             raise ValueError(
                 f"`CondenseSchedule` got model {self.model.name!r}, which has no layer that learns its groups, and "
@@ -156,7 +158,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         due = {
             layer: stage
             for layer in self._layers
-            if (stage := condensing.stage_from_progress(progress, layer.plan)) > self._stages[layer]
+            if (stage := drop_plans.stage_from_progress(progress, layer.plan)) > self._stages[layer]
         }
         if not due:
             return
@@ -178,7 +180,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         return min(stage for layer, stage in self._stages.items() if layer.final_stage == final_stage)
 
     def _connections_left(self) -> float:
-        return condensing.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._layers])
+        return masks.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._layers])
 
 
 def _synchronize(model: keras.Model) -> None:

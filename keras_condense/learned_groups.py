@@ -13,7 +13,7 @@ from keras_condense.rewriting import Replacement, check_rewritable, reachable_la
 from keras_condense.text_tables import render
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
-__all__ = ["LearnableLayer", "LearnableLayers", "Where", "learn_groups", "learnable_layers"]
+__all__ = ["LearnableLayer", "LearnableLayers", "Where", "explain_learn_groups", "learn_groups", "learnable_layers"]
 
 # which convolutions to replace: None for those with a 1x1 kernel, a function of the layer, or names
 Where = Callable[[keras.layers.Layer], bool] | str | Iterable[str] | None
@@ -124,7 +124,7 @@ def learn_groups(
     section 3.1); `condense` and `export_tflite` then work on it as on the networks of this package. Filter f of a
     layer belongs to group f mod `groups`. Everything else stays: names, strides, padding, dilation, bias, activation,
     regularizers, initializers, constraints, dtypes, `trainable`, layers and nested models that are shared, inputs and
-    outputs. Convolutions that can't learn groups are left as they are; `learnable_layers` lists them with the reason.
+    outputs. Convolutions that can't learn groups are left as they are; `explain_learn_groups` gives the reasons.
 
     Args:
         model: a functional or built sequential model, with nested models or without. It is left as it is.
@@ -133,9 +133,9 @@ def learn_groups(
             divide are left.
         where: which convolutions learn groups: None for those with a 1x1 kernel; a function of a layer that answers
             with True or False (it is asked about ordinary 2-D convolutions only); or one or more names, as
-            `learnable_layers` shows them.
+            `explain_learn_groups` shows them.
         group_lasso: weight of the group lasso of each layer while it is not condensed.
-        report: print what `learnable_layers` returns.
+        report: print what `explain_learn_groups` returns.
 
     Returns:
         The new model, compiled as `model` is, with a fresh optimizer.
@@ -181,7 +181,7 @@ def learn_groups(
     return rewrite(model, replace)
 
 
-def learnable_layers(
+def explain_learn_groups(
     model: keras.Model, groups: int = 4, condense_factor: int = 4, where: Where = None
 ) -> LearnableLayers:
     """Say which convolutions of a model `learn_groups` would replace, and why it would leave the others.
@@ -205,13 +205,16 @@ def learnable_layers(
         ...     keras.layers.Conv2D(32, 1, name="pointwise"),
         ...     keras.layers.Conv2D(30, 1, name="odd"),
         ... ])
-        >>> layers = learnable_layers(model)
+        >>> layers = explain_learn_groups(model)
         >>> layers.learned
         ('pointwise',)
         >>> layers.left["depthwise"], layers.left["odd"]
         ('is depthwise: each filter reads a single input', 'has 30 filters, which `groups` (=4) does not divide')
     """
     return _summary(model, _examine(model, groups, condense_factor, where))
+
+
+learnable_layers = explain_learn_groups  # its former name
 
 
 # a convolution's name, the layer, and why it is left as it is (None: it learns groups)
@@ -324,7 +327,7 @@ def _check_names(names: tuple[str, ...], examined: list[_Examined], model: keras
             alike = difflib.get_close_matches(name, reasons, n=3)
             raise ValueError(
                 f"`where` (={name!r}) must be the name of a convolution of model {model.name!r}, which has none of "
-                f"that name. Use {' or '.join(map(repr, alike)) or 'a name'} that `learnable_layers(model)` shows."
+                f"that name. Use {' or '.join(map(repr, alike)) or 'a name'} that `explain_learn_groups(model)` shows."
             )
         if reasons[name] is not None:
             raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.keras_graphs import is_graph, nodes_in_order
-from keras_condense.layers import GroupConv2D, LearnedInputs
+from keras_condense.layers import GroupConv2D, LearnedConnections
 from keras_condense.text_tables import render
 
 __all__ = ["LayerProfile", "ModelProfile", "profile_model"]
@@ -125,10 +125,10 @@ def profile_model(model: keras.Model) -> ModelProfile:
     """Count a network's parameters and multiply-adds for one image.
 
     `macs` are the multiply-adds of convolutions and dense layers. `operations` follow the counting rule of the
-    CondenseNet authors' program and of their tables: the same, and one for each bias added by a dense layer, each ReLU
-    output and each pooled input element; as the CondenseNetV2 paper adds, one for each hard-swish output and two for
-    each sigmoid output; batch norm costs nothing. A masked layer counts what its mask leaves, so a network that has reached its last stage counts as
-    its condensed form.
+    CondenseNet authors' program and of their tables: the same, and one for each bias added by a dense layer, each
+    ReLU output and each pooled input element; as the CondenseNetV2 paper adds, one for each hard-swish output and two
+    for each sigmoid output; batch norm costs nothing. A masked layer counts what its mask leaves, so a network that
+    has reached its last stage counts as its condensed form.
 
     Args:
         model: a functional or built sequential model whose inputs have known sizes.
@@ -174,7 +174,7 @@ def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
         yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, operations)
 
 
-def _connections(layer: LearnedInputs) -> int:
+def _connections(layer: LearnedConnections) -> int:
     """Weights of a masked kernel that its mask leaves."""
     positions = math.prod(layer.kernel.shape[:-2])
     return int(np.sum(ops.convert_to_numpy(layer.kernel_mask()))) * positions
@@ -182,7 +182,7 @@ def _connections(layer: LearnedInputs) -> int:
 
 def _parameters(layer) -> int:
     count = sum(math.prod(weight.shape) for weight in getattr(layer, "trainable_weights", ()))
-    if isinstance(layer, LearnedInputs) and layer.trainable:
+    if isinstance(layer, LearnedConnections) and layer.trainable:
         count += _connections(layer) - math.prod(layer.kernel.shape)
     return count
 
@@ -191,7 +191,7 @@ def _operations(layer, inputs, outputs) -> tuple[int, int]:
     """Multiply-adds, and operations by the paper's rule, of one call."""
     output = math.prod(outputs[0])
     macs = extra = 0
-    if isinstance(layer, LearnedInputs):
+    if isinstance(layer, LearnedConnections):
         macs = _connections(layer) * (output // layer.kernel.shape[-1])
     elif isinstance(layer, _CONVOLUTION):
         kernels = [weight for weight in layer.weights if "kernel" in weight.name]
@@ -204,7 +204,7 @@ def _operations(layer, inputs, outputs) -> tuple[int, int]:
         extra = math.prod(inputs[0])
     elif isinstance(layer, _POOLING):
         extra = output * math.prod(layer.pool_size)
-    if isinstance(layer, keras.layers.Dense) or (isinstance(layer, LearnedInputs) and layer.kernel.ndim == 2):
+    if isinstance(layer, keras.layers.Dense) or (isinstance(layer, LearnedConnections) and layer.kernel.ndim == 2):
         extra += output if layer.use_bias else 0
     activation = getattr(getattr(layer, "activation", None), "__name__", None)
     if isinstance(layer, keras.layers.ReLU):

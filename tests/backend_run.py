@@ -22,7 +22,7 @@ from keras import ops
 import keras_condense  # noqa: F401
 from keras_condense.applications import CondenseNet
 from keras_condense.callbacks import CondenseSchedule, learned_layers
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.datasets import load_arrays
 from keras_condense.layers import BatchNormalization, ChannelShuffle, CondenseDense, GroupConv2D, LearnedGroupConv2D
 from keras_condense.profiling import profile_model

@@ -14,7 +14,7 @@ from keras import ops
 import keras_condense as kc
 from keras_condense.applications import CondenseNetV2
 from keras_condense.callbacks import learned_layers
-from keras_condense.condensing import stage_from_progress
+from keras_condense.drop_plans import stage_from_progress
 from keras_condense.layers import ChannelScatterAdd, LearnedGroupConv2D, SparseFeatureReactivation
 
 GOLDEN_FILE = pathlib.Path(__file__).parent / "data" / "condensenetv2_g4_c4.npz"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_condense.callbacks import CondenseSchedule, learned_layers
-from keras_condense.layers import CondenseDense, LearnedGroupConv2D
+from keras_condense.callbacks import CondenseSchedule
+from keras_condense.layers import CondenseDense, LearnedGroupConv2D, condensable_layers
 
 tf = pytest.importorskip("tensorflow")
 
@@ -44,7 +44,7 @@ class Record(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self.stages[self.epoch, batch] = tuple(layer.stage for layer in learned_layers(self.model))
+        self.stages[self.epoch, batch] = tuple(layer.stage for layer in condensable_layers(self.model))
 
 
 def targets(model):
@@ -61,7 +61,7 @@ def exact(step, total, condense_factor):
 
 
 def masks(model):
-    return [layer.mask.numpy() for layer in learned_layers(model)]
+    return [layer.mask.numpy() for layer in condensable_layers(model)]
 
 
 def assert_same_masks(a, b):
@@ -85,7 +85,7 @@ def test_each_drop_comes_before_the_batch_that_the_formula_says(epochs, batch_si
     for (epoch, batch), stages in record.stages.items():
         step = epoch * steps + batch
         assert stages == (exact(step, total, 4), exact(step, total, 2)), (epoch, batch)
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([1, 2, 4, 8]), st.data())
@@ -105,7 +105,7 @@ def test_any_schedule(epochs, steps, condense_factor, data):
             assert model.get_layer("conv").stage == exact(epoch * steps + batch, epochs * steps, condense_factor)
         logs = {}
         schedule.on_epoch_end(epoch, logs)
-        assert logs["condense_stage"] == max(layer.stage for layer in learned_layers(model))
+        assert logs["condense_stage"] == max(layer.stage for layer in condensable_layers(model))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         schedule.on_train_end()
@@ -257,7 +257,7 @@ def test_several_fits_that_count_from_zero():
     # one more goes on with the sparse network
     history = fit(model, schedule, epochs=1).history
     assert history["condense_stage"] == [3]
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
 def test_another_model_begins_at_its_own_beginning():
@@ -352,7 +352,7 @@ def test_steps_per_execution_and_compiled_graphs():
     model.compile("sgd", "mse", steps_per_execution=3)
     history = fit(model, CondenseSchedule(), batch_size=2).history
     assert history["condense_stage"] == [0, 1, 2, 3, 3, 3]
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
 def test_a_model_that_fit_builds():
@@ -396,7 +396,7 @@ def test_short_trainings_reach_the_last_stage(epochs, batch_size):
             fit(model, schedule, epochs=epochs, batch_size=batch_size)
     else:
         fit(model, schedule, epochs=epochs, batch_size=batch_size)
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
 def test_stopping_early_reaches_the_last_stage_and_warns():
@@ -407,7 +407,7 @@ def test_stopping_early_reaches_the_last_stage_and_warns():
     model = network()
     with pytest.warns(UserWarning, match=r"ended after 2 of 6 epochs, 2 condensing stages early"):
         fit(model, CondenseSchedule(), Stop())
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
     kernel = model.get_layer("conv").kernel.numpy()
     assert (kernel == 0).sum() == 6 * 4
 
@@ -418,7 +418,7 @@ def test_early_stopping(restore):
     stopping = keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=2, restore_best_weights=restore)
     with pytest.warns(UserWarning, match="condensing stages early"):
         fit(model, stopping, CondenseSchedule())
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
 def test_restored_weights_at_the_end_of_a_whole_training_are_condensed():
@@ -430,7 +430,7 @@ def test_restored_weights_at_the_end_of_a_whole_training_are_condensed():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit(model, best, CondenseSchedule())
-    assert [layer.stage for layer in learned_layers(model)] == [3, 1]
+    assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
 def test_a_fit_that_ends_by_its_own_plan_leaves_the_rest_to_the_next():
@@ -526,7 +526,7 @@ def test_checkpoints_hold_masks_and_stages(tmp_path):
             warnings.simplefilter("ignore")  # the fresh optimizer has no memory yet to load into
             fresh.load_weights(tmp_path / f"{epoch}.weights.h5")
         for again in (loaded, fresh):
-            assert learned_layers(again)[0].stage == int(stage) == record.stages[int(epoch) - 1, 2][0]
+            assert condensable_layers(again)[0].stage == int(stage) == record.stages[int(epoch) - 1, 2][0]
             for ours, theirs in zip(again.get_weights(), seen[int(epoch)], strict=True):
                 np.testing.assert_array_equal(ours, theirs)
 
@@ -555,7 +555,7 @@ def test_learned_layers_reach_everywhere_once():
     y = keras.layers.TimeDistributed(LearnedGroupConv2D(4, 1, name="wrapped"))(keras.layers.Reshape((1, 3, 3, 8))(x))
     y = keras.layers.Concatenate()([keras.layers.Reshape((3, 3, 4))(y), middle(x)])
     model = keras.Model(x, CondenseDense(2, name="top")(y))
-    names = [layer.name for layer in learned_layers(model)]
+    names = [layer.name for layer in condensable_layers(model)]
     assert sorted(names) == ["inner", "shared", "top", "wrapped"]
 
 

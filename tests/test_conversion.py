@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_condense.callbacks import learned_layers
-from keras_condense.condensing import inputs_left
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
+from keras_condense.drop_plans import inputs_left
 from keras_condense.layers import (
     BatchNormalization,
     ChannelIndex,
@@ -20,6 +19,7 @@ from keras_condense.layers import (
     GroupConv2D,
     LearnedGroupConv2D,
     SparseFeatureReactivation,
+    condensable_layers,
 )
 
 L = keras.layers
@@ -34,7 +34,7 @@ def finished(model):
     rng = np.random.default_rng(0)
     for weight in model.trainable_weights:
         weight.assign(rng.normal(size=weight.shape) * 0.5)
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 
@@ -53,7 +53,7 @@ def assert_same_outputs(masked, small, *inputs, atol=1e-5):
 
 
 def assert_condensed(small):
-    assert not learned_layers(small)
+    assert not condensable_layers(small)
 
 
 # ---------------------------------------------------------------------------------------------------- single layers
@@ -468,7 +468,7 @@ def test_frozen_layers_stay_frozen():
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_unfinished_layers_are_named_with_their_stage(stage):
     model = condense_net()
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)
     model = keras.models.clone_model(model)
     model.get_layer("block1_1").condense_to(stage)
@@ -478,7 +478,7 @@ def test_unfinished_layers_are_named_with_their_stage(stage):
         condense(model)
     small = condense(model, finish=True)
     assert model.get_layer("block1_1").stage == stage
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)  # what the rest by magnitude means
     assert_same_outputs(model, small, array(2, 8, 8, 8))
 

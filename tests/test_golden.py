@@ -5,8 +5,8 @@ import pytest
 from golden import golden_model, learned_layers, load_golden
 from keras import ops
 
-from keras_condense.condensing import stage_from_progress
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
+from keras_condense.drop_plans import stage_from_progress
 
 # float32 logits of magnitude 1 to 10, summed in another order
 LOGITS = {"rtol": 0, "atol": 1e-4}

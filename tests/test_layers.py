@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_condense.callbacks import CondenseSchedule
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.layers import (
     BatchNormalization,
     ChannelIndex,

@@ -11,8 +11,8 @@ from keras import ops
 from networks import NETWORKS
 
 import keras_condense as kc
-from keras_condense.callbacks import CondenseSchedule, learned_layers
-from keras_condense.layers import GroupConv2D, LearnedGroupConv2D
+from keras_condense.callbacks import CondenseSchedule
+from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, condensable_layers
 
 L = keras.layers
 # what came, what was expected, how to mend it
@@ -42,7 +42,7 @@ def randomized(model):
 
 
 def finished(model):
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 
@@ -63,11 +63,11 @@ def assert_unchanged_then_condensed(model, *inputs, **arguments):
     """Outputs are the model's, and after condensing all at once the condensed network's are the masked one's."""
     expected = predict(model, *inputs)
     learning = kc.learn_groups(model, **arguments)
-    assert learned_layers(learning)
+    assert condensable_layers(learning)
     assert_same_outputs(predict(learning, *inputs), expected)
     masked = predict(finished(learning), *inputs)
     small = kc.condense(learning)
-    assert not learned_layers(small)
+    assert not condensable_layers(small)
     assert_same_outputs(predict(small, *inputs), masked, tolerance=1e-5)
     return learning
 
@@ -174,7 +174,7 @@ def test_layers_that_learn_already_keep_their_stage():
     assert (first.groups, first.condense_factor, first.stage) == (2, 4, 2)
     assert (second.groups, second.condense_factor, second.stage) == (8, 2, 0)
     np.testing.assert_array_equal(first.mask, model.get_layer("first").mask)
-    assert kc.learnable_layers(model).left == {"first": "learns its groups already"}
+    assert kc.explain_learn_groups(model).left == {"first": "learns its groups already"}
 
 
 # ----------------------------------------------------------------------------------------------------------- graphs
@@ -194,7 +194,7 @@ def network(name="net"):
 def test_a_network():
     model = network()
     learning = assert_unchanged_then_condensed(model, array(4, 8, 8, 3))
-    assert [layer.name for layer in learned_layers(learning)] == ["expand", "project"]
+    assert [layer.name for layer in condensable_layers(learning)] == ["expand", "project"]
     assert learning.name == "net"
     assert [tensor.name for tensor in learning.inputs] == ["image"]
     assert learning.output_names == ["top"]
@@ -219,9 +219,9 @@ def test_shared_layers_stay_shared():
     x, y = keras.Input((4, 4, 8)), keras.Input((4, 4, 8))
     model = randomized(keras.Model([x, y], [L.Add()([shared(shared(x)), shared(y)]), shared(y)]))
     learning = assert_unchanged_then_condensed(model, array(2, 4, 4, 8), array(2, 4, 4, 8, seed=1))
-    assert len(learned_layers(learning)) == 1
+    assert len(condensable_layers(learning)) == 1
     assert len(learning.trainable_weights) == 2
-    assert kc.learnable_layers(model).learned == ("shared",)
+    assert kc.explain_learn_groups(model).learned == ("shared",)
 
 
 def nested(sequential):
@@ -240,13 +240,13 @@ def nested(sequential):
 @pytest.mark.parametrize("sequential", [True, False])
 def test_nested_models(sequential):
     model = nested(sequential)
-    assert kc.learnable_layers(model).learned == ("inner/conv", "middle/conv")
+    assert kc.explain_learn_groups(model).learned == ("inner/conv", "middle/conv")
     learning = assert_unchanged_then_condensed(model, array(2, 4, 4, 8))
-    assert len(learned_layers(learning)) == 2
+    assert len(condensable_layers(learning)) == 2
     assert learning.get_layer("inner") in learning.get_layer("middle").layers
     learning = assert_unchanged_then_condensed(model, array(2, 4, 4, 8), where="middle/conv")
-    assert [layer.name for layer in learned_layers(learning.get_layer("middle"))] == ["conv"]
-    assert not learned_layers(learning.get_layer("inner"))
+    assert [layer.name for layer in condensable_layers(learning.get_layer("middle"))] == ["conv"]
+    assert not condensable_layers(learning.get_layer("inner"))
 
 
 def test_many_inputs_and_outputs_in_dictionaries():
@@ -291,12 +291,12 @@ def test_compiled_models_stay_compiled():
 
 def test_saving_and_loading(tmp_path):
     learning = kc.learn_groups(network())
-    learned_layers(learning)[0].condense_to(1)
+    condensable_layers(learning)[0].condense_to(1)
     learning.save(tmp_path / "learning.keras")
     loaded = keras.models.load_model(tmp_path / "learning.keras")
     x = array(2, 8, 8, 3)
     np.testing.assert_array_equal(predict(loaded, x), predict(learning, x))
-    assert [layer.stage for layer in learned_layers(loaded)] == [1, 0]
+    assert [layer.stage for layer in condensable_layers(loaded)] == [1, 0]
 
 
 def test_the_argument_is_left_alone():
@@ -336,7 +336,7 @@ def test_fit_condenses_to_the_end():
     # one memory a trained weight, in the weights' order; those of dropped weights are zero
     memories = [v for v in learning.optimizer.variables if v.path.endswith("momentum")]
     assert [v.shape for v in memories] == [v.shape for v in learning.trainable_weights]
-    for layer in learned_layers(learning):
+    for layer in condensable_layers(learning):
         dropped = np.tile(ops.convert_to_numpy(layer.mask).T, (1, layer.filters // 4)) == 0
         position = next(i for i, v in enumerate(learning.trainable_weights) if v is layer.kernel)
         for values in (layer.kernel, memories[position]):
@@ -400,7 +400,7 @@ REASONS = {
 
 def test_every_layer_that_is_left_has_its_reason():
     model = strange()
-    layers = kc.learnable_layers(model)
+    layers = kc.explain_learn_groups(model)
     assert layers.learned == ("good",)
     assert layers.left == REASONS
     assert layers.model == "strange"
@@ -410,7 +410,7 @@ def test_every_layer_that_is_left_has_its_reason():
     assert "1 of 19 convolutions learn groups" in table
     for name in ("good", *REASONS):
         assert re.search(rf"│ {name} ", table), name
-    assert [layer.name for layer in learned_layers(kc.learn_groups(model))] == ["good"]
+    assert [layer.name for layer in condensable_layers(kc.learn_groups(model))] == ["good"]
 
 
 def test_the_report_is_printed(capsys):
@@ -418,7 +418,7 @@ def test_the_report_is_printed(capsys):
     kc.learn_groups(model)
     assert capsys.readouterr().out == ""
     kc.learn_groups(model, report=True)
-    assert capsys.readouterr().out.strip() == str(kc.learnable_layers(model))
+    assert capsys.readouterr().out.strip() == str(kc.explain_learn_groups(model))
 
 
 WHERE = {
@@ -436,12 +436,12 @@ WHERE = {
 @pytest.mark.parametrize(("arguments", "expected"), WHERE.values(), ids=WHERE)
 def test_where_chooses(arguments, expected):
     learning = kc.learn_groups(network(), **arguments)
-    assert {layer.name for layer in learned_layers(learning)} == expected
+    assert {layer.name for layer in condensable_layers(learning)} == expected
 
 
 def test_a_function_is_asked_about_ordinary_convolutions_alone():
     asked = []
-    kc.learnable_layers(strange(), where=lambda layer: asked.append(layer.name))
+    kc.explain_learn_groups(strange(), where=lambda layer: asked.append(layer.name))
     assert asked == ["wide", "odd_filters", "wide_2", "few_filters", "few_inputs", "good", "two", "odd_inputs"]
 
 
@@ -460,7 +460,7 @@ def test_nothing_to_replace_says_why_for_each_layer():
         kc.learn_groups(network(), where=())
     with pytest.raises(ValueError, match="has none:\nit has no convolution at all\nGive another"):
         kc.learn_groups(keras.Sequential([keras.Input((4,)), L.Dense(8)]))
-    assert kc.learnable_layers(keras.Sequential([keras.Input((4,)), L.Dense(8)])).layers == ()
+    assert kc.explain_learn_groups(keras.Sequential([keras.Input((4,)), L.Dense(8)])).layers == ()
 
 
 WRONG = {
@@ -493,10 +493,10 @@ def test_wrong_arguments(arguments, message):
     assert THREE_PARTS.fullmatch(str(error.value))
     if not {"group_lasso", "report"} & set(arguments):
         with pytest.raises(ValueError, match=message):
-            kc.learnable_layers(network(), **arguments)
+            kc.explain_learn_groups(network(), **arguments)
 
 
-@pytest.mark.parametrize("function", [kc.learn_groups, kc.learnable_layers])
+@pytest.mark.parametrize("function", [kc.learn_groups, kc.explain_learn_groups])
 def test_wrong_models(function):
     for bad in (None, "model.keras", L.Conv2D(8, 1)):
         with pytest.raises(ValueError, match=r"`model` \(=.*\) must be a Keras model\. Load one with"):
@@ -541,11 +541,11 @@ def test_networks_of_our_own(name):
     model = randomized(network.build(input_shape=(network.side, network.side, 3), classes=4))
     x = array(4, network.side, network.side, 3)
     gather_statistics(model, x)
-    layers = kc.learnable_layers(model)
-    learned_before = {layer.name for layer in learned_layers(model)}
+    layers = kc.explain_learn_groups(model)
+    learned_before = {layer.name for layer in condensable_layers(model)}
     assert {name for name, reason in layers.left.items() if reason == "learns its groups already"} == learned_before
     learning = assert_unchanged_then_condensed(model, x)
-    assert {layer.name for layer in learned_layers(learning)} == learned_before | set(layers.learned)
+    assert {layer.name for layer in condensable_layers(learning)} == learned_before | set(layers.learned)
 
 
 @pytest.mark.parametrize(
@@ -556,7 +556,7 @@ def test_networks_of_keras_applications(name):
     arguments, learned, left = APPLICATIONS[name]
     constructor = getattr(keras.applications, name)
     model = randomized(constructor(weights=None, classes=7, classifier_activation=None, **arguments))
-    layers = kc.learnable_layers(model)
+    layers = kc.explain_learn_groups(model)
     assert (len(layers.learned), len(layers.left)) == (learned, left)
     x = array(8, *arguments["input_shape"])
     gather_statistics(model, x)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.layers import (
     BatchNormalization,
     ChannelIndex,

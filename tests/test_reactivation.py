@@ -7,10 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_condense import condensing
-from keras_condense.callbacks import CondenseSchedule, learned_layers
-from keras_condense.conversion import condense
-from keras_condense.layers import ChannelScatterAdd, ChannelShuffle, GroupConv2D, SparseFeatureReactivation
+from keras_condense import masks
+from keras_condense.callbacks import CondenseSchedule
+from keras_condense.condensation import condense
+from keras_condense.layers import (
+    ChannelScatterAdd,
+    ChannelShuffle,
+    GroupConv2D,
+    SparseFeatureReactivation,
+    condensable_layers,
+)
 from keras_condense.profiling import profile_model
 
 
@@ -83,8 +89,8 @@ def test_masks_that_an_eye_can_check():
 def test_condensed_kernels_that_an_eye_can_check():
     mask = np.array([[0, 0, 1, 1], [0, 1, 0, 1]])
     expected = [[0, 9, 5, 2], [3, 0, -5, 3]]  # group 0 reaches outputs 2 and 3, group 1 outputs 1 and 3
-    np.testing.assert_array_equal(condensing.condensed_reactivation(LITERAL_KERNEL, mask), expected)
-    np.testing.assert_array_equal(condensing.kept_inputs(mask), [2, 3, 1, 3])
+    np.testing.assert_array_equal(masks.condensed_reactivation(LITERAL_KERNEL, mask), expected)
+    np.testing.assert_array_equal(masks.kept_inputs(mask), [2, 3, 1, 3])
 
 
 @given(
@@ -159,7 +165,7 @@ def test_dropped_weights_stay_zero_while_it_is_trained(optimizer):
     model.compile(optimizer, "mse", jit_compile=False)
     model.fit(array(16, 4, 4, 8), array(16, 3), batch_size=4, epochs=3, verbose=0, callbacks=[CondenseSchedule()])
     layer = model.get_layer("reactivation")
-    assert learned_layers(model) == [layer]
+    assert condensable_layers(model) == [layer]
     assert layer.stage == layer.final_stage == 3
     dropped = numpy_of(layer.kernel_mask()) == 0
     assert dropped.mean() == 0.75

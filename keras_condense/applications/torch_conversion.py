@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_condense.condensing import expanded_kernel, inputs_left
-from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D, LearnedInputs
+from keras_condense.drop_plans import inputs_left
+from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedConnections, LearnedGroupConv2D
+from keras_condense.masks import expanded_kernel
 
 __all__ = ["FAMILIES", "convert"]
 
@@ -156,7 +157,7 @@ def convert(
     _check_names(pending, state, described)
     problems, values = [], []
     # an index that is wrong is wrong for the batch norm before it too: first the layers that can say why
-    for weight in sorted(pending, key=lambda weight: not isinstance(weight.layer, LearnedInputs)):
+    for weight in sorted(pending, key=lambda weight: not isinstance(weight.layer, LearnedConnections)):
         try:
             values += _values(weight, state)
         except ValueError as error:
@@ -190,7 +191,7 @@ def _module(name: str, names: Names) -> str:
 
 def _check_names(pending: list[_Pending], state: Mapping[str, np.ndarray], described: str) -> None:
     needed = {weight.key: None for weight in pending}
-    needed |= {weight.index_key: None for weight in pending if isinstance(weight.layer, LearnedInputs)}
+    needed |= {weight.index_key: None for weight in pending if isinstance(weight.layer, LearnedConnections)}
     missing = [key for key in needed if key not in state]
     has_classifier = any(key.startswith(_CLASSIFIER) for key in needed)
     surplus = [
@@ -234,7 +235,7 @@ def _values(weight: _Pending, state: Mapping[str, np.ndarray]) -> list[tuple[Any
     index = state.get(weight.index_key)
     if index is not None and index.dtype.kind != "i":
         raise ValueError(f"its index is of {index.dtype}, not of integers")
-    if isinstance(layer, LearnedInputs) and attribute == "kernel":
+    if isinstance(layer, LearnedConnections) and attribute == "kernel":
         groups, inputs = layer.mask.shape
         value, mask = expanded_kernel(value, index, inputs, groups)
         _check_shape(value, variable)

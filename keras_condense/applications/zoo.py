@@ -12,7 +12,7 @@ import keras
 
 from keras_condense.applications.pretrained import find_weights, weights_of
 from keras_condense.applications.published import Published
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.profiling import profile_model
 from keras_condense.text_tables import render
 from keras_condense.tflite import export_tflite

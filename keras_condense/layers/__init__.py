@@ -4,12 +4,13 @@ from keras_condense.layers.augmentation import AugmentedImages
 from keras_condense.layers.channels import ChannelIndex, ChannelScatterAdd, ChannelShuffle
 from keras_condense.layers.convolution import GroupConv2D
 from keras_condense.layers.dense import CondenseDense
+from keras_condense.layers.learned_connections import LearnedConnections, condensable_layers
 from keras_condense.layers.learned_convolution import LearnedGroupConv2D
-from keras_condense.layers.learned_inputs import LearnedInputs, learned_layers
 from keras_condense.layers.normalization import BatchNormalization
 from keras_condense.layers.reactivation import SparseFeatureReactivation
 
 LearnedGroupConv = LearnedGroupConv2D  # the paper's name
+LearnedInputs, learned_layers = LearnedConnections, condensable_layers  # former names
 
 __all__ = [
     "AugmentedImages",
@@ -19,9 +20,11 @@ __all__ = [
     "ChannelShuffle",
     "CondenseDense",
     "GroupConv2D",
+    "LearnedConnections",
     "LearnedGroupConv",
     "LearnedGroupConv2D",
     "LearnedInputs",
     "SparseFeatureReactivation",
+    "condensable_layers",
     "learned_layers",
 ]

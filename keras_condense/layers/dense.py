@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 from keras import ops, regularizers
 
-from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import LARGEST_CHANNELS, check_positive_integer, check_real, check_weight_shape
 
@@ -13,7 +13,7 @@ __all__ = ["CondenseDense"]
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class CondenseDense(LearnedInputs, keras.layers.Dense):
+class CondenseDense(LearnedConnections, keras.layers.Dense):
     """A `keras.layers.Dense` that learns which of its inputs it needs, all units as one group (CondenseNet, section 4).
 
     It begins dense. At each of C - 1 stages it loses the in / C inputs with the least sum of |kernel|

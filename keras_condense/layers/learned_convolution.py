@@ -5,10 +5,10 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from keras_condense import condensing
+from keras_condense import drop_plans, masks
 from keras_condense.layers.channels import ChannelShuffle
 from keras_condense.layers.convolution import CheckedConv2D, GroupConv2D
-from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import check_not_negative, check_weight_shape
 
@@ -16,7 +16,7 @@ __all__ = ["LearnedGroupConv2D"]
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class LearnedGroupConv2D(LearnedInputs, CheckedConv2D):
+class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
     """A 2-D convolution whose groups of filters learn which inputs they need (CondenseNet, section 3.1).
 
     It begins dense. At each of C - 1 stages every group loses the in / C inputs that matter least to it; at the last
@@ -36,7 +36,7 @@ class LearnedGroupConv2D(LearnedInputs, CheckedConv2D):
         dilation_rate: one or two ints; not together with strides.
         groups: G, the number of groups.
         condense_factor: C, a divisor of the input's channels; one connection in C is left at the end. By default 4.
-        group_lasso: weight of the group lasso (`condensing.group_lasso`), added to the training loss until the last
+        group_lasso: weight of the group lasso (`masks.group_lasso`), added to the training loss until the last
             stage is reached.
         activation: None, a name or a function.
         use_bias: False by default, as in the paper.
@@ -51,7 +51,7 @@ class LearnedGroupConv2D(LearnedInputs, CheckedConv2D):
         dtype: dtype or dtype policy.
         name: the layer's name.
         pruned_fraction: the share of its inputs that each group loses, in place of `condense_factor`; rounded so that
-            `condensing.inputs_left` are left, of any number of channels. It needs `drops_at`.
+            `drop_plans.inputs_left` are left, of any number of channels. It needs `drops_at`.
         drops_at: the progress of the training, ascending in [0, 1), at which each drop falls; the drops are equally
             large. By default CondenseNet's s / (2 (C - 1)) for s from 1 to C - 1.
 
@@ -168,9 +168,9 @@ class LearnedGroupConv2D(LearnedInputs, CheckedConv2D):
         """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""
         kernel = ops.convert_to_tensor(self.kernel)
         groups, inputs = self.mask.shape
-        connections = groups * condensing.inputs_left(inputs, self.final_stage, self.plan)
+        connections = groups * drop_plans.inputs_left(inputs, self.final_stage, self.plan)
         unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
-        return unfinished * condensing.group_lasso(kernel, ops.convert_to_tensor(self.mask))
+        return unfinished * masks.group_lasso(kernel, ops.convert_to_tensor(self.mask))
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """`ChannelIndex`, a `GroupConv2D` of this layer's name, `ChannelShuffle` and `Activation`, where needed."""

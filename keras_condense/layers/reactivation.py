@@ -6,11 +6,11 @@ import keras
 import numpy as np
 from keras import constraints, initializers, ops, regularizers
 
-from keras_condense import condensing
+from keras_condense import masks
 from keras_condense.layers.channels import ChannelScatterAdd, ChannelShuffle
 from keras_condense.layers.convolution import GroupConv2D
 from keras_condense.layers.grouped_convolution import grouped_convolution
-from keras_condense.layers.learned_inputs import LearnedInputs
+from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import (
     LARGEST_CHANNELS,
@@ -25,7 +25,7 @@ __all__ = ["SparseFeatureReactivation"]
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
+class SparseFeatureReactivation(LearnedConnections, keras.layers.Layer):
     """A 1x1 convolution whose groups of inputs learn which outputs they reach (CondenseNetV2).
 
     A network adds what it gives to features that it made earlier, and so reactivates them; few of them are worth it. It
@@ -43,7 +43,7 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
         filters: number of output channels, a multiple of `condense_factor`.
         groups: G, the number of groups, a divisor of the input's channels.
         condense_factor: S, the paper's sparse factor; one connection in S is left at the end, 1 keeps all.
-        group_lasso: weight of the group lasso (`condensing.group_lasso`, over a group's inputs), added to the training
+        group_lasso: weight of the group lasso (`masks.group_lasso`, over a group's inputs), added to the training
             loss until the last stage is reached.
         kernel_initializer: as in `keras.layers.Conv2D`, and so are the remaining arguments.
         kernel_regularizer: for the kernel.
@@ -128,18 +128,18 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
 
     def kernel_mask(self):
         """The mask spread over the kernel: (inputs, filters), 1 where an input's group reaches a filter."""
-        return ops.transpose(condensing.mask_of_filters(ops.convert_to_tensor(self.mask), self.kernel.shape[-2]))
+        return ops.transpose(masks.mask_of_filters(ops.convert_to_tensor(self.mask), self.kernel.shape[-2]))
 
     def importance(self) -> np.ndarray:
         """How much each group needs each filter: (groups, filters)."""
-        return condensing.importance(ops.convert_to_numpy(self.kernel).swapaxes(-1, -2), self.groups)
+        return masks.importance(ops.convert_to_numpy(self.kernel).swapaxes(-1, -2), self.groups)
 
     def lasso(self):
         """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""
         kernel = ops.convert_to_tensor(self.kernel)
         connections = self.groups * (self.filters // self.condense_factor)  # what the last stage leaves
         unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
-        return unfinished * condensing.group_lasso(ops.swapaxes(kernel, -1, -2), ops.convert_to_tensor(self.mask))
+        return unfinished * masks.group_lasso(ops.swapaxes(kernel, -1, -2), ops.convert_to_tensor(self.mask))
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """`ChannelShuffle`, a `GroupConv2D` of this layer's name and `ChannelScatterAdd`, where needed."""
@@ -148,7 +148,7 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
         groups = self.groups if drops else 1
         if groups == 1:
             mask = mask[:1]
-        kernel = condensing.condensed_reactivation(ops.convert_to_numpy(self.kernel), mask)
+        kernel = masks.condensed_reactivation(ops.convert_to_numpy(self.kernel), mask)
         convolution = GroupConv2D(
             kernel.shape[-1],
             1,
@@ -166,7 +166,7 @@ class SparseFeatureReactivation(LearnedInputs, keras.layers.Layer):
             name = new_name(f"{self.name}_shuffle")
             parts.insert(0, (ChannelShuffle(self.kernel.shape[-2] // groups, dtype=self.dtype_policy, name=name), None))
         if drops:
-            targets, name = condensing.kept_inputs(mask), new_name(f"{self.name}_scatter")
+            targets, name = masks.kept_inputs(mask), new_name(f"{self.name}_scatter")
             parts.append((ChannelScatterAdd(targets, self.filters, dtype=self.dtype_policy, name=name), None))
         return parts
 

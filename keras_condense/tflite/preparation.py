@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.layers import ChannelIndex, ChannelScatterAdd, LearnedInputs
 
 __all__ = ["check_model", "in_float32", "prepared"]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_condense.callbacks import CondenseSchedule, learned_layers
+from keras_condense.callbacks import CondenseSchedule
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.files import locked
+from keras_condense.layers import condensable_layers
 from keras_condense.saving import load_model, save_model
 from keras_condense.training.feeding import check_data, check_fit, model_and_inputs, settings_of
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
@@ -104,7 +105,7 @@ def train(
             first_epoch = int(model.optimizer.iterations) // data.steps_per_epoch
             rows = read_log(folder / LOG)[:first_epoch]
         condensing = []
-        if learned_layers(model):
+        if condensable_layers(model):
             condensing = [CondenseSchedule(epochs=recipe.epochs, last_drop=recipe.last_drop)]
         checkpoint = Checkpoint(model, folder, rows)
         callbacks = [_ReseedDropout(seed), *condensing, *callbacks, checkpoint]
@@ -123,7 +124,7 @@ def train(
                 verbose=verbose,
             )
             model.stop_training = trained.stop_training
-        for layer in learned_layers(model):
+        for layer in condensable_layers(model):
             layer.condense_to(layer.final_stage)  # due still if the run was killed after its last epoch
         save_model(model, folder / MODEL)
     return model

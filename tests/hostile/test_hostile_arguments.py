@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from time_limit import time_limit
 
-from keras_condense import condensing, datasets, layers, training
+from keras_condense import datasets, drop_plans, layers, training
 from keras_condense.callbacks import CondenseSchedule
 
 IMAGES = np.zeros((1, 8, 8, 8), "float32")
@@ -43,7 +43,7 @@ CALLS = {
     on_the_digits(datasets.load): ("batch_size", "image_size", "channels", "seed", "split_seed"),
     on_the_digits(datasets.load_arrays): ("batch_size", "image_size", "channels", "seed", "split_seed"),
     CondenseSchedule: ("epochs", "steps_per_epoch"),
-    condensing.drop_plan: ("condense_factor",),
+    drop_plans.drop_plan: ("condense_factor",),
     lambda steps: training.compile_model(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), steps): (
         "steps",
     ),
@@ -85,7 +85,7 @@ def test_rates(name):
 def test_progress():
     for value in [-1, 2, 1j, object(), np.array([0, 1]), math.inf, math.nan, "0", b"4", [], None, 10**5000]:
         with pytest.raises(ValueError, match=r"^`progress` \(="):
-            condensing.stage_from_progress(value, 4)
+            drop_plans.stage_from_progress(value, 4)
 
 
 @pytest.mark.parametrize("name", ["mean", "std"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.layers import (
     BatchNormalization,
     CondenseDense,

@@ -6,10 +6,10 @@ import pytest
 from keras import ops
 
 import keras_condense as kc
-from keras_condense.layers import ChannelShuffle, LearnedInputs, learned_layers
+from keras_condense.layers import ChannelShuffle, LearnedConnections, condensable_layers
 
 
-class LearnedConv1D(LearnedInputs, keras.layers.Conv1D):
+class LearnedConv1D(LearnedConnections, keras.layers.Conv1D):
     """Two groups of filters over time; Keras' layer has the arguments and the shapes."""
 
     condense_factor = 4
@@ -29,7 +29,7 @@ class LearnedConv1D(LearnedInputs, keras.layers.Conv1D):
         return self.indexed(inputs, [(convolution, weights), (shuffle, None)], new_name)
 
 
-class Speechless(LearnedInputs, keras.layers.Dense):
+class Speechless(LearnedConnections, keras.layers.Dense):
     """Does not say what it becomes."""
 
     groups, condense_factor = 1, 2
@@ -52,7 +52,7 @@ def test_a_layer_of_ones_own_is_trained_and_condensed(tmp_path):
     x = array(8, 9, 8)
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
     model.fit(x, array(8, 7, 6), epochs=8, verbose=0, callbacks=[kc.callbacks.CondenseSchedule()])
-    (layer,) = learned_layers(model)
+    (layer,) = condensable_layers(model)
     kernel, mask = ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.mask)
     assert mask.sum(axis=1).tolist() == [2, 2]
     assert ((kernel != 0).all(axis=0) == np.tile(mask.T, 3)).all()

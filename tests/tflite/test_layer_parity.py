@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tflite_networks import images, reference, relative_difference
 
 from keras_condense.callbacks import learned_layers
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.layers import CondenseDense, GroupConv2D, LearnedGroupConv2D
 from keras_condense.tflite import export_tflite, run_tflite
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sparse_networks import assert_every_cut_equivalent, executed, network, stem
 
 from keras_condense.applications import CondenseNet
-from keras_condense.conversion import condense
+from keras_condense.condensation import condense
 from keras_condense.tflite import operators as ops
 from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.passes import sparse

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.layers import LearnedInputs, learned_layers
+from keras_condense.layers import LearnedConnections, condensable_layers
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.validation import check_choice
 
@@ -49,7 +49,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     outputs, names = getattr(model, "output_names", ()), NewNames(model)  # sequential models have no output names
 
     def replaced(layer: keras.Layer) -> Replacement | None:
-        if not isinstance(layer, LearnedInputs):
+        if not isinstance(layer, LearnedConnections):
             return None
         parts = layer.condensed(names.new)
         return _named_as_output(parts, layer.name, names) if layer.name in outputs else parts
@@ -61,7 +61,7 @@ def _check(model, finish: bool) -> None:
     check_choice("finish", finish, (False, True), "True prunes at once what is still due.")
     check_rewritable(model)
     reachable = {id(layer) for _, layer in reachable_layers(model)}
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         if id(layer) not in reachable:
             raise ValueError(
                 f"Layer {layer.name!r} lies inside a layer that is not a functional or sequential model, where it "

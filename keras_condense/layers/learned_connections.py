@@ -12,15 +12,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense import condensing
+from keras_condense import drop_plans, masks
 from keras_condense.layers.channels import ChannelIndex
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import as_index, check_divisible, shown
 
-__all__ = ["LearnedInputs", "learned_layers"]
+__all__ = ["LearnedConnections", "condensable_layers"]
 
 
-def learned_layers(model: keras.Model) -> list["LearnedInputs"]:
+def condensable_layers(model: keras.Model) -> list["LearnedConnections"]:
     """The layers of a model that learn which connections they need, nested models and layers included.
 
     Args:
@@ -32,14 +32,14 @@ def learned_layers(model: keras.Model) -> list["LearnedInputs"]:
     Example:
         >>> from keras_condense.layers import LearnedGroupConv2D
         >>> inner = keras.Sequential([LearnedGroupConv2D(8, 1, name="inner")])
-        >>> [layer.name for layer in learned_layers(keras.Sequential([inner, keras.layers.Flatten()]))]
+        >>> [layer.name for layer in condensable_layers(keras.Sequential([inner, keras.layers.Flatten()]))]
         ['inner']
     """
     # the public `model.layers` does not reach into layers that hold layers
-    return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedInputs)]
+    return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedConnections)]
 
 
-class LearnedInputs:
+class LearnedConnections:
     """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
 
     The layer provides `groups`, `condense_factor`, `kernel`, `use_bias` and `add_weight`, and `pruned_fraction` and
@@ -59,18 +59,18 @@ class LearnedInputs:
         drops_at: Sequence[float] | None,
         default_condense_factor: int,
     ) -> None:
-        """Check and keep the arguments that say what is dropped when (`condensing.drop_plan`); for `__init__`."""
+        """Check and keep the arguments that say what is dropped when (`drop_plans.drop_plan`); for `__init__`."""
         if condense_factor is None and pruned_fraction is None:
             condense_factor = default_condense_factor
-        plan = condensing.drop_plan(condense_factor, pruned_fraction, drops_at)
+        plan = drop_plans.drop_plan(condense_factor, pruned_fraction, drops_at)
         self.condense_factor = None if condense_factor is None else operator.index(condense_factor)
         self.pruned_fraction = None if pruned_fraction is None else plan.pruned_fraction
         self.drops_at = None if drops_at is None else plan.drops_at
 
     @property
-    def plan(self) -> condensing.DropPlan:
+    def plan(self) -> drop_plans.DropPlan:
         """What the layer drops, and when."""
-        return condensing.drop_plan(self.condense_factor, self.pruned_fraction, self.drops_at)
+        return drop_plans.drop_plan(self.condense_factor, self.pruned_fraction, self.drops_at)
 
     def plan_config(self) -> dict:
         """The arguments of `set_plan`, for `get_config`."""
@@ -103,11 +103,11 @@ class LearnedInputs:
 
     def kernel_mask(self):
         """The mask spread over the kernel: (inputs, filters), 1 where a connection is left."""
-        return condensing.mask_of_filters(ops.convert_to_tensor(self.mask), self.kernel.shape[-1])
+        return masks.mask_of_filters(ops.convert_to_tensor(self.mask), self.kernel.shape[-1])
 
     def importance(self) -> np.ndarray:
-        """How much each group needs what it may drop, of the mask's shape (`condensing.importance`)."""
-        return condensing.importance(ops.convert_to_numpy(self.kernel), self.groups)
+        """How much each group needs what it may drop, of the mask's shape (`masks.importance`)."""
+        return masks.importance(ops.convert_to_numpy(self.kernel), self.groups)
 
     def _masked(self, values):
         return values * ops.cast(self.kernel_mask(), values.dtype)
@@ -129,12 +129,12 @@ class LearnedInputs:
     def stage(self) -> int:
         """The condensing stage reached, 0 (dense) to `final_stage`."""
         self._check_built()
-        return condensing.stage_of_mask(ops.convert_to_numpy(self.mask), self.plan)
+        return masks.stage_of_mask(ops.convert_to_numpy(self.mask), self.plan)
 
     @property
     def final_stage(self) -> int:
         """The stage at which the layer can be condensed."""
-        return condensing.final_stage(self.plan)
+        return drop_plans.final_stage(self.plan)
 
     def condense_to(self, stage: int) -> bool:
         """Drop what is due up to `stage`, the least important first, and set its weights to zero.
@@ -162,7 +162,7 @@ class LearnedInputs:
                 f"The kernel of layer {self.name!r} must be finite to be pruned, and holds NaN or infinity: the "
                 "training has diverged. Lower the learning rate or go back to an earlier checkpoint."
             )
-        new = condensing.drop_due(mask, scores, number, self.plan)
+        new = masks.drop_due(mask, scores, number, self.plan)
         if np.array_equal(new, mask):
             return False
         self.set_mask(new)
@@ -170,7 +170,7 @@ class LearnedInputs:
 
     def final_mask(self) -> np.ndarray:
         """The mask at the last stage; what is still due is dropped by the kernel's magnitudes as they are."""
-        return condensing.drop_due(ops.convert_to_numpy(self.mask), self.importance(), self.final_stage, self.plan)
+        return masks.drop_due(ops.convert_to_numpy(self.mask), self.importance(), self.final_stage, self.plan)
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """The layers that compute what this one computes at its last stage; `keras_condense.condense` puts them there.
@@ -193,11 +193,11 @@ class LearnedInputs:
         groups = self.groups if drops else 1
         if groups == 1:
             mask = mask[:1]
-        weights = [condensing.condensed_kernel(ops.convert_to_numpy(self.kernel), mask)]
+        weights = [masks.condensed_kernel(ops.convert_to_numpy(self.kernel), mask)]
         if self.use_bias:
             bias = ops.convert_to_numpy(self.bias)
             weights.append(np.concatenate([bias[group::groups] for group in range(groups)]))
-        return condensing.kept_inputs(mask) if drops else None, groups, weights
+        return masks.kept_inputs(mask) if drops else None, groups, weights
 
     def condensed_config(self) -> dict:
         """The arguments that the condensed layer shares with this one."""
