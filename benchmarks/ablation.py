@@ -381,7 +381,7 @@ def summary(rows: list[dict]) -> list[dict]:
 
 
 def plot_accuracies(rows: list[dict], path: pathlib.Path) -> None:
-    """Test accuracy against multiply-adds: a line an arm through the means over seeds, bars from least to most.
+    """Test accuracy against multiply-adds: one line per arm through the means over seeds, bars from least to most.
 
     Equal multiply-adds are drawn side by side, or bars would hide each other. Networks that were pruned and not trained
     after it have a panel of their own, for they are far below.

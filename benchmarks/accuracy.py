@@ -1,8 +1,8 @@
 """The error of every packaged network on the whole test set, in every form: Keras, condensed, and each .tflite.
 
-results/accuracy.csv has a row a network: the published error, ours, what its training took (from trainings.csv), and
-the error of the .tflite in float32, float16, dynamic range and int8. results/accuracy_forms.csv has a row a form:
-error, file size, instructions of one inference on an emulated Cortex-A76, and milliseconds here.
+results/accuracy.csv has one row per network: the published error, ours, what its training took (from trainings.csv),
+and the error of the .tflite in float32, float16, dynamic range and int8. results/accuracy_forms.csv has one row per
+form: error, file size, instructions of one inference on an emulated Cortex-A76, and milliseconds here.
 
     python benchmarks/accuracy.py --data-dir ~/tensorflow_datasets --counter "python arm_cost.py count"
 """

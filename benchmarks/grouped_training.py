@@ -174,7 +174,7 @@ def measure(network: str, arguments: argparse.Namespace) -> list[dict]:
         {
             "network": network,
             "layers": CONTESTANTS[name],
-            "seconds_a_step": f"{statistics.median(seconds[name]):.3f}",
+            "seconds_per_step": f"{statistics.median(seconds[name]):.3f}",
             "fastest": f"{min(seconds[name]):.3f}",
             "slowest": f"{max(seconds[name]):.3f}",
             "times_ours": f"{statistics.median(seconds[name]) / ours:.1f}",
@@ -190,7 +190,7 @@ def measure(network: str, arguments: argparse.Namespace) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=NETWORKS, help="default: all")
-    parser.add_argument("--batch", type=int, help="images a step (default: 2 with ResNeXt, 8 with ShuffleNet)")
+    parser.add_argument("--batch", type=int, help="images per step (default: 2 with ResNeXt, 8 with ShuffleNet)")
     parser.add_argument("--size", type=int, default=224, help="their height and width (default: %(default)s)")
     parser.add_argument(
         "--rounds",

@@ -80,7 +80,7 @@ def measured(network: str, arguments: argparse.Namespace) -> list[dict]:
             "batch": arguments.batch,
             "peak_megabytes": f"{memory[variant]:.0f}",
             "memory_to_usual": f"{memory[variant] / memory[usual]:.3f}",
-            "seconds_a_step": f"{statistics.median(seconds[variant]):.3f}",
+            "seconds_per_step": f"{statistics.median(seconds[variant]):.3f}",
             "fastest": f"{min(seconds[variant]):.3f}",
             "slowest": f"{max(seconds[variant]):.3f}",
             "time_to_usual": f"{statistics.median(seconds[variant]) / statistics.median(seconds[usual]):.3f}",
@@ -94,7 +94,7 @@ def measured(network: str, arguments: argparse.Namespace) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="constructors (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="images a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=64, help="images per step (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=9, help="timed steps of each (default: %(default)s)")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: %(default)s")

@@ -1,4 +1,4 @@
-"""Random networks, masked, condensed and written down in every way, held against each other.
+"""Random networks, masked, condensed and lowered in every way, compared with each other.
 
 python benchmarks/random_networks.py                      # 5000 networks, about 40 minutes
 python benchmarks/random_networks.py --first 5000 -n 100  # others than the first; writes nothing

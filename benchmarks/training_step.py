@@ -147,7 +147,7 @@ def main() -> None:
     rows = [
         {
             "contestant": CONTESTANTS[name],
-            "seconds_a_step": f"{statistics.median(seconds[name]):.3f}",
+            "seconds_per_step": f"{statistics.median(seconds[name]):.3f}",
             "fastest": f"{min(seconds[name]):.3f}",
             "slowest": f"{max(seconds[name]):.3f}",
             "ours_to_it": f"{ours / statistics.median(seconds[name]):.3f}",

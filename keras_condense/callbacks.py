@@ -55,7 +55,7 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     Args:
         epochs: epochs of the whole training; None takes those of `fit`.
-        steps_per_epoch: batches an epoch; None takes what `fit` knows.
+        steps_per_epoch: batches per epoch; None takes what `fit` knows.
         verbose: 1 prints a line at every drop.
         last_drop: the progress, in (0, 1), of the last drop; those before it move in proportion. None drops when the
             layers say, the last time at 0.5 in the paper.
@@ -83,10 +83,10 @@ class CondenseSchedule(keras.callbacks.Callback):
         last_drop: float | None = None,
     ):
         super().__init__()
-        mend = "Leave it out to take what `fit` says."
-        self.epochs = None if epochs is None else check_positive_integer("epochs", epochs, mend)
+        fix = "Leave it out to take what `fit` says."
+        self.epochs = None if epochs is None else check_positive_integer("epochs", epochs, fix)
         self.steps_per_epoch = (
-            None if steps_per_epoch is None else check_positive_integer("steps_per_epoch", steps_per_epoch, mend)
+            None if steps_per_epoch is None else check_positive_integer("steps_per_epoch", steps_per_epoch, fix)
         )
         self.verbose = check_choice("verbose", verbose, (0, 1), "Use 1 for a line at every drop, 0 for none.")
         self.last_drop = None if last_drop is None else check_last_drop(last_drop)
@@ -103,7 +103,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         self._steps = self.steps_per_epoch or self.params.get("steps")
         if self._steps is None:
             raise ValueError(
-                "`CondenseSchedule` got a training whose steps an epoch are unknown (a generator or a dataset of "
+                "`CondenseSchedule` got a training whose steps per epoch are unknown (a generator or a dataset of "
                 "unknown length), and needs them to know the progress. "
                 "Give `steps_per_epoch` to `fit` or to `CondenseSchedule`."
             )

@@ -59,7 +59,7 @@ class DeploymentReport:
         from rich.table import Table
 
         table = Table(title=f"{self.images} test images", title_justify="left")
-        for title in ("", "accuracy", "largest difference", "parameters", "macs", "file", "ms an image"):
+        for title in ("", "accuracy", "largest difference", "parameters", "macs", "file", "ms per image"):
             table.add_column(title, justify="right" if title else "left")
         for row in self.rows:
             table.add_row(

@@ -53,7 +53,7 @@ def check_path(name: str, value: Any) -> pathlib.Path:
     return pathlib.Path(value)
 
 
-def check_readable(name: str, value: Any, mend: str = "Check the name.") -> pathlib.Path:
+def check_readable(name: str, value: Any, fix: str = "Check the name.") -> pathlib.Path:
     """Return `value` as a path if it is a regular file, or a link to one, that can be read; nothing is opened.
 
     Opening a pipe waits for somebody who writes to it, and reading a device may never end.
@@ -61,7 +61,7 @@ def check_readable(name: str, value: Any, mend: str = "Check the name.") -> path
     Args:
         name: the argument's name, for the message.
         value: what the caller gave.
-        mend: a sentence that says how to fix it.
+        fix: a sentence that says how to fix it.
 
     Raises:
         ValueError: no path, nothing there, no regular file, or no right to read it.
@@ -80,13 +80,13 @@ def check_readable(name: str, value: Any, mend: str = "Check the name.") -> path
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ValueError(f"`{name}` (={str(path)!r}) must be an existing file. {mend}") from error
+        raise ValueError(f"`{name}` (={str(path)!r}) must be an existing file. {fix}") from error
     except OSError as error:  # a name of more than 255 bytes, links in a circle, a folder that may not be entered
         raise ValueError(
-            f"`{name}` (={str(path)!r}) must be a file that can be read, and can't ({error.strerror}). {mend}"
+            f"`{name}` (={str(path)!r}) must be a file that can be read, and can't ({error.strerror}). {fix}"
         ) from error
     if not stat.S_ISREG(mode):
-        raise ValueError(f"`{name}` (={str(path)!r}) must be a regular file, and is a {_kind(mode)}. {mend}")
+        raise ValueError(f"`{name}` (={str(path)!r}) must be a regular file, and is a {_kind(mode)}. {fix}")
     if not os.access(path, os.R_OK):
         raise ValueError(f"`{name}` (={str(path)!r}) must be a file that can be read. Change its permissions.")
     return path

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, a row a layer."""
+"""What a network costs: parameters and multiply-adds, one row per layer."""
 
 import dataclasses
 import math

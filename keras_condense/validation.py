@@ -1,4 +1,4 @@
-"""Checks of arguments. Every message says what came, what was expected, and how to mend it."""
+"""Checks of arguments. Every message says what came, what was expected, and how to fix it."""
 
 import math
 import numbers
@@ -70,13 +70,13 @@ def as_index(value: Any) -> int | None:
         return None
 
 
-def check_positive_integer(name: str, value: Any, mend: str, *, largest: int = LARGEST_INTEGER) -> int:
+def check_positive_integer(name: str, value: Any, fix: str, *, largest: int = LARGEST_INTEGER) -> int:
     """Return `value` if it is an integer above zero.
 
     Args:
         name: the argument's name, for the message.
         value: what the caller gave.
-        mend: a sentence that says how to mend it.
+        fix: a sentence that says how to fix it.
         largest: the largest value that makes sense.
 
     Returns:
@@ -99,13 +99,13 @@ def check_positive_integer(name: str, value: Any, mend: str, *, largest: int = L
     """
     number = as_index(value)
     if number is None or number < 1:
-        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer. {fix}")
     if number > largest:
-        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer, at most {largest:,}. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer, at most {largest:,}. {fix}")
     return number
 
 
-def check_divisible(name: str, value: int, divisor_name: str, divisor: int, mend: str) -> None:
+def check_divisible(name: str, value: int, divisor_name: str, divisor: int, fix: str) -> None:
     """Raise ValueError unless `divisor` divides `value`.
 
     Example:
@@ -115,10 +115,10 @@ def check_divisible(name: str, value: int, divisor_name: str, divisor: int, mend
         ValueError: `in_channels` (=30) must be divisible by `condense_factor` (=4). Give the layer 28 or 32 inputs.
     """
     if value % divisor:
-        raise ValueError(f"`{name}` (={shown(value)}) must be divisible by `{divisor_name}` (={divisor}). {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be divisible by `{divisor_name}` (={divisor}). {fix}")
 
 
-def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False) -> float:
+def check_fraction(name: str, value: Any, fix: str, *, below_one: bool = False) -> float:
     """Return `value` as a float if it lies in [0, 1] (in [0, 1) with `below_one`).
 
     Example:
@@ -129,11 +129,11 @@ def check_fraction(name: str, value: Any, mend: str, *, below_one: bool = False)
     """
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number or not (0 <= value <= 1) or (below_one and value == 1):
-        raise ValueError(f"`{name}` (={shown(value)}) must be a number in [0, 1{')' if below_one else ']'}. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be a number in [0, 1{')' if below_one else ']'}. {fix}")
     return float(value)
 
 
-def check_not_negative(name: str, value: Any, mend: str, *, above_zero: bool = False) -> float:
+def check_not_negative(name: str, value: Any, fix: str, *, above_zero: bool = False) -> float:
     """Return `value` as a float if it is a finite number of at least 0 (above 0 with `above_zero`).
 
     Example:
@@ -148,11 +148,11 @@ def check_not_negative(name: str, value: Any, mend: str, *, above_zero: bool = F
         number = math.inf
     if not 0 <= number < math.inf or (above_zero and number == 0):
         expected = "a finite number above 0" if above_zero else "a finite number, not negative"
-        raise ValueError(f"`{name}` (={shown(value)}) must be {expected}. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be {expected}. {fix}")
     return number
 
 
-def check_padding(name: str, value: Any, mend: str) -> int:
+def check_padding(name: str, value: Any, fix: str) -> int:
     """Return `value` as an int if it is an integer from 0 to `LARGEST_SIDE`.
 
     Example:
@@ -163,11 +163,9 @@ def check_padding(name: str, value: Any, mend: str) -> int:
     """
     number = as_index(value)
     if number is None or number < 0:
-        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer or 0. {mend}")
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer or 0. {fix}")
     if number > LARGEST_SIDE:
-        raise ValueError(
-            f"`{name}` (={shown(value)}) must be a positive integer or 0, at most {LARGEST_SIDE:,}. {mend}"
-        )
+        raise ValueError(f"`{name}` (={shown(value)}) must be a positive integer or 0, at most {LARGEST_SIDE:,}. {fix}")
     return number
 
 
@@ -191,7 +189,7 @@ def check_crop_size(crop_size: Any, image_shape: Sequence[int]) -> tuple[int, in
 
 
 def check_channel_constants(
-    name: str, values: Any, channels: int, mend: str, *, above_zero: bool = False
+    name: str, values: Any, channels: int, fix: str, *, above_zero: bool = False
 ) -> tuple[float, ...]:
     """Return `values` as floats if they are finite numbers, one a channel (all above 0 with `above_zero`).
 
@@ -209,14 +207,14 @@ def check_channel_constants(
         constants = np.empty(0)
     if constants.shape != (channels,) or not np.isfinite(constants).all():
         raise ValueError(
-            f"`{name}` (={shown(values)}) must be a number for each of the images' {channels} channels. {mend}"
+            f"`{name}` (={shown(values)}) must be a number for each of the images' {channels} channels. {fix}"
         )
     if above_zero and constants.min() <= 0:
-        raise ValueError(f"`{name}` (={shown(values)}) must be above 0 in every channel. {mend}")
+        raise ValueError(f"`{name}` (={shown(values)}) must be above 0 in every channel. {fix}")
     return tuple(constants.tolist())
 
 
-def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") -> Any:
+def check_choice(name: str, value: Any, choices: Iterable[Any], fix: str = "") -> Any:
     """Return the one of `choices` that `value` equals.
 
     Example:
@@ -230,7 +228,7 @@ def check_choice(name: str, value: Any, choices: Iterable[Any], mend: str = "") 
         for choice in choices:
             if value is choice or value == choice:
                 return choice
-    raise ValueError(f"`{name}` (={shown(value)}) must be one of {', '.join(map(repr, choices))}. {mend}".rstrip())
+    raise ValueError(f"`{name}` (={shown(value)}) must be one of {', '.join(map(repr, choices))}. {fix}".rstrip())
 
 
 def check_real(name: str, dtype: Any) -> None:

@@ -21,7 +21,7 @@ def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """Return a parser whose help ends with examples."""
     return argparse.ArgumentParser(
         description=description,
-        epilog=f"examples:\n{examples.rstrip()}\n\nexit codes: 0 done, 1 an error that you can mend, 2 wrong usage",
+        epilog=f"examples:\n{examples.rstrip()}\n\nexit codes: 0 done, 1 an error that you can fix, 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -98,7 +98,9 @@ def add_dataset_arguments(
         metavar="HEIGHT-WIDTH",
         help="resize the images, to 32-48 or (both sides) 32 (default: as they are, 16 for digits)",
     )
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images a batch (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="images per batch (default: %(default)s)"
+    )
 
 
 def load_dataset(

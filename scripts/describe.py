@@ -1,4 +1,4 @@
-"""Show what a network costs, a row a layer, or what all networks cost, a row a network: parameters, multiply-adds."""
+"""Show what a network costs, layer by layer, or what all networks cost: parameters and multiply-adds."""
 
 import argparse
 import dataclasses

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a .keras or .tflite file with one output a class; or, with --weights, a name in "
+        help="a .keras or .tflite file with one output per class; or, with --weights, a name in "
         'keras_condense.applications, with arguments if it takes any: "ShuffleNet(groups=8)"',
     )
     parser.add_argument(

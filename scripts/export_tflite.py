@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         "--target",
         choices=("arm64", "x86_64", "measure"),
         default="arm64",
-        help="processor to write the network down for; measure times the candidates here (default: %(default)s)",
+        help="processor to lower the network for; measure times the candidates here (default: %(default)s)",
     )
     parser.add_argument("--report", action="store_true", help="print what was chosen and, layer by layer, its cost")
     parser.add_argument(

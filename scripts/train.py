@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
         "--verbose",
         type=int,
         choices=(0, 1, 2),
-        help="0 nothing, 1 a progress bar, 2 a line an epoch (default: 1 in a terminal, else 2)",
+        help="0 nothing, 1 a progress bar, 2 one line per epoch (default: 1 in a terminal, else 2)",
     )
     return parser
 

@@ -19,7 +19,7 @@ from keras_condense.applications import (
     SqueezeNet,
 )
 
-# what came, what was expected, how to mend it
+# what came, what was expected, how to fix it
 THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
 
 

@@ -307,7 +307,7 @@ def test_verbose_is_0_or_1(verbose):
 def test_progress_that_can_not_be_known(data):
     model = network()
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"steps an epoch are unknown .* Give `steps_per_epoch` to `fit` or to"):
+    with pytest.raises(ValueError, match=r"steps per epoch are unknown .* Give `steps_per_epoch` to `fit` or to"):
         model.fit(data(model), epochs=2, verbose=0, shuffle=False, callbacks=[CondenseSchedule()])
     for ours, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -51,7 +51,7 @@ def test_every_stage(golden, stage, skipping):
         layer = model.get_layer(ours)
         assert layer.stage == stage
         mask = ops.convert_to_numpy(layer.mask).astype(bool)
-        expected = golden[f"stage{stage}/mask/{theirs}"]  # a row a filter
+        expected = golden[f"stage{stage}/mask/{theirs}"]  # one row per filter
         for f in range(expected.shape[0]):
             np.testing.assert_array_equal(mask[f % layer.groups], expected[f])
     np.testing.assert_allclose(logits(model, golden), golden[f"stage{stage}/logits"], **LOGITS)

@@ -15,7 +15,7 @@ from keras_condense.callbacks import CondenseSchedule
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, condensable_layers
 
 L = keras.layers
-# what came, what was expected, how to mend it
+# what came, what was expected, how to fix it
 THREE_PARTS = re.compile(r"`.+` \(.+\) must .+\. .+\.", re.DOTALL)
 
 
@@ -333,7 +333,7 @@ def test_fit_condenses_to_the_end():
     assert history["condense_stage"] == [0, 1, 2, 3, 3, 3]
     assert history["connections_left"][-1] == 0.25
     assert history["loss"][-1] < history["loss"][0]
-    # one memory a trained weight, in the weights' order; those of dropped weights are zero
+    # one memory per trained weight, in the weights' order; those of dropped weights are zero
     memories = [v for v in learning.optimizer.variables if v.path.endswith("momentum")]
     assert [v.shape for v in memories] == [v.shape for v in learning.trainable_weights]
     for layer in condensable_layers(learning):

@@ -95,7 +95,7 @@ def CondenseNetLight(
         ValueError: `growth_rate` (=6) must be divisible by `groups` (=4). Use 4 or 8, ...
     """
     stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (15, 15, 15).")
-    for argument, value, mend in (
+    for argument, value, fix in (
         ("growth_rate", growth_rate, "The paper has 16."),
         ("groups", groups, "The paper has 4; 1 turns them off."),
         ("condense_factor", condense_factor, "The paper has 4; 1 keeps all connections."),
@@ -103,7 +103,7 @@ def CondenseNetLight(
         ("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's."),
         ("classifier_condense_factor", classifier_condense_factor, "The paper has 2; 1 keeps all inputs."),
     ):
-        check_positive_integer(argument, value, mend)
+        check_positive_integer(argument, value, fix)
     compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
     check_not_negative("compression", compression, "Use 0.5, or 1.0 to keep all channels.", above_zero=True)
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)

@@ -123,7 +123,7 @@ def CondenseNetV2(
             f"`growth_rates` (of {len(growth_rates)} values) must be as long as `stages` (of {len(stages)}). "
             "Give one growth rate for each block."
         )
-    for argument, value, mend in (
+    for argument, value, fix in (
         ("groups", groups, "The paper has 6 or 8 groups; 1 turns them off."),
         ("condense_factor", condense_factor, "The paper has 6 or 8; 1 keeps all connections."),
         ("bottleneck_factor", bottleneck_factor, "The paper has 4."),
@@ -136,7 +136,7 @@ def CondenseNetV2(
         ),
         ("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's."),
     ):
-        check_positive_integer(argument, value, mend)
+        check_positive_integer(argument, value, fix)
     check_channels(stages, growth_rates, groups, condense_factor, classifier_factor=1)
     contract = Contract(
         default_size=32 if stem_strides == 1 else 224,

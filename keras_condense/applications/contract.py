@@ -19,13 +19,13 @@ from keras_condense.validation import check_choice, check_positive_integer
 __all__ = ["Contract", "check_positive_integers", "dtype_of_scores"]
 
 
-def check_positive_integers(name: str, values: Any, mend: str) -> tuple[int, ...]:
+def check_positive_integers(name: str, values: Any, fix: str) -> tuple[int, ...]:
     """Return `values` as a tuple if it is a sequence of at least one positive integer.
 
     Args:
         name: the argument's name, for the message.
         values: what the caller gave.
-        mend: a sentence that says how to mend it.
+        fix: a sentence that says how to fix it.
 
     Returns:
         The integers.
@@ -42,8 +42,8 @@ def check_positive_integers(name: str, values: Any, mend: str) -> tuple[int, ...
         ValueError: `stages` (=14) must be a sequence of positive integers. Give the layers of each block.
     """
     if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or not len(values := tuple(values)):
-        raise ValueError(f"`{name}` (={values!r}) must be a sequence of positive integers. {mend}")
-    return tuple(check_positive_integer(f"{name}[{i}]", value, mend) for i, value in enumerate(values))
+        raise ValueError(f"`{name}` (={values!r}) must be a sequence of positive integers. {fix}")
+    return tuple(check_positive_integer(f"{name}[{i}]", value, fix) for i, value in enumerate(values))
 
 
 def dtype_of_scores() -> str | None:

@@ -1,4 +1,4 @@
-"""What the papers say of their networks: a row a network, to be compared with what the constructors build."""
+"""What the papers say of their networks: one row per network, to be compared with what the constructors build."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -186,7 +186,7 @@ def _module(name: str, names: Names) -> str:
         if match := re.fullmatch(pattern, name):
             parts = match.groupdict()
             return template.format(**parts, stage=int(parts.get("block", 0)) - 1)
-    raise KeyError(name)  # a family that lacks a pattern: ours to mend, and a test sees it
+    raise KeyError(name)  # a family that lacks a pattern: ours to fix, and a test sees it
 
 
 def _check_names(pending: list[_Pending], state: Mapping[str, np.ndarray], described: str) -> None:

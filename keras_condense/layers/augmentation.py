@@ -30,8 +30,8 @@ class AugmentedImages(keras.layers.Layer):
     column) of the padded image, of the image's own size or of `crop_size`, is cut out, mirrored left to right if `flip`
     is 1, and normalised to `(pixels / 255 - mean) / std`. (index, pad, pad, 0) is the image as it is.
 
-    The images are a weight that is not trained, a byte a value, on the device that trains. A batch costs the host no
-    more than its few integers. Neither a saved model nor saved weights hold them, and the config only their shape: a
+    The images are a weight that is not trained, one byte per value, on the device that trains. A batch costs the host
+    no more than its few integers. Neither a saved model nor saved weights hold them, and the config only their shape: a
     layer that is loaded shows black images until `images.assign(pixels)`.
 
     Args:
@@ -53,7 +53,7 @@ class AugmentedImages(keras.layers.Layer):
 
     Raises:
         ValueError: `images` of another type or shape, a `pad` that is no integer of at least 0, constants that are not
-            one number a channel, or inputs of another shape.
+            one number per channel, or inputs of another shape.
 
     Example:
         >>> import numpy as np
@@ -85,9 +85,9 @@ class AugmentedImages(keras.layers.Layer):
         self.pad = check_padding("pad", pad, "Use 4 for 32x32 images, 0 for none.")
         self.images_shape, channels = images.shape, images.shape[-1]
         self.crop_size = None if crop_size is None else check_crop_size(crop_size, self.images_shape[1:])
-        mend = "Give that of the training images."
-        self.mean = check_channel_constants("mean", mean, channels, mend)
-        self.std = check_channel_constants("std", std, channels, mend, above_zero=True)
+        fix = "Give that of the training images."
+        self.mean = check_channel_constants("mean", mean, channels, fix)
+        self.std = check_channel_constants("std", std, channels, fix, above_zero=True)
         self._pixels = images
 
     def build(self, input_shape):
@@ -151,10 +151,10 @@ class AugmentedImages(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        shape, mend = config.pop("images_shape", None), "Save the layer again."
+        shape, fix = config.pop("images_shape", None), "Save the layer again."
         if not isinstance(shape, (list, tuple)) or len(shape) != 4:
-            raise ValueError(f"`images_shape` (={shown(shape)}) must be four positive integers. {mend}")
-        shape = tuple(check_positive_integer("images_shape", size, mend) for size in shape)
+            raise ValueError(f"`images_shape` (={shown(shape)}) must be four positive integers. {fix}")
+        shape = tuple(check_positive_integer("images_shape", size, fix) for size in shape)
         if math.prod(shape) > _LARGEST_IMAGES:
             raise ValueError(
                 f"`images_shape` (={shape}) must be of at most {_LARGEST_IMAGES:,} bytes to be made of a config. "

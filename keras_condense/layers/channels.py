@@ -115,7 +115,7 @@ class ChannelIndex(_HoldsIndices):
 
 @keras.saving.register_keras_serializable("keras_condense")
 class ChannelScatterAdd(_HoldsIndices):
-    """Add channels of the last axis up: output channel c is the sum of the input channels i that have `indices[i]` = c.
+    """Add up channels of the last axis: output channel c is the sum of the input channels i that have `indices[i]` = c.
 
     An output channel that no index names is zero. `ChannelIndex` says of each output where it comes from, this layer of
     each input where it goes: it puts the results of a condensed `SparseFeatureReactivation` where they belong. The

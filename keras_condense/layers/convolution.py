@@ -20,10 +20,10 @@ __all__ = ["CheckedConv2D", "GroupConv2D"]
 
 def _pair(name: str, value) -> tuple[int, int]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
-    mend = "Give one integer, or two: height and width."
+    fix = "Give one integer, or two: height and width."
     if len(values) != 2:
-        raise ValueError(f"`{name}` (={shown(value)}) must be one or two positive integers. {mend}")
-    return tuple(check_positive_integer(name, v, mend, largest=LARGEST_SIDE) for v in values)
+        raise ValueError(f"`{name}` (={shown(value)}) must be one or two positive integers. {fix}")
+    return tuple(check_positive_integer(name, v, fix, largest=LARGEST_SIDE) for v in values)
 
 
 class CheckedConv2D(keras.layers.Conv2D):

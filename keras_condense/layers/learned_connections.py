@@ -88,8 +88,8 @@ class LearnedConnections:
                 "lose the mask. Leave it out, and quantize the condensed model."
             )
         if self.condense_factor is not None:
-            mend = f"Change the width of what layer {self.name!r} reads, or its condense factor."
-            check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, mend)
+            fix = f"Change the width of what layer {self.name!r} reads, or its condense factor."
+            check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, fix)
         self.mask = self.add_weight(
             name="mask", shape=(self.groups, inputs), initializer="ones", trainable=False, autocast=False
         )

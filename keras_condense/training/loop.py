@@ -45,12 +45,12 @@ def train(
     the same dropout, so it ends with the same masks and weights as an unbroken run: to the last bit on one CPU; a GPU
     needs `tf.config.experimental.enable_op_determinism()` for that.
 
-    With `ImageArrays` the images lie on the device, a byte a value, and are cropped, mirrored and normalised within the
-    compiled step, on TensorFlow, JAX and PyTorch; the step is compiled once. A run may go on with another backend and
-    on another machine: the batches are the same, and the files hold the network and no images.
+    With `ImageArrays` the images lie on the device, one byte per value, and are cropped, mirrored and normalised within
+    the compiled step, on TensorFlow, JAX and PyTorch; the step is compiled once. A run may go on with another backend
+    and on another machine: the batches are the same, and the files hold the network and no images.
 
     Args:
-        model: a classifier with a softmax, one output a class of `data`; compiled here. A resumed run takes the
+        model: a classifier with a softmax, one output per class of `data`; compiled here. A resumed run takes the
             checkpoint's model instead.
         data: made by `keras_condense.datasets.load` (which needs TensorFlow, whatever the backend) or `load_arrays`.
         folder: made if it does not exist.
