@@ -168,13 +168,26 @@ def test_half_precision_policies_reach_every_layer():
 # ----------------------------------------------------------------------------------------------- save and load
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A function that gives a network of 3 classes, and the path of its files without their suffix: saved once."""
+
+    @functools.cache
+    def save(network):
+        model = network.build(input_shape=(network.side, network.side, 3), classes=3)
+        path = tmp_path_factory.mktemp("saved") / "mine"
+        model.save(path.with_suffix(".keras"))
+        model.save_weights(path.with_suffix(".weights.h5"))
+        return model, path
+
+    return save
+
+
 @SMALL
-def test_saved_models_load_without_custom_objects(network, tmp_path):
-    shape = (network.side, network.side, 3)
-    model = network.build(input_shape=shape, classes=3)
-    x = images(2, *shape)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+def test_saved_models_load_without_custom_objects(network, saved):
+    model, path = saved(network)
+    x = images(2, *model.input_shape[1:])
+    loaded = keras.models.load_model(path.with_suffix(".keras"))
     np.testing.assert_array_equal(predict(loaded, x), predict(model, x))
     again = keras.models.model_from_json(model.to_json())
     assert again.to_json() == model.to_json()
@@ -184,16 +197,15 @@ def test_saved_models_load_without_custom_objects(network, tmp_path):
 
 @SMALL
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
-def test_weights_of_a_file(network, suffix, tmp_path):
+def test_weights_of_a_file(network, suffix, saved):
     shape = (network.side, network.side, 3)
-    saved = network.build(input_shape=shape, classes=3)
-    path = tmp_path / f"mine{suffix}"
-    (saved.save_weights if suffix == ".weights.h5" else saved.save)(path)
-    for weights in (path, str(path)):
-        assert_same_weights(network.build(input_shape=shape, classes=3, weights=weights), saved)
+    model, path = saved(network)
+    path = path.with_suffix(suffix)
+    weights = path if suffix == ".keras" else str(path)
+    assert_same_weights(network.build(input_shape=shape, classes=3, weights=weights), model)
     # the feature extractor reads a file that was saved with the classifier
     features = network.build(include_top=False, weights=path)
-    np.testing.assert_array_equal(features.get_weights()[0], saved.get_weights()[0])
+    np.testing.assert_array_equal(features.get_weights()[0], model.get_weights()[0])
     with pytest.raises(ValueError, match="they don't fit") as error:
         network.build(input_shape=shape, classes=4, weights=path)
     assert str(path) in str(error.value)
