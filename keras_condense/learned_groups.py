@@ -228,7 +228,7 @@ def _summary(model: keras.Model, examined: list[_Examined]) -> LearnableLayers:
 
 def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
     """The shape of the (first) kernel."""
-    return next((tuple(weight.shape) for weight in layer.weights if "kernel" in weight.name), ())
+    return next((tuple(weight.shape) for weight in layer.weights if weight.name.endswith("kernel")), ())
 
 
 def _examine(model: Any, groups: Any, condense_factor: Any, where: Any) -> list[_Examined]:

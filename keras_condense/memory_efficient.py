@@ -23,7 +23,7 @@ from keras_condense.keras_graphs import (
     standardized_inputs,
     values_of,
 )
-from keras_condense.layers import ChannelIndex, GroupConv2D, LearnedGroupConv2D
+from keras_condense.layers import ChannelIndex
 
 __all__ = ["MemoryEfficientModel"]
 
@@ -39,10 +39,8 @@ _RECOMPUTED = (
 # run again together with what they read, which a convolution would otherwise keep for its gradient; what they make is
 # kept, so that the backends drop their own part of the second run
 _READERS = (
-    keras.layers.Conv2D,
+    keras.layers.Conv2D,  # and ours, which are subclasses
     keras.layers.DepthwiseConv2D,
-    GroupConv2D,
-    LearnedGroupConv2D,
     keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
 )

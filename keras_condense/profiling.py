@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.keras_graphs import is_graph, nodes_in_order
-from keras_condense.layers import GroupConv2D, LearnedConnections
+from keras_condense.layers import LearnedConnections
 from keras_condense.text_tables import render
 
 __all__ = ["LayerProfile", "ModelProfile", "profile_model"]
@@ -32,7 +32,6 @@ _GLOBAL_POOLING = (
 )
 _TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 _CONVOLUTION = (
-    GroupConv2D,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
@@ -194,7 +193,7 @@ def _operations(layer, inputs, outputs) -> tuple[int, int]:
     if isinstance(layer, LearnedConnections):
         macs = _connections(layer) * (output // layer.kernel.shape[-1])
     elif isinstance(layer, _CONVOLUTION):
-        kernels = [weight for weight in layer.weights if "kernel" in weight.name]
+        kernels = [weight for weight in layer.weights if weight.name.endswith("kernel")]
         macs = sum(math.prod(kernel.shape) for kernel in kernels) * (output // outputs[0][-1])
     elif isinstance(layer, _TRANSPOSED):
         macs = math.prod(layer.kernel.shape) * math.prod(inputs[0][:-1])

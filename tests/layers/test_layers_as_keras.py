@@ -15,6 +15,7 @@ from keras_condense.layers import (
     LearnedGroupConv2D,
     SparseFeatureReactivation,
 )
+from keras_condense.profiling import profile_model
 from keras_condense.tflite import export_tflite, run_tflite
 
 pytest.importorskip("tensorflow")
@@ -118,7 +119,9 @@ def test_a_group_convolution_with_lora_trains_saves_and_is_exported(tmp_path):
     layer = GroupConv2D(8, 3, padding="same", groups=4, use_bias=True, activation="relu", name="layer")
     model = keras.Sequential([keras.Input((5, 5, 8)), layer])
     frozen, x = ops.convert_to_numpy(layer.kernel).copy(), array(4, 5, 5, 8)
+    macs = profile_model(model).macs
     layer.enable_lora(2)
+    assert profile_model(model).macs == macs  # the update is merged into the kernel
     model.compile("adam", "mse")
     model.fit(x, array(4, 5, 5, 8), epochs=2, verbose=0)
     np.testing.assert_array_equal(ops.convert_to_numpy(layer._kernel), frozen)
