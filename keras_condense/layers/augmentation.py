@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_condense.augmenting import cut, normalize
 from keras_condense.validation import (
     check_channel_constants,
     check_crop_size,
@@ -108,24 +109,11 @@ class AugmentedImages(keras.layers.Layer):
 
     def call(self, inputs):
         check_real("inputs", inputs.dtype)
-        _, height, width, channels = self.images_shape
         draws = ops.cast(inputs, "int32")
         images = ops.take(self.images, draws[:, 0], axis=0)  # whole images first: an index of pixels could exceed int32
-        crop_height, crop_width = self.crop_size or (height, width)
-        rows = draws[:, 1:2] + ops.arange(-self.pad, crop_height - self.pad, dtype="int32")
-        columns = draws[:, 2:3] + ops.arange(-self.pad, crop_width - self.pad, dtype="int32")
-        columns = ops.where(draws[:, 3:] == 1, ops.flip(columns, axis=1), columns)
-        inside = ops.logical_and(_in_range(rows, height)[:, :, None], _in_range(columns, width)[:, None, :])
-        places = ops.clip(rows, 0, height - 1)[:, :, None] * width + ops.clip(columns, 0, width - 1)[:, None, :]
-        pixels = ops.take_along_axis(
-            ops.reshape(images, (-1, height * width, channels)),
-            ops.reshape(places, (-1, crop_height * crop_width, 1)),
-            axis=1,
-        )
-        pixels = ops.cast(ops.reshape(pixels, (-1, crop_height, crop_width, channels)), "float32")
-        pixels = ops.where(inside[..., None], pixels, 0.0)
+        pixels = ops.cast(cut(images, draws, self.pad, self.crop_size or self.images_shape[1:3], ops), "float32")
         mean, std = ops.convert_to_tensor(self.mean, "float32"), ops.convert_to_tensor(self.std, "float32")
-        return ops.cast((pixels / 255.0 - mean) / std, self.compute_dtype)
+        return ops.cast(normalize(pixels, mean, std), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(self.crop_size or self.images_shape[1:3]), self.images_shape[-1])
@@ -161,7 +149,3 @@ class AugmentedImages(keras.layers.Layer):
                 "Make the layer of its images instead."
             )
         return cls(np.zeros(shape, "uint8"), **config)
-
-
-def _in_range(places: Any, size: int) -> Any:
-    return ops.logical_and(places >= 0, places < size)
