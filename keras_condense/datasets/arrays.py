@@ -7,12 +7,15 @@ import zlib
 
 import numpy as np
 
+from keras_condense.augmenting import normalize
+from keras_condense.datasets.drawing import Drawing, shuffled
 from keras_condense.datasets.examples import in_memory
-from keras_condense.datasets.loading import check_calibration_size, check_seed, read_examples
+from keras_condense.datasets.pixels import check_examples
+from keras_condense.datasets.preparing import prepare
 from keras_condense.datasets.recipes import Augmentation
-from keras_condense.datasets.sources import check_examples
+from keras_condense.datasets.request import Request, check_calibration_size, check_seed
 from keras_condense.files import check_path, replacing
-from keras_condense.validation import check_crop_size, check_positive_integer
+from keras_condense.validation import check_positive_integer
 
 __all__ = ["ImageArrays", "load_arrays"]
 
@@ -25,8 +28,8 @@ class ImageArrays:
     compiled training step, on TensorFlow, JAX and PyTorch alike.
 
     What an epoch shows is a function of the seed, the epoch's number and the example's index alone, and the same on
-    every backend; but not what `Dataset` shows, whose draws are TensorFlow's. Every batch is of `batch_size`, so that
-    the step is compiled once: what is left of an epoch's order is dropped, other images each time.
+    every backend, and the same as `Dataset` shows. But every batch is of `batch_size`, so that the step is compiled
+    once: what is left of an epoch's order is dropped, other images each time.
 
     Attributes:
         name: what was loaded.
@@ -134,26 +137,16 @@ class ImageArrays:
             ((22, 64, 4), 'int32', [...])
         """
         epoch = check_seed("epoch", epoch, "Use 0 for the first epoch.")
-        pad, flip = (self.augmentation.pad, self.augmentation.flip) if self.augmentation else (0, False)
-        places = [2 * pad + 1] * 2
-        if crop_size is not None:
-            check_crop_size(crop_size, self.image_shape)
-            places = [side - crop + 1 for side, crop in zip(self.image_shape[:2], crop_size, strict=True)]
-        bits = self._bits(epoch)
-        offsets = bits[1:3] % np.array(places, "uint64")[:, None]
-        # which images an epoch mirrors: by its own bits, or by the first epoch's and the others in the next
-        flips = self._bits(0 if alternate_flips else epoch)[3:] >> np.uint64(63)
-        if alternate_flips:
-            flips ^= np.uint64(epoch % 2)
-        if not flip:
-            flips[:] = 0
-        examples = np.concatenate([np.arange(self.train_size)[None], offsets.astype("int64"), flips.astype("int64")])
-        order = np.argsort(bits[0], kind="stable")[: self.steps_per_epoch * self.batch_size]
-        return examples.T[order].astype("int32").reshape(self.steps_per_epoch, self.batch_size, 4)
-
-    def _bits(self, epoch: int) -> np.ndarray:
-        # the bits of a bit generator are the same in every version of NumPy; what a `Generator` makes of them is not
-        return np.random.Philox(np.random.SeedSequence((self.seed, epoch))).random_raw((4, self.train_size))
+        drawing = Drawing(
+            size=self.train_size,
+            image_shape=self.image_shape,
+            seed=self.seed,
+            augmentation=self.augmentation,
+            crop_size=crop_size,
+            alternate_flips=alternate_flips,
+        )
+        shown = self.steps_per_epoch * self.batch_size
+        return drawing.epoch(epoch)[:shown].reshape(self.steps_per_epoch, self.batch_size, 4)
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
         """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.
@@ -173,8 +166,7 @@ class ImageArrays:
             [(1, 16, 16, 1), (1, 16, 16, 1)]
         """
         check_calibration_size(n, self.train_size)
-        bits = np.random.Philox(np.random.SeedSequence(self.seed)).random_raw(self.train_size)
-        chosen = np.argsort(bits, kind="stable")[:n]
+        chosen = shuffled(self.train_size, self.seed)[:n]
         return list(self.normalize(self.train_images[chosen])[:, None])
 
     def test_arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -190,8 +182,8 @@ class ImageArrays:
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """Return `(images / 255 - mean) / std` as float32."""
-        pixels = images.astype("float32") / np.float32(255)
-        return (pixels - np.asarray(self.mean, "float32")) / np.asarray(self.std, "float32")
+        mean, std = (np.asarray(values, "float32") for values in (self.mean, self.std))
+        return normalize(images.astype("float32"), mean, std)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the images to an `.npz` file that `load_arrays` reads, whole or not at all.
@@ -264,7 +256,7 @@ def load_arrays(
             (examples, height, width) or (examples, height, width, channels), and y_train and y_test, class numbers;
             class_names if you like. The file's stem is looked up in `RECIPES`: cifar10.npz is normalised as "cifar10".
         batch_size: images in a batch.
-        image_size: as for `load`, like all that follow.
+        image_size: as for `load`, like all others.
         channels: 1 for gray, 3 for RGB.
         augment: True for the data set's row in `RECIPES`, False for none, or an `Augmentation`.
         mean: of each channel.
@@ -292,36 +284,20 @@ def load_arrays(
         >>> data.train_images.shape, data.train_images.dtype.name, data.steps_per_epoch
         ((1437, 16, 16, 1), 'uint8', 22)
     """
-    loaded = read_examples(
-        name,
-        needs_tensorflow=False,
-        batch_size=batch_size,
-        image_size=image_size,
-        channels=channels,
-        augment=augment,
-        mean=mean,
-        std=std,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        split_seed=split_seed,
-        data_dir=data_dir,
-        download=download,
-        skip_broken=skip_broken,
-    )
-    parts = {"train": loaded.train, "test": loaded.test, "validation": loaded.validation}
+    prepared = prepare(Request(**locals(), in_memory=True))  # the arguments are the request's fields
+    parts = {"train": prepared.train, "test": prepared.test, "validation": prepared.validation}
     arrays = {}
     for part, examples in parts.items():
         if examples is not None:
             examples = in_memory(examples)
             arrays |= {f"{part}_images": examples.images, f"{part}_labels": examples.labels}
     return ImageArrays(
-        name=loaded.name,
+        name=prepared.name,
         **arrays,
-        class_names=loaded.class_names,
+        class_names=prepared.class_names,
         batch_size=batch_size,
-        mean=loaded.mean,
-        std=loaded.std,
-        augmentation=loaded.augmentation,
-        seed=loaded.seed,
+        mean=prepared.mean,
+        std=prepared.std,
+        augmentation=prepared.augmentation,
+        seed=prepared.request.seed,
     )

@@ -1,56 +1,56 @@
 """Image files to pixels: by TensorFlow where it reads a format rightly, else by Pillow.
 
 TensorFlow takes the palette of a BMP for gray, refuses BMPs of 1 bit and WebPs with transparency, and shows photographs
-as the sensor lay, whatever their EXIF orientation says. Pillow reads all of these, and is told apart from the first
-bytes alone, so that a data set of JPEGs or PNGs is still decoded without Python.
+as the sensor lay, whatever their EXIF orientation says. Pillow reads all of these, which are told apart by the first
+bytes alone. JPEGs and PNGs stay with TensorFlow, whose pixels differ from Pillow's by a few levels.
 """
 
 import io
-from typing import TYPE_CHECKING, Any
+import os
+import re
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+from keras_condense.datasets.pixels import fit_pixels
 
-__all__ = ["decode_image", "decode_with_pillow"]
+__all__ = ["decode_image", "decode_with_pillow", "header_size", "read_image"]
 
 _HEAD = 1 << 16  # bytes within which a camera writes its EXIF data
-_EXIF = r"\C*(Exif\x00|eXIf)\C*"  # of JPEG and of PNG
+_EXIF = re.compile(rb"Exif\x00|eXIf")  # of JPEG and of PNG
 _ORIENTATION = 0x0112  # EXIF's number for it
 
 
-def decode_image(encoded: Any, channels: int) -> "tf.Tensor":
+def decode_image(encoded: bytes, channels: int) -> np.ndarray:
     """Decode the bytes of one image file to uint8 (height, width, channels); of an animation its first picture.
 
     Transparency is left out. An image is turned and mirrored as its EXIF orientation says.
+
+    Raises:
+        ValueError: broken or of an unknown format.
     """
-    import tensorflow as tf
+    if encoded[:2] == b"BM" or _is_webp(encoded) or _has_exif(encoded):
+        pixels = decode_with_pillow(encoded)
+    else:
+        import tensorflow as tf
 
-    encoded = tf.convert_to_tensor(encoded)
-    head = tf.strings.substr(encoded, 0, _HEAD)
-    needs_pillow = (
-        (tf.strings.substr(head, 0, 2) == b"BM")
-        | (tf.strings.substr(head, 0, 4) == b"RIFF")
-        | tf.strings.regex_full_match(head, _EXIF)
-    )
-
-    def by_pillow():
-        if tf.executing_eagerly():
-            return tf.constant(decode_with_pillow(encoded.numpy()))
-        return tf.numpy_function(decode_with_pillow, [encoded], tf.uint8)
-
-    image = tf.cond(
-        needs_pillow,
-        by_pillow,
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
-    image.set_shape([None, None, 3])  # always by way of RGB: not every format decodes to gray
-    return tf.image.rgb_to_grayscale(image) if channels == 1 else image
+        with tf.device("CPU"):
+            try:  # always by way of RGB: not every format decodes to gray
+                pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+            except tf.errors.OpError as error:
+                raise ValueError(
+                    "an image must be one that TensorFlow reads, and is not "
+                    f"({' '.join(error.message.split())[:200]}). Save it again."
+                ) from error
+    return fit_pixels(pixels[None], (*pixels.shape[:2], channels))[0]
 
 
-def decode_with_pillow(encoded: bytes) -> np.ndarray:
+def decode_with_pillow(encoded: bytes, upright: bool = True) -> np.ndarray:
     """Decode the bytes of one image file to uint8 (height, width, 3), its first picture, turned as EXIF says.
+
+    Args:
+        encoded: the file's bytes.
+        upright: False to leave the image as the sensor lay.
 
     Raises:
         ValueError: broken, of an unknown format, or of more pixels than Pillow takes for honest.
@@ -67,7 +67,9 @@ def decode_with_pillow(encoded: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             image.load()
-            turned = _upright(image)
+            turned = image
+            if upright and (orientation := _orientation(image)):
+                turned = image.transpose(_turns(Image.Transpose)[orientation])
             if turned.mode.startswith("I"):  # 16 bits a pixel, of which TensorFlow too takes the upper 8
                 gray = (np.asarray(turned).astype("int64") >> 8).clip(0, 255).astype("uint8")
                 return np.repeat(gray[..., None], 3, axis=-1)
@@ -78,25 +80,71 @@ def decode_with_pillow(encoded: bytes) -> np.ndarray:
         ) from error
 
 
-def _upright(image: Any) -> Any:
+def read_image(path: str, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
+    """Return the pixels of an image file as uint8 of `image_shape` (None for RGB of its own size).
+
+    Raises:
+        ValueError: it can't be read or decoded; the message names it.
+    """
+    try:
+        if not os.path.isfile(path):  # to open a pipe would wait for somebody who writes to it
+            raise ValueError("it is no regular file")
+        with open(path, "rb") as file:
+            pixels = decode_image(file.read(), image_shape[-1] if image_shape else 3)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{path!r} must be an image that can be decoded, and can't ({error}). Fix or remove it."
+        ) from error
+    return pixels if image_shape is None else fit_pixels(pixels[None], image_shape)[0]
+
+
+def header_size(path: str) -> tuple[int, int] | None:
+    """Return an image file's (height, width) as its header says, turned upright, or None if that is broken.
+
+    Headers that claim more pixels than memory holds are broken. What follows the header is not read.
+    """
     from PIL import Image
 
-    ways = dict(zip(range(2, 9), _turns(Image.Transpose), strict=True))
+    if not os.path.isfile(path):
+        return None
     try:
-        way = ways.get(image.getexif().get(_ORIENTATION))
+        with open(path, "rb") as file:
+            head = file.read(_HEAD)
+            file.seek(0)
+            with Image.open(file) as image:
+                width, height = image.size
+                if (_is_webp(head) or _has_exif(head)) and (_orientation(image) or 0) >= 5:
+                    height, width = width, height
+    except Exception:  # whatever a broken file makes Pillow raise
+        return None
+    return (height, width) if height and width else None
+
+
+def _is_webp(encoded: bytes) -> bool:
+    return encoded[:4] == b"RIFF"
+
+
+def _has_exif(encoded: bytes) -> bool:
+    return _EXIF.search(encoded, 0, _HEAD) is not None
+
+
+def _orientation(image: Any) -> int | None:
+    """EXIF's orientation of an image where it is one that turns or mirrors."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
     except Exception:  # broken EXIF data says nothing of the pixels
-        way = None
-    return image if way is None else image.transpose(way)
+        return None
+    return orientation if orientation in range(2, 9) else None
 
 
-def _turns(transpose: Any) -> tuple[Any, ...]:
-    """What puts orientations 2 to 8 right (TIFF 6.0, tag Orientation)."""
-    return (
-        transpose.FLIP_LEFT_RIGHT,
-        transpose.ROTATE_180,
-        transpose.FLIP_TOP_BOTTOM,
-        transpose.TRANSPOSE,
-        transpose.ROTATE_270,
-        transpose.TRANSVERSE,
-        transpose.ROTATE_90,
-    )
+def _turns(transpose: Any) -> dict[int, Any]:
+    """What puts each orientation right (TIFF 6.0, tag Orientation)."""
+    return {
+        2: transpose.FLIP_LEFT_RIGHT,
+        3: transpose.ROTATE_180,
+        4: transpose.FLIP_TOP_BOTTOM,
+        5: transpose.TRANSPOSE,
+        6: transpose.ROTATE_270,
+        7: transpose.TRANSVERSE,
+        8: transpose.ROTATE_90,
+    }

@@ -5,24 +5,19 @@ import dataclasses
 import itertools
 import math
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_condense.datasets import sources
-from keras_condense.datasets.imagenet import read_imagenet_folder
-from keras_condense.datasets.recipes import RECIPES
-from keras_condense.validation import check_positive_integer
+from keras_condense.datasets.decoding import decode_with_pillow
+from keras_condense.datasets.request import Request
+from keras_condense.datasets.sources import find_source, require
 
 if TYPE_CHECKING:
     from keras_condense.applications.preprocessing import Preprocessing
 
 __all__ = ["EvaluationImages", "evaluation_crop", "load_evaluation"]
-
-_METHODS = {"lanczos": "lanczos3"}  # where TensorFlow's name of an interpolation is another
-_SPLITS = ("validation", "test")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -30,8 +25,8 @@ class EvaluationImages:
     """Images and labels for the evaluation of a trained network, made by `load_evaluation`.
 
     Iterating gives batches of (images, labels): float32 (batch, size, size, 3), normalised as `preprocessing` says,
-    and int32 (batch,) class numbers, always in the same order. Of image files
-    nothing but two batches is held in memory.
+    and int32 (batch,) class numbers, always in the same order. Of image files nothing but two batches is held in
+    memory.
 
     Iterating raises ValueError at an image that can't be decoded, and names it.
 
@@ -138,31 +133,29 @@ def load_evaluation(
         crop           shorter side resized to 32 (bilinear, antialiased), the middle 32x32 of it
         normalisation  (pixels * 0.00392157 - mean) / std, RGB, mean 0.4914 0.4822 0.4465, std 0.2023 0.1994 0.201
     """
-    check_positive_integer("batch_size", batch_size, "Use 64.")
-    if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
-        raise ValueError(f"`name` (={name!r}) must be a name or a folder. Use 'imagenet2012'.")
+    request = Request(name=name, batch_size=batch_size, data_dir=data_dir, download=download, in_memory=True)
     if not hasattr(preprocessing, "resize_to"):
         raise ValueError(
             f"`preprocessing` (={preprocessing!r}) must be a Preprocessing. Use one of "
             "keras_condense.applications.preprocessing, for instance IMAGENET."
         )
-    part, size, class_names, examples = _find(name, data_dir, download)
+    require("PIL.Image", "tensorflow")
+    held_out = find_source(request).read_test()
     return EvaluationImages(
         name=os.fspath(name),
-        part=part,
-        size=size,
-        class_names=class_names,
+        part=held_out.part,
+        size=held_out.size,
+        class_names=held_out.class_names,
         preprocessing=preprocessing,
         batch_size=batch_size,
-        _examples=examples,
+        _examples=held_out.examples,
     )
 
 
 def evaluation_crop(image: np.ndarray, preprocessing: "Preprocessing") -> np.ndarray:
     """Return the part of an image that the papers evaluate on: resized, then the middle of it.
 
-    The sides are those of torchvision's `Resize` and `CenterCrop`, and the pixels those of Pillow, which resizes
-    across first and down then, and rounds to whole levels each time (but for a level here and there).
+    As torchvision's `Resize` and `CenterCrop` do it, with Pillow.
 
     Args:
         image: uint8, (height, width, 1 or 3).
@@ -176,120 +169,23 @@ def evaluation_crop(image: np.ndarray, preprocessing: "Preprocessing") -> np.nda
         >>> evaluation_crop(np.full((300, 400, 1), 7, "uint8"), IMAGENET).shape
         (224, 224, 3)
     """
-    if image.shape[-1] == 1:
-        image = np.repeat(image, 3, axis=-1)
+    from PIL import Image
+
     shorter, size = preprocessing.resize_to, preprocessing.size
     height, width = (side * shorter // min(image.shape[:2]) for side in image.shape[:2])
     top, left = (round((side - size) / 2) for side in (height, width))  # halves to the even number, as torchvision
-    image = _resized(image, (image.shape[0], width), preprocessing.interpolation)[:, left : left + size]
-    return _resized(image, (height, size), preprocessing.interpolation)[top : top + size]
-
-
-def _resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    if image.shape[:2] == size:
-        return image
-    sources.require("tensorflow", "tensorflow")
-    import tensorflow as tf
-
-    with tf.device("CPU"):
-        method = _METHODS.get(interpolation, interpolation)
-        values = tf.image.resize(image, size, method=method, antialias=True).numpy()
-    return np.clip(np.floor(values + 0.5), 0, 255).astype("uint8")
+    method = Image.Resampling[preprocessing.interpolation.upper()]
+    resized = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3))).resize((width, height), method)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
 def _decoded(origin: str, content: bytes) -> np.ndarray:
-    import tensorflow as tf
-
-    with tf.device("CPU"):
-        try:
-            if tf.io.is_jpeg(content):
-                # as Pillow decodes; TensorFlow's default differs by up to 4 levels
-                image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-            else:  # ImageNet has a PNG that is called JPEG
-                image = tf.io.decode_image(content, channels=3, expand_animations=False)
-        except tf.errors.OpError as error:
-            raise ValueError(
-                f"{origin} ({len(content):,} bytes) must be an image that can be decoded, and it can't be. "
-                "Copy it again: an error rate without it could not be compared."
-            ) from error
-    return image.numpy()
-
-
-def _find(
-    name: str | os.PathLike, data_dir: str | os.PathLike | None, download: bool
-) -> tuple[str, int, tuple[str, ...], Callable[[], Iterable[tuple[str, Any, int]]]]:
-    """Return what `EvaluationImages` calls part, size and class_names, and a function that begins a pass."""
-    if name == "digits":
-        return _from_arrays(sources.read_digits(RECIPES[name].image_size, None))
-    path = pathlib.Path(name).expanduser()
-    if path.suffix == ".npz":
-        return _from_arrays(sources.read_arrays_file(path, image_size=None, channels=None))
-    sources.require("tensorflow", "tensorflow")
-    sources.keep_tensorflow_off_gpus()
-    builder = sources.tfds_builder(name, data_dir) if isinstance(name, str) else None
-    if builder is not None:
-        return _from_tfds(builder, download)
-    if not path.is_dir():
-        raise ValueError(
-            f"`name` (={os.fspath(name)!r}) must be a name of TensorFlow Datasets, such as 'imagenet2012' or "
-            "'imagenet_v2', an existing folder, 'digits' or an .npz file. Check the spelling."
-        )
-    files, class_names = read_imagenet_folder(path)
-
-    def examples():
-        for file, label in files:
-            yield repr(file), _content(file), label
-
-    return "a folder for each class", len(files), class_names, examples
-
-
-def _from_arrays(source: sources.Source) -> tuple:
-    images, labels = source.test.images, source.test.labels
-
-    def examples():
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield f"image {number}", image, int(label)
-
-    return "test images", len(images), source.class_names, examples
-
-
-def _from_tfds(builder: Any, download: bool) -> tuple:
-    import tensorflow as tf
-
-    image_key, label_key = sources.image_and_label(builder)
-    if not builder.is_prepared():
-        sources.prepare(builder, download)
-    # "validation" first: the test images of imagenet2012 have no labels
-    split = next((split for split in _SPLITS if split in builder.info.splits), None)
-    if split is None:
-        raise ValueError(
-            f"`name` (={builder.name!r}) must be prepared with a split 'validation' or 'test', and it has "
-            f"{sorted(builder.info.splits)}. Prepare it again with these images, or choose another one."
-        )
-    described = f"{builder.info.full_name}, split {split!r}"
-
-    def examples():
-        pairs = sources.encoded_pairs(builder, split, image_key, label_key)
-        try:
-            for number, (content, label) in enumerate(pairs.as_numpy_iterator()):
-                yield f"image {number} of {described}", content, int(label)
-        except tf.errors.OpError as error:
-            raise ValueError(
-                f"`name` (={builder.name!r}) must be whole in {str(builder.data_dir)!r}, and reading it failed "
-                f"({' '.join(error.message.split())}). Copy it or prepare it again."
-            ) from error
-
-    size, class_names = builder.info.splits[split].num_examples, tuple(builder.info.features[label_key].names)
-    return f"split {split!r} as {builder.info.full_name}", size, class_names, examples
-
-
-def _content(file: str) -> bytes:
     try:
-        return pathlib.Path(file).read_bytes()
-    except OSError as error:
+        return decode_with_pillow(content, upright=False)  # as torchvision's loader does
+    except ValueError as error:
         raise ValueError(
-            f"{file!r} must be a file that can be read, and it can't ({error.strerror}). Change its "
-            "permissions, or copy it again."
+            f"{origin} ({len(content):,} bytes) must be an image that can be decoded, and it can't be. "
+            "Copy it again: an error rate without it could not be compared."
         ) from error
 
 

@@ -1,26 +1,30 @@
 """Where examples are kept: in memory, as image files, or in a stream too large for memory.
 
-Each kind has `size` and `batches(batch_size, drop_remainder, key)`: one pass as (indices, uint8 images, int32
-labels), in stored order without a key, else in an order that depends on the key (seed, epoch) alone.
+Each kind has `size`, `labels`, `subset(indices)` and `batches(draws, batch_size, drop_remainder, mix)`: one pass as
+(draws, uint8 images, int32 labels). The rows of `draws` begin with an example's index and say in which order examples
+come; a stream, which can't be read at random places, is in its own order instead, or shuffled by the seed `mix`.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_condense.datasets.decoding import decode_image
-from keras_condense.datasets.pipeline import shuffle_seed, shuffled
+from keras_condense.datasets.decoding import read_image
+from keras_condense.datasets.drawing import as_they_are
+from keras_condense.datasets.pixels import fit_pixels
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "in_memory", "in_memory_if_small", "to_pixels"]
+__all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "fits_in_memory", "in_memory"]
 
 IN_MEMORY_BYTES = 1 << 30  # data sets of more bytes as uint8 are read again every epoch
-_SHUFFLE_BUFFER = 4096  # examples; only for streams, which can't be read at random places
+_SHUFFLE_BUFFER = 4096  # examples of a stream
 
 
 class InMemory:
@@ -43,17 +47,21 @@ class InMemory:
         self.images, self.labels = map(np.asarray, tensors)  # views of the tensors: the pixels are still held once
         return tensors
 
-    def batches(self, batch_size: int, drop_remainder: bool = False, key: Any = None) -> "tf.data.Dataset":
+    def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
         import tensorflow as tf
 
         images, labels = self._tensors
-        return _batched_order(self.size, batch_size, drop_remainder, key).map(
-            lambda indices: (indices, tf.gather(images, indices), tf.gather(labels, indices)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+        return (
+            tf.data.Dataset.from_tensor_slices(draws)
+            .batch(batch_size, drop_remainder=drop_remainder)
+            .map(
+                lambda draws: (draws, tf.gather(images, draws[:, 0]), tf.gather(labels, draws[:, 0])),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
         )
 
-    def subset(self, indices: np.ndarray) -> "InMemory":
+    def subset(self, indices: np.ndarray | slice) -> "InMemory":
         return InMemory(self.images[indices], self.labels[indices])
 
 
@@ -69,21 +77,44 @@ class ImageFiles:
     def size(self) -> int:
         return len(self.paths)
 
-    def batches(self, batch_size: int, drop_remainder: bool = False, key: Any = None) -> "tf.data.Dataset":
+    def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
         import tensorflow as tf
 
-        paths, labels = tf.constant(self.paths.tolist()), tf.constant(self.labels, tf.int32)
+        labels = tf.constant(self.labels, tf.int32)
+
+        def read(draw):
+            image = tf.numpy_function(
+                lambda index: read_image(str(self.paths[index]), self.image_shape), [draw[0]], tf.uint8
+            )
+            return draw, tf.ensure_shape(image, self.image_shape), labels[draw[0]]
+
+        examples = tf.data.Dataset.from_tensor_slices(draws)
+        examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return examples.batch(batch_size, drop_remainder=drop_remainder)
+
+    def subset(self, indices: np.ndarray | slice) -> "ImageFiles":
+        return dataclasses.replace(self, paths=self.paths[indices], labels=self.labels[indices])
+
+    def decode(self, keep: bool) -> tuple[InMemory | None, np.ndarray]:
+        """Decode every file; return those that can be, in memory (None if not to `keep`), and which they are (bool)."""
+        images = np.empty((self.size, *self.image_shape), "uint8") if keep else None
 
         def read(index):
-            image = decode_image(tf.io.read_file(paths[index]), self.image_shape[-1])
-            return index, to_pixels(image, self.image_shape), labels[index]
+            try:
+                image = read_image(str(self.paths[index]), self.image_shape)
+            except ValueError:
+                return False
+            if keep:
+                images[index] = image
+            return True
 
-        indices = tf.data.Dataset.from_tensor_slices(_order(self.size, key))
-        images = indices.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return images.batch(batch_size, drop_remainder=drop_remainder)
-
-    def subset(self, indices: np.ndarray) -> "ImageFiles":
-        return dataclasses.replace(self, paths=self.paths[indices], labels=self.labels[indices])
+        # Pillow's remarks on odd files; here, since filters are the whole process's
+        with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as pool:
+            warnings.simplefilter("ignore")
+            whole = np.fromiter(pool.map(read, range(self.size)), bool, self.size)
+        if not keep:
+            return None, whole
+        return InMemory(images if whole.all() else images[whole], self.labels[whole]), whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,22 +127,26 @@ class Stream:
     image_shape: tuple[int, int, int]
     chosen: np.ndarray | None = None  # (number of pairs,) bool: the subset's members; None for all
 
-    def batches(self, batch_size: int, drop_remainder: bool = False, key: Any = None) -> "tf.data.Dataset":
+    @property
+    def labels(self) -> np.ndarray:
+        """The class numbers, for which the stream is read."""
+        return np.array([label for _, (_, label) in self._examples().as_numpy_iterator()])
+
+    def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
         import tensorflow as tf
 
-        examples = self.pairs
-        if self.chosen is not None:
-            chosen = tf.constant(self.chosen)
-            examples = examples.enumerate().filter(lambda place, _: chosen[place]).map(lambda _, pair: pair)
-        examples = examples.enumerate()
-        if key is not None:
-            # before decoding: what the buffer holds is small
-            examples = _shuffled_through_buffer(examples, shuffle_seed(key))
+        examples, draws = self._examples(), tf.convert_to_tensor(draws)
+        by_index = tf.scatter_nd(draws[:, :1], draws, draws.shape)
+        if mix is not None:  # before decoding: what the buffer holds is small
+            examples = _shuffled_through_buffer(examples, mix)
+        parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
         examples = examples.map(
-            lambda index, pair: (index, to_pixels(self.decode(pair[0]), self.image_shape), tf.cast(pair[1], tf.int32)),
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
+            lambda index, pair: (by_index[index], self._pixels(pair[0]), tf.cast(pair[1], tf.int32)), **parallel
         )
+        if examples.element_spec[1].shape.is_fully_defined():  # images of one size are fitted by the batch
+            examples = examples.batch(batch_size, drop_remainder=drop_remainder)
+            return examples.map(lambda draws, images, labels: (draws, self._fitted(images), labels), **parallel)
+        examples = examples.map(lambda draw, image, label: (draw, self._fitted(image[None])[0], label), **parallel)
         return examples.batch(batch_size, drop_remainder=drop_remainder)
 
     def subset(self, indices: np.ndarray) -> "Stream":
@@ -120,12 +155,33 @@ class Stream:
         chosen[places[indices]] = True
         return dataclasses.replace(self, size=len(indices), chosen=chosen)
 
+    def _examples(self) -> "tf.data.Dataset":
+        """(index, (encoded image, label)) of the chosen ones."""
+        import tensorflow as tf
 
-def in_memory_if_small(examples: ImageFiles | Stream) -> InMemory | ImageFiles | Stream:
-    """Read `examples` into memory if they take at most `IN_MEMORY_BYTES`, else return them as they are."""
-    if examples.size * int(np.prod(examples.image_shape)) > IN_MEMORY_BYTES:
-        return examples
-    return in_memory(examples)
+        examples = self.pairs
+        if self.chosen is not None:
+            chosen = tf.constant(self.chosen)
+            examples = examples.enumerate().filter(lambda place, _: chosen[place]).map(lambda _, pair: pair)
+        return examples.enumerate()
+
+    def _pixels(self, encoded: "tf.Tensor") -> "tf.Tensor":
+        import tensorflow as tf
+
+        return tf.image.convert_image_dtype(self.decode(encoded), tf.uint8, saturate=True)
+
+    def _fitted(self, images: "tf.Tensor") -> "tf.Tensor":
+        import tensorflow as tf
+
+        if images.shape[1:] == self.image_shape:
+            return images
+        fitted = tf.numpy_function(lambda images: fit_pixels(images, self.image_shape), [images], tf.uint8)
+        return tf.ensure_shape(fitted, (images.shape[0], *self.image_shape))
+
+
+def fits_in_memory(size: int, image_shape: tuple[int, int, int]) -> bool:
+    """Whether so many images take at most `IN_MEMORY_BYTES`."""
+    return size * int(np.prod(image_shape)) <= IN_MEMORY_BYTES
 
 
 def in_memory(examples: InMemory | ImageFiles | Stream) -> InMemory:
@@ -134,24 +190,9 @@ def in_memory(examples: InMemory | ImageFiles | Stream) -> InMemory:
         return examples
     images = np.empty((examples.size, *examples.image_shape), "uint8")
     labels = np.empty(examples.size, "int32")
-    for indices, image_batch, label_batch in examples.batches(256).as_numpy_iterator():
-        images[indices], labels[indices] = image_batch, label_batch
+    for draws, image_batch, label_batch in examples.batches(as_they_are(np.arange(examples.size)), 256):
+        images[draws[:, 0]], labels[draws[:, 0]] = image_batch, label_batch
     return InMemory(images, labels)
-
-
-def to_pixels(images: Any, image_shape: tuple[int, int, int]) -> "tf.Tensor":
-    """Return one image or a batch as uint8 of `image_shape`: gray repeated or colours mixed, resized bilinearly."""
-    import tensorflow as tf
-
-    images = tf.image.convert_image_dtype(images, tf.uint8, saturate=True)
-    if images.shape[-1] == 1 and image_shape[-1] == 3:
-        images = tf.image.grayscale_to_rgb(images)
-    elif images.shape[-1] == 3 and image_shape[-1] == 1:
-        images = tf.image.rgb_to_grayscale(images)
-    if images.shape[-3:-1] != image_shape[:2]:
-        resized = tf.image.resize(images, image_shape[:2], antialias=True)
-        images = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-    return tf.ensure_shape(images, (*images.shape[:-3], *image_shape))
 
 
 def _shuffled_through_buffer(examples: "tf.data.Dataset", seed: Any) -> "tf.data.Dataset":
@@ -169,15 +210,3 @@ def _shuffled_through_buffer(examples: "tf.data.Dataset", seed: Any) -> "tf.data
         reshuffle_each_iteration=False,
     )
     return tf.data.experimental.from_variant(variant, examples.element_spec)
-
-
-def _order(size: int, key: Any) -> "tf.Tensor":
-    import tensorflow as tf
-
-    return tf.range(size, dtype=tf.int64) if key is None else shuffled(size, key)
-
-
-def _batched_order(size: int, batch_size: int, drop_remainder: bool, key: Any) -> "tf.data.Dataset":
-    import tensorflow as tf
-
-    return tf.data.Dataset.from_tensor_slices(_order(size, key)).batch(batch_size, drop_remainder=drop_remainder)

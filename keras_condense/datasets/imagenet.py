@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from keras_condense.datasets import sources
+from keras_condense.datasets.folders import class_files, is_image, listing, some, subfolders
 
 __all__ = ["has_imagenet_classes", "imagenet_classes", "read_imagenet_folder"]
 
@@ -21,9 +21,10 @@ _HELD_OUT = ("val", "validation", "test")
 
 def imagenet_classes() -> tuple[str, ...] | None:
     """Return the WordNet numbers of ImageNet's classes in their order, or None if tensorflow-datasets is missing."""
-    if sources.missing_package("tensorflow_datasets"):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
         return None
-    import tensorflow_datasets as tfds
 
     return tuple(tfds.builder("imagenet2012").info.features["label"].names)
 
@@ -53,12 +54,12 @@ def read_imagenet_folder(folder: pathlib.Path) -> tuple[list[tuple[str, int]], t
     """
     root = _held_out(folder)
     _refuse_flat_layout(root)
-    files = sources.class_files(root)
+    files = class_files(root)
     described = f"`name` (={str(root)!r})"
     if strangers := [name for name in files if not _NUMBER.fullmatch(name)]:
         raise ValueError(
             f"{described} must hold folders named by WordNet numbers, such as n01440764, and holds "
-            f"{sources.some(strangers)}. Rename or remove them: a class is known by its number alone."
+            f"{some(strangers)}. Rename or remove them: a class is known by its number alone."
         )
     known = imagenet_classes()
     if known is None and len(files) != CLASSES:
@@ -76,14 +77,14 @@ def read_imagenet_folder(folder: pathlib.Path) -> tuple[list[tuple[str, int]], t
     labels = {name: label for label, name in enumerate(classes)}
     if unknown := [name for name in files if name not in labels]:
         raise ValueError(
-            f"{described} must hold classes among ImageNet's {CLASSES}, and {sources.some(unknown)} "
+            f"{described} must hold classes among ImageNet's {CLASSES}, and {some(unknown)} "
             f"{'is' if len(unknown) == 1 else 'are'} none. Remove the folders."
         )
     return [(path, labels[name]) for name, paths in files.items() for path in paths], classes
 
 
 def _held_out(folder: pathlib.Path) -> pathlib.Path:
-    names = sources.subfolders(folder)
+    names = subfolders(folder)
     held_out = next((name for name in _HELD_OUT if name in names), None)
     if held_out is None and "train" in names:
         raise ValueError(
@@ -94,7 +95,7 @@ def _held_out(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _refuse_flat_layout(root: pathlib.Path) -> None:
-    images = [path.name for path in sources.listing(root) if sources.is_image(path) and path.is_file()]
+    images = [path.name for path in listing(root) if is_image(path) and path.is_file()]
     if images:
         raise ValueError(
             f"`name` (={str(root)!r}) must hold images in a folder for each class, named by its WordNet number, and "

@@ -3,31 +3,20 @@
 import dataclasses
 import math
 import os
-import pathlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keras_condense.datasets import sources
-from keras_condense.datasets.pipeline import examples_in_order, training_stream
-from keras_condense.datasets.recipes import RECIPES, Augmentation, recipe_for
-from keras_condense.files import check_path
-from keras_condense.validation import (
-    LARGEST_SIDE,
-    as_index,
-    check_channel_constants,
-    check_choice,
-    check_crop_size,
-    check_fraction,
-    check_positive_integer,
-    shown,
-)
+from keras_condense.datasets.pipeline import batches_in_order, calibration_images, training_batches
+from keras_condense.datasets.preparing import Prepared, prepare
+from keras_condense.datasets.recipes import Augmentation
+from keras_condense.datasets.request import Request, check_calibration_size, check_seed
+from keras_condense.validation import check_positive_integer
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Dataset", "Loaded", "check_calibration_size", "check_seed", "load", "read_examples"]
+__all__ = ["Dataset", "load"]
 
 _LARGEST_EPOCH = 2**62
 
@@ -71,7 +60,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation | None
-    _stream: Callable[..., "tf.data.Dataset"] = dataclasses.field(repr=False)
+    _prepared: Prepared = dataclasses.field(repr=False)
 
     def training(
         self,
@@ -115,8 +104,6 @@ class Dataset:
         import tensorflow as tf
 
         initial_epoch = check_seed("initial_epoch", initial_epoch, "Use 0 for the first epoch.")
-        if crop_size is not None:
-            check_crop_size(crop_size, self.image_shape)
         if epochs is None:
             numbers, steps = tf.data.Dataset.range(initial_epoch, _LARGEST_EPOCH), tf.data.INFINITE_CARDINALITY
         else:
@@ -127,7 +114,7 @@ class Dataset:
                 )
             numbers = tf.data.Dataset.range(initial_epoch, epochs)
             steps = self.steps_per_epoch * (epochs - initial_epoch)
-        batches = self._stream(numbers, crop_size=crop_size, alternate_flips=alternate_flips)
+        batches = training_batches(self._prepared, numbers, crop_size, alternate_flips)
         return batches.apply(tf.data.experimental.assert_cardinality(steps))
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
@@ -148,10 +135,7 @@ class Dataset:
             [(1, 16, 16, 1), (1, 16, 16, 1)]
         """
         check_calibration_size(n, self.train_size)
-        import tensorflow as tf
-
-        epoch = self._stream(tf.data.Dataset.range(1), augmentation=None, drop_remainder=False)
-        return [image[None] for image, _ in epoch.unbatch().take(n).as_numpy_iterator()]
+        return calibration_images(self._prepared, n)
 
     def test_arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the test set as NumPy arrays (images, labels).
@@ -186,8 +170,10 @@ def load(
 ) -> Dataset:
     """Load a data set of images.
 
-    Data sets of at most 1 GiB as uint8 are held in memory; image files beyond that are decoded in every epoch, and
-    TFDS records are streamed through a shuffle buffer.
+    Data sets of at most 1 GiB as uint8 are held in memory; image files beyond that are decoded in every epoch (a broken
+    one is named when it is its turn; `scripts/check_images.py` finds them all before), and TFDS records are streamed
+    through a shuffle buffer. For the same seed, epochs are those of `load_arrays`, whose last images that fill no batch
+    are left out; only a stream has its own order.
 
     Args:
         name: "digits" (scikit-learn's handwritten digits, part of its package: 1797 images, always the same 360 for
@@ -211,6 +197,7 @@ def load(
         data_dir: the folder of TensorFlow Datasets; None for its default, `~/tensorflow_datasets`.
         download: whether TensorFlow Datasets may download what is not prepared in `data_dir`.
         skip_broken: leave broken image files of a folder out, with a warning that names them, instead of raising.
+            They are found by decoding all files once.
 
     Returns:
         A `Dataset`.
@@ -232,282 +219,35 @@ def load(
         >>> datasets.load("cifar11")
         Traceback (most recent call last):
         ...
-        ValueError: `name` (='cifar11') must be 'digits', a name of TensorFlow Datasets, an .npz file or...
+        ValueError: `name` (='cifar11') must be 'digits', an .npz file, one of ...
     """
-    loaded = read_examples(
-        name,
-        needs_tensorflow=True,
-        batch_size=batch_size,
-        image_size=image_size,
-        channels=channels,
-        augment=augment,
-        mean=mean,
-        std=std,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        split_seed=split_seed,
-        data_dir=data_dir,
-        download=download,
-        skip_broken=skip_broken,
-    )
-    size = loaded.train.size
+    prepared = prepare(Request(**locals()))  # the arguments are the request's fields, and nothing else is there yet
+    import tensorflow as tf
+
+    size = prepared.train.size
     steps_per_epoch = size // batch_size if drop_remainder else math.ceil(size / batch_size)
     if not steps_per_epoch:
         raise ValueError(
             f"`batch_size` (={batch_size}) must be at most the {size} training images if drop_remainder=True. "
             "Use a smaller one or keep the remainder."
         )
-    return _assemble(loaded, batch_size=batch_size, steps_per_epoch=steps_per_epoch, drop_remainder=drop_remainder)
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-    """What `load` and `load_arrays` have in common: examples, and what is to be done to them.
-
-    Attributes:
-        name: what was loaded.
-        train: the training examples, as yet neither normalised nor augmented.
-        test: the test examples.
-        validation: examples held out of the training set, or None.
-        class_names: one for each label.
-        image_shape: (height, width, channels).
-        mean: of each channel.
-        std: of each channel.
-        augmentation: of the training images, or None.
-        seed: of the order, crops and flips.
-    """
-
-    name: str
-    train: Any
-    test: Any
-    validation: Any
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augmentation: Augmentation | None
-    seed: int
-
-
-def read_examples(
-    name: str | os.PathLike,
-    *,
-    needs_tensorflow: bool,
-    batch_size: int,
-    image_size: int | tuple[int, int] | None,
-    channels: int | None,
-    augment: bool | Augmentation,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
-    validation_fraction: float,
-    test_fraction: float,
-    seed: int,
-    split_seed: int,
-    data_dir: str | os.PathLike | None,
-    download: bool,
-    skip_broken: bool,
-) -> Loaded:
-    """Check the arguments of `load`, find the examples, and hold some out.
-
-    All arguments but one are those of `load`. `needs_tensorflow` says whether what becomes of the examples needs it.
-    If not, and if TensorFlow or tensorflow-datasets is missing, `keras.datasets` is asked for the names that it has.
-
-    Returns:
-        The examples, where they are kept, and constants.
-
-    Raises:
-        ValueError: as `load`; so are the other errors.
-    """
-    check_positive_integer("batch_size", batch_size, "Use 64.")
-    image_size = _check_image_size(image_size)
-    channels = check_choice("channels", channels, (None, 1, 3), "Leave it out for the data set's own.")
-    if not isinstance(augment, (bool, Augmentation)):
-        raise ValueError(
-            f"`augment` (={shown(augment)}) must be True, False or an Augmentation. Use Augmentation(pad=4, flip=True)."
-        )
-    check_fraction("validation_fraction", validation_fraction, "Use 0.1, or 0 for none.", below_one=True)
-    if check_fraction("test_fraction", test_fraction, "Use 0.2.", below_one=True) == 0:
-        raise ValueError(f"`test_fraction` (={test_fraction!r}) must be above 0. Use 0.2.")
-    seed = check_seed("seed", seed)
-    split_seed = check_seed("split_seed", split_seed)
-    if data_dir is not None:
-        check_path("data_dir", data_dir)
-    if needs_tensorflow:
-        sources.require("tensorflow", "tensorflow")
-
-    name, recipe_name, source = _read(
-        name,
-        needs_tensorflow=needs_tensorflow,
-        image_size=image_size,
-        channels=channels,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        data_dir=data_dir,
-        download=download,
-        skip_broken=skip_broken,
-        need_labels=validation_fraction > 0,
-    )
-    recipe = recipe_for(recipe_name, source.image_shape[-1])
-    image_channels, mend = source.image_shape[-1], "Leave it out for the usual values."
-    mean = check_channel_constants("mean", recipe.mean if mean is None else mean, image_channels, mend)
-    std = check_channel_constants("std", recipe.std if std is None else std, image_channels, mend, above_zero=True)
-
-    train, validation = source.train, None
-    if validation_fraction:
-        held_out = round(validation_fraction * train.size)
-        kept, held = sources.stratified_split(source.train_labels, held_out, split_seed, "validation_fraction")
-        train, validation = train.subset(kept), train.subset(held)
-    return Loaded(
-        name=name,
-        train=train,
-        test=source.test,
-        validation=validation,
-        class_names=source.class_names,
-        image_shape=source.image_shape,
-        mean=mean,
-        std=std,
-        augmentation=recipe.augmentation if augment is True else augment or None,
-        seed=seed,
-    )
-
-
-def _read(
-    name: str | os.PathLike,
-    *,
-    needs_tensorflow: bool,
-    image_size: tuple[int, int] | None,
-    channels: int | None,
-    test_fraction: float,
-    split_seed: int,
-    data_dir: str | os.PathLike | None,
-    download: bool,
-    skip_broken: bool,
-    need_labels: bool,
-) -> tuple[str, str, sources.Source]:
-    """Return the name to show, the name in the table of recipes, and the examples."""
-    if not isinstance(name, (str, os.PathLike)) or not os.fspath(name):
-        raise ValueError(f"`name` (={shown(name)}) must be a name or a folder. Use 'digits'.")
-    if name == "digits":
-        return name, name, sources.read_digits(image_size or RECIPES[name].image_size, channels)
-    check_path("name", name)
-    path = pathlib.Path(os.path.expanduser(name))
-    if path.suffix == ".npz":
-        return path.stem, path.stem, sources.read_arrays_file(path, image_size=image_size, channels=channels)
-    if not needs_tensorflow:
-        missing = sources.missing_package("tensorflow", "tensorflow_datasets")
-        if missing and name in sources.KERAS_DATASETS:
-            source = sources.read_keras_dataset(name, image_size=image_size, channels=channels, download=download)
-            return name, name, source
-        if missing == "tensorflow":
-            raise ImportError(
-                f"`name` (={os.fspath(name)!r}) must be 'digits', an .npz file or one of "
-                f"{', '.join(map(repr, sources.KERAS_DATASETS))} where TensorFlow is missing. Install it (pip install "
-                '"keras-condense[tfds]"), or bring the data as a file of `ImageArrays.save`.'
-            )
-        sources.keep_tensorflow_off_gpus()
-    builder = sources.tfds_builder(name, data_dir) if isinstance(name, str) else None
-    if builder is not None:
-        source = sources.read_tfds(
-            builder,
-            image_size=image_size,
-            channels=channels,
-            download=download,
-            test_fraction=test_fraction,
-            split_seed=split_seed,
-            need_labels=need_labels,
-        )
-        return name, builder.name, source
-    if not os.path.isdir(path):  # unlike `Path.is_dir` it says so of names that are too long
-        similar = sources.similar_names(os.fspath(name))
-        mend = f"Did you mean {' or '.join(map(repr, similar))}?" if similar else "Check the spelling."
-        raise ValueError(
-            f"`name` (={os.fspath(name)!r}) must be 'digits', a name of TensorFlow Datasets, an .npz file or "
-            f"an existing folder. {mend}"
-        )
-    source = sources.read_folder(
-        path,
-        image_size=image_size,
-        channels=channels,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        skip_broken=skip_broken,
-    )
-    return str(path), "", source
-
-
-def _assemble(loaded: Loaded, *, batch_size: int, steps_per_epoch: int, drop_remainder: bool) -> Dataset:
-    import tensorflow as tf
-
-    def stream(epochs, augmentation=loaded.augmentation, drop_remainder=drop_remainder, **variation):
-        return training_stream(
-            loaded.train,
-            batch_size=batch_size,
-            drop_remainder=drop_remainder,
-            augmentation=augmentation,
-            mean=loaded.mean,
-            std=loaded.std,
-            seed=loaded.seed,
-            epochs=epochs,
-            image_shape=loaded.image_shape,
-            **variation,
-        )
-
     # `fit` without steps_per_epoch iterates anew in every epoch: each iteration draws a number that stands for one
-    drawn = tf.data.Dataset.random(seed=loaded.seed, rerandomize_each_iteration=True).take(1)
-    in_order = {"batch_size": batch_size, "mean": loaded.mean, "std": loaded.std}
+    drawn = tf.data.Dataset.random(seed=prepared.request.seed, rerandomize_each_iteration=True).take(1)
+    train = training_batches(prepared, drawn).apply(tf.data.experimental.assert_cardinality(steps_per_epoch))
     return Dataset(
-        name=loaded.name,
-        train=stream(drawn).apply(tf.data.experimental.assert_cardinality(steps_per_epoch)),
-        test=examples_in_order(loaded.test, **in_order),
-        validation=examples_in_order(loaded.validation, **in_order) if loaded.validation else None,
-        class_names=loaded.class_names,
-        image_shape=loaded.image_shape,
-        train_size=loaded.train.size,
-        test_size=loaded.test.size,
-        validation_size=loaded.validation.size if loaded.validation else 0,
+        name=prepared.name,
+        train=train,
+        test=batches_in_order(prepared, prepared.test),
+        validation=batches_in_order(prepared, prepared.validation) if prepared.validation else None,
+        class_names=prepared.class_names,
+        image_shape=prepared.image_shape,
+        train_size=size,
+        test_size=prepared.test.size,
+        validation_size=prepared.validation.size if prepared.validation else 0,
         batch_size=batch_size,
         steps_per_epoch=steps_per_epoch,
-        mean=loaded.mean,
-        std=loaded.std,
-        augmentation=loaded.augmentation,
-        _stream=stream,
+        mean=prepared.mean,
+        std=prepared.std,
+        augmentation=prepared.augmentation,
+        _prepared=prepared,
     )
-
-
-def _check_image_size(image_size: Any) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    mend = "Use 32 or (32, 32)."
-    sides = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    if len(sides) != 2:
-        raise ValueError(f"`image_size` (={shown(image_size)}) must be a side length or (height, width). {mend}")
-    return tuple(check_positive_integer("image_size", side, mend, largest=LARGEST_SIDE) for side in sides)
-
-
-def check_calibration_size(n: Any, train_size: int) -> None:
-    """Raise ValueError unless a training set has `n` images to calibrate with.
-
-    Example:
-        >>> check_calibration_size(200, 150)
-        Traceback (most recent call last):
-        ...
-        ValueError: `n` (=200) must be at most `train_size` (=150). Give fewer; 100 are enough.
-    """
-    if check_positive_integer("n", n, "100 are enough to calibrate with.") > train_size:
-        raise ValueError(f"`n` (={n}) must be at most `train_size` (={train_size}). Give fewer; 100 are enough.")
-
-
-def check_seed(name: str, value: Any, mend: str = "Use 0.") -> int:
-    """Return `value` as an int if it can seed a random generator, or number an epoch.
-
-    Example:
-        >>> check_seed("seed", -1)
-        Traceback (most recent call last):
-        ...
-        ValueError: `seed` (=-1) must be an integer in [0, 2**32). Use 0.
-    """
-    number = as_index(value)
-    if number is None or not 0 <= number < 2**32:
-        raise ValueError(f"`{name}` (={shown(value)}) must be an integer in [0, 2**32). {mend}")
-    return number

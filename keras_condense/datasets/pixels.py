@@ -1,17 +1,52 @@
-"""Gray, colour and size of images in NumPy, for machines without TensorFlow."""
+"""Pixels in NumPy arrays: their checks, their colours and their size, without TensorFlow."""
 
 import numpy as np
 
-__all__ = ["fit_pixels"]
+__all__ = ["check_examples", "fit_pixels"]
 
-_GRAY = (0.2989, 0.587, 0.114)  # shares of red, green and blue, as `tf.image.rgb_to_grayscale` has them
+_GRAY = np.array((0.2989, 0.587, 0.114), "float32")  # shares of red, green and blue, those of TensorFlow
 _AT_ONCE = 1024  # images, so that what is computed in float32 stays small
+_LARGEST_CLASSES = 1_000_000  # a label beyond is a mistake, and every class below it gets a name
+
+
+def check_examples(described: str, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return uint8 images (examples, height, width, 1 or 3) and int32 labels (examples,), a last axis of 1 put right.
+
+    Args:
+        described: what the arrays are called, for messages.
+        images: uint8, (examples, height, width) or (examples, height, width, 1 or 3).
+        labels: integers, (examples,) or (examples, 1).
+
+    Raises:
+        ValueError: other types or shapes, no example, not as many labels as images, or a label that is negative or
+            beyond a million.
+
+    Example:
+        >>> images, labels = check_examples("`images`", np.zeros((2, 4, 4), "uint8"), np.array([[0], [1]]))
+        >>> images.shape, labels
+        ((2, 4, 4, 1), array([0, 1], dtype=int32))
+    """
+    pixels = images[..., None] if images.ndim == 3 else images
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[-1] not in (1, 3) or not pixels.size:
+        raise ValueError(
+            f"{described} must hold images of uint8, (examples, height, width) or (examples, height, width, 1 or 3), "
+            f"and holds {images.dtype} of {images.shape}. Store the pixels as they are, from 0 to 255."
+        )
+    numbers = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    is_in_range = numbers.dtype.kind in "iu" and numbers.size and 0 <= numbers.min() <= numbers.max() < _LARGEST_CLASSES
+    if numbers.shape != (len(pixels),) or not is_in_range:
+        values = f", from {labels.min()} to {labels.max()}" if labels.dtype.kind in "iu" and labels.size else ""
+        raise ValueError(
+            f"{described} must hold a class number for each of its {len(pixels)} images, and holds {labels.dtype} of "
+            f"{labels.shape}{values}. Number the classes from 0 on, below {_LARGEST_CLASSES:,}."
+        )
+    return pixels, numbers.astype("int32")
 
 
 def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
     """Return uint8 images as uint8 images of `image_shape`: gray repeated or colours mixed, resized bilinearly.
 
-    The sizes are changed as `tf.image.resize(antialias=True)` changes them.
+    The pixels are those of `tf.image.rgb_to_grayscale` and `tf.image.resize(antialias=True)`, rounded.
 
     Args:
         images: (batch, height, width, 1 or 3).
@@ -19,6 +54,9 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
 
     Returns:
         (batch, *image_shape).
+
+    Raises:
+        ValueError: so many images of this shape exceed the memory.
 
     Example:
         >>> fit_pixels(np.array([0, 100], "uint8").reshape(1, 1, 2, 1), (1, 4, 1)).ravel()
@@ -44,21 +82,34 @@ def _with_channels(images: np.ndarray, channels: int) -> np.ndarray:
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=-1)
-    mixed = images.astype("float32") @ np.array(_GRAY, "float32")
-    return (mixed * (255.5 / 255)).astype("uint8")[..., None]  # TensorFlow's way of rounding
+    red, green, blue = np.moveaxis(images.astype("float32") * np.float32(1 / 255), -1, 0)
+    mixed = red * _GRAY[0] + green * _GRAY[1] + blue * _GRAY[2]
+    return (mixed * np.float32(255.5)).astype("uint8")[..., None]  # TensorFlow's way of rounding
 
 
 def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if images.shape[1:3] == tuple(size):
         return images
-    down, across = (_weights(old, new) for old, new in zip(images.shape[1:3], size, strict=True))
-    resized = np.einsum("ab,nbcd,ec->naed", down, images.astype("float32"), across, optimize=True)
-    return np.clip(np.rint(resized), 0, 255).astype("uint8")
+    pixels = images.astype("float32")
+    for axis, new in ((1, size[0]), (2, size[1])):
+        places, weights = _taps(pixels.shape[axis], new)
+        columns = weights.reshape(weights.shape + (1,) * (3 - axis))
+        pixels = sum(np.take(pixels, tap, axis) * weight for tap, weight in zip(places, columns, strict=True))
+    return np.clip(np.rint(pixels), 0, 255).astype("uint8")
 
 
-def _weights(old: int, new: int) -> np.ndarray:
-    """How much each of `old` pixels counts in each of `new` ones: a triangle as wide as the wider of the two."""
-    centers = (np.arange(new) + 0.5) * (old / new)
-    distances = np.abs(np.arange(old) + 0.5 - centers[:, None]) / max(old / new, 1.0)
-    weights = np.maximum(0.0, 1.0 - distances)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
+def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of `old` pixels count in each of `new` ones, and how much: (taps, new) each.
+
+    A triangle as wide as the wider of the two, and float32 sums in this order: so TensorFlow computes them.
+    """
+    one, half = np.float32(1), np.float32(0.5)
+    step = one / (np.float32(new) / np.float32(old))
+    reach = max(step, one)
+    centers = (np.arange(new, dtype="float32") + half) * step
+    first = np.maximum(np.ceil(centers - reach - half).astype(int), 0)
+    last = np.minimum(np.floor(centers + reach - half).astype(int), old - 1)
+    places = first + np.arange((last - first).max() + 1)[:, None]
+    distances = np.abs((places.astype("float32") + half - centers) * (one / reach))
+    weights = np.where(places <= last, np.maximum(one - distances, 0), 0)
+    return np.minimum(places, old - 1), weights * (one / sum(weights))

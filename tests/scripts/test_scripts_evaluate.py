@@ -220,7 +220,7 @@ def test_every_row_has_a_test_set():
         (["float32.tflite", "--dataset", "imagenet2012"], "a file does not say how its images were cropped"),
         (["missing.keras", "--dataset", "x", "--preprocessing", SMALL], "must be an existing file"),
         (["missing.tflite", "--dataset", "x", "--preprocessing", SMALL], "must be an existing file"),
-        (["float32.keras", "--dataset", "imagenet_v3", "--preprocessing", SMALL], "must be a name of TensorFlow Data"),
+        (["float32.keras", "--dataset", "imagenet_v3", "--preprocessing", SMALL], "a name of TensorFlow Datasets or"),
         (["float32.keras", "--dataset", "FOLDER", "--preprocessing", "SqueezeNet:imagenet"], "takes images of (28, 28"),
         (
             ["float32.tflite", "--dataset", "FOLDER", "--preprocessing", "SqueezeNet:imagenet"],

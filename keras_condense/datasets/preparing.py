@@ -1,0 +1,82 @@
+"""From a request to examples and all that is to be done to them: what `load` and `load_arrays` share."""
+
+import dataclasses
+from typing import Any
+
+from keras_condense.datasets.drawing import Drawing
+from keras_condense.datasets.recipes import Augmentation, recipe_for
+from keras_condense.datasets.request import Request
+from keras_condense.datasets.sources import find_source, stratified_split
+from keras_condense.validation import check_channel_constants
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Prepared:
+    """What a request asked for.
+
+    Attributes:
+        request: the request.
+        name: what was loaded.
+        train: the training examples, as yet neither normalised nor augmented.
+        test: the test examples.
+        validation: examples held out of the training set, or None.
+        class_names: one for each label.
+        image_shape: (height, width, channels).
+        mean: of each channel.
+        std: of each channel.
+        augmentation: of the training images, or None.
+    """
+
+    request: Request
+    name: str
+    train: Any
+    test: Any
+    validation: Any
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation | None
+
+    def drawing(self, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> Drawing:
+        """How epochs of the training images are drawn."""
+        return Drawing(
+            size=self.train.size,
+            image_shape=self.image_shape,
+            seed=self.request.seed,
+            augmentation=self.augmentation,
+            crop_size=crop_size,
+            alternate_flips=alternate_flips,
+        )
+
+
+def prepare(request: Request) -> Prepared:
+    """Find what a request names, and hold a part out of its training images if it is to be.
+
+    Raises:
+        ValueError: as `load`; so are the other errors.
+    """
+    source = find_source(request)
+    images = source.read()
+    recipe, channels = recipe_for(source.recipe, images.image_shape[-1]), images.image_shape[-1]
+    mean, std = (getattr(recipe if getattr(request, name) is None else request, name) for name in ("mean", "std"))
+    fix = "Leave it out for the usual values."
+    train, validation = images.train, None
+    if request.validation_fraction:
+        labels, share = train.labels, request.validation_fraction
+        kept, held = stratified_split(labels, round(share * train.size), request.split_seed, "validation_fraction")
+        train, validation = train.subset(kept), train.subset(held)
+    return Prepared(
+        request=request,
+        name=source.name,
+        train=train,
+        test=images.test,
+        validation=validation,
+        class_names=images.class_names,
+        image_shape=images.image_shape,
+        mean=check_channel_constants("mean", mean, channels, fix),
+        std=check_channel_constants("std", std, channels, fix, above_zero=True),
+        augmentation=recipe.augmentation if request.augment is True else request.augment or None,
+    )

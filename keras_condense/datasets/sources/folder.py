@@ -1,0 +1,153 @@
+"""A folder of images.
+
+Not by Keras' own reader: `keras.utils.image_dataset_from_directory` ignores EXIF orientations, reads the palette of a
+BMP as gray, takes no WebP, resizes without antialiasing, counts images twice that a link shows twice, and names no file
+that is broken.
+"""
+
+import concurrent.futures
+import pathlib
+import warnings
+
+import numpy as np
+
+from keras_condense.datasets.decoding import header_size
+from keras_condense.datasets.examples import ImageFiles, fits_in_memory
+from keras_condense.datasets.folders import Visited, class_files, some, subfolders
+from keras_condense.datasets.imagenet import read_imagenet_folder
+from keras_condense.datasets.request import Request
+from keras_condense.datasets.sources.base import HeldOutImages, Images, Source, require, stratified_split
+
+__all__ = ["Folder"]
+
+_TEST_FOLDERS = ("test", "val", "validation")  # ImageNet's held-out images lie in val
+
+
+class Folder(Source):
+    """`folder/train/<class>/*` and `folder/test/<class>/*`, or `folder/<class>/*`, of which a part is held out.
+
+    Headers are read at once. Whole files are if they are to be held in memory or broken ones are to be skipped, else
+    when a batch needs them.
+    """
+
+    described = "an existing folder"
+    needs_tensorflow = True
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        self.name, self.recipe = str(request.path), ""
+
+    @classmethod
+    def open(cls, request: Request) -> "Folder | None":
+        try:
+            return cls(request) if request.path.is_dir() else None
+        except OSError:  # a name that is too long
+            return None
+
+    def read(self) -> Images:
+        require("PIL.Image", "tensorflow")
+        request = self.request
+        class_names, paths, labels, train_size = self._find()
+        sizes = _header_sizes(paths)
+        whole = np.array([size is not None for size in sizes])
+        if not request.image_size and len(set(sizes) - {None}) != 1:
+            if not request.skip_broken:
+                self._report(paths[~whole], len(paths))
+            self._refuse_sizes(sorted(set(sizes) - {None}))
+        image_shape = request.image_shape(*next(filter(None, sizes), (1, 1)), 3)
+        examples = ImageFiles(paths[whole], labels[whole], image_shape)
+        keep = request.in_memory or fits_in_memory(examples.size, image_shape)
+        if keep or request.skip_broken:
+            held, decoded = examples.decode(keep)
+            examples = held or examples.subset(decoded)
+            whole[whole] = decoded
+        self._report(paths[~whole], len(paths))
+        _check_classes(request.path, class_names, labels, whole, train_size)
+        train_size = int(whole[:train_size].sum())
+        if train_size < examples.size:
+            train, test = examples.subset(slice(train_size)), examples.subset(slice(train_size, None))
+        else:
+            held_out = round(request.test_fraction * train_size)
+            kept, held = stratified_split(examples.labels, held_out, request.split_seed, "test_fraction")
+            train, test = examples.subset(kept), examples.subset(held)
+        return Images(train, test, class_names, image_shape)
+
+    def read_test(self) -> HeldOutImages:
+        files, class_names = read_imagenet_folder(self.request.path)
+
+        def examples():
+            for file, label in files:
+                yield repr(file), _content(file), label
+
+        return HeldOutImages("a folder for each class", len(files), class_names, examples)
+
+    def _find(self) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, int]:
+        """Return the class names, all paths and their labels, and how many of them, the first ones, are to train on."""
+        folder = self.request.path
+        entries, visited = subfolders(folder), Visited(folder)
+        test_folder = next((name for name in _TEST_FOLDERS if name in entries), None) if "train" in entries else None
+        files = class_files(folder / "train" if "train" in entries else folder, visited)
+        held_out = class_files(folder / test_folder, visited) if test_folder else {}
+        if test_folder and set(held_out) != set(files):
+            raise ValueError(
+                f"`name` (={str(folder)!r}) must have the same class folders in 'train' and {test_folder!r}; "
+                f"{test_folder!r} lacks {sorted(set(files) - set(held_out))} and has "
+                f"{sorted(set(held_out) - set(files))} in excess. Add or remove folders."
+            )
+        labelled = [
+            (path, label)
+            for part in (files, held_out)
+            for label, name in enumerate(files)
+            for path in part.get(name, [])
+        ]
+        paths, labels = map(np.array, zip(*labelled, strict=True))
+        return tuple(files), paths, labels, sum(map(len, files.values()))
+
+    def _report(self, broken: np.ndarray, total: int) -> None:
+        if len(broken) and not self.request.skip_broken:
+            raise ValueError(
+                f"`name` (={str(self.request.path)!r}) must hold images that can be decoded, and {len(broken)} of its "
+                f"{total} can't: {some(broken.tolist())}. Fix or remove them, or give skip_broken=True."
+            )
+        if len(broken):
+            warnings.warn(
+                f"{len(broken)} of {total} images can't be decoded and are skipped: {some(broken.tolist())}.",
+                stacklevel=5,
+            )
+
+    def _refuse_sizes(self, sizes: list[tuple[int, int]]) -> None:
+        if sizes:
+            raise ValueError(
+                f"`image_size` (=None) must be given for {str(self.request.path)!r}, whose images have {len(sizes)} "
+                f"sizes, from {sizes[0]} to {sizes[-1]}. Give one, for instance image_size=224."
+            )
+
+
+def _header_sizes(paths: np.ndarray) -> list[tuple[int, int] | None]:
+    # Pillow's remarks on odd files; here, since filters are the whole process's
+    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")
+        return list(pool.map(header_size, paths.tolist()))
+
+
+def _check_classes(
+    folder: pathlib.Path, class_names: tuple[str, ...], labels: np.ndarray, whole: np.ndarray, train_size: int
+) -> None:
+    """Raise ValueError if all images of a class, for training or for the test, are broken."""
+    for part in (slice(train_size), slice(train_size, None)):
+        empty = [class_names[label] for label in sorted(set(labels[part]) - set(labels[part][whole[part]]))]
+        if empty:
+            raise ValueError(
+                f"`name` (={str(folder)!r}) must have images in every class folder, and all those in {empty} are "
+                "broken. Fix them or remove the folders."
+            )
+
+
+def _content(file: str) -> bytes:
+    try:
+        return pathlib.Path(file).read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{file!r} must be a file that can be read, and it can't ({error.strerror}). Change its "
+            "permissions, or copy it again."
+        ) from error
