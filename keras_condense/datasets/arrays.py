@@ -137,16 +137,13 @@ class ImageArrays:
             ((22, 64, 4), 'int32', [...])
         """
         epoch = check_seed("epoch", epoch, "Use 0 for the first epoch.")
-        drawing = Drawing(
-            size=self.train_size,
-            image_shape=self.image_shape,
-            seed=self.seed,
-            augmentation=self.augmentation,
-            crop_size=crop_size,
-            alternate_flips=alternate_flips,
-        )
         shown = self.steps_per_epoch * self.batch_size
-        return drawing.epoch(epoch)[:shown].reshape(self.steps_per_epoch, self.batch_size, 4)
+        draws = self.drawing(crop_size, alternate_flips).epoch(epoch)[:shown]
+        return draws.reshape(self.steps_per_epoch, self.batch_size, 4)
+
+    def drawing(self, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> Drawing:
+        """How epochs are drawn; the arguments are those of `draws`."""
+        return Drawing(self.train_size, self.image_shape, self.seed, self.augmentation, crop_size, alternate_flips)
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
         """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.

@@ -14,7 +14,7 @@ from keras_condense.validation import check_crop_size
 __all__ = ["Drawing", "as_they_are", "shuffled"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True)
 class Drawing:
     """How epochs of a training set are drawn.
 
@@ -31,7 +31,7 @@ class Drawing:
         ValueError: `crop_size` exceeds the images.
 
     Example:
-        >>> drawing = Drawing(size=3, image_shape=(8, 8, 1), seed=0, augmentation=Augmentation(pad=1, flip=False))
+        >>> drawing = Drawing(3, (8, 8, 1), seed=0, augmentation=Augmentation(pad=1, flip=False))
         >>> drawing.epoch(0).shape, sorted(drawing.epoch(0)[:, 0].tolist())
         ((3, 4), [0, 1, 2])
     """

@@ -85,7 +85,7 @@ class Dataset:
                 mirrored (`augmentation.flip`) stay so.
 
         Returns:
-            `steps_per_epoch` batches an epoch, epoch after epoch.
+            `steps_per_epoch` batches per epoch, epoch after epoch.
 
         Raises:
             ValueError: `initial_epoch` is no integer of at least 0, `epochs` is not above it, or `crop_size` exceeds

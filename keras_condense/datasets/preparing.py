@@ -6,24 +6,20 @@ from typing import Any
 from keras_condense.datasets.drawing import Drawing
 from keras_condense.datasets.recipes import Augmentation, recipe_for
 from keras_condense.datasets.request import Request
-from keras_condense.datasets.sources import find_source, stratified_split
+from keras_condense.datasets.sources import Images, find_source, stratified_split
 from keras_condense.validation import check_channel_constants
 
 __all__ = ["Prepared", "prepare"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Prepared:
-    """What a request asked for.
+class Prepared(Images):
+    """What a request asked for: images, as yet neither normalised nor augmented, and what is to be done to them.
 
     Attributes:
         request: the request.
         name: what was loaded.
-        train: the training examples, as yet neither normalised nor augmented.
-        test: the test examples.
         validation: examples held out of the training set, or None.
-        class_names: one for each label.
-        image_shape: (height, width, channels).
         mean: of each channel.
         std: of each channel.
         augmentation: of the training images, or None.
@@ -31,25 +27,15 @@ class Prepared:
 
     request: Request
     name: str
-    train: Any
-    test: Any
     validation: Any
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation | None
 
     def drawing(self, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> Drawing:
         """How epochs of the training images are drawn."""
-        return Drawing(
-            size=self.train.size,
-            image_shape=self.image_shape,
-            seed=self.request.seed,
-            augmentation=self.augmentation,
-            crop_size=crop_size,
-            alternate_flips=alternate_flips,
-        )
+        size, seed = self.train.size, self.request.seed
+        return Drawing(size, self.image_shape, seed, self.augmentation, crop_size, alternate_flips)
 
 
 def prepare(request: Request) -> Prepared:

@@ -97,14 +97,7 @@ def _check_image_size(image_size: Any) -> tuple[int, int] | None:
 
 
 def check_calibration_size(n: Any, train_size: int) -> None:
-    """Raise ValueError unless a training set has `n` images to calibrate with.
-
-    Example:
-        >>> check_calibration_size(200, 150)
-        Traceback (most recent call last):
-        ...
-        ValueError: `n` (=200) must be at most `train_size` (=150). Give fewer; 100 are enough.
-    """
+    """Raise ValueError unless a training set has `n` images to calibrate with."""
     if check_positive_integer("n", n, "100 are enough to calibrate with.") > train_size:
         raise ValueError(f"`n` (={n}) must be at most `train_size` (={train_size}). Give fewer; 100 are enough.")
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.condensation import condense
-from keras_condense.layers import ChannelIndex, ChannelScatterAdd, LearnedInputs
+from keras_condense.layers import ChannelIndex, ChannelScatterAdd, LearnedConnections
 
 __all__ = ["check_model", "in_float32", "prepared"]
 
@@ -65,6 +65,6 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 def prepared(model: keras.Model) -> keras.Model:
     """The model to export: condensed if it is masked, and in float32."""
-    if any(isinstance(layer, LearnedInputs) for layer in model._flatten_layers()):
+    if any(isinstance(layer, LearnedConnections) for layer in model._flatten_layers()):
         model = condense(model)
     return in_float32(model)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_condense.datasets import Dataset, ImageArrays
+from keras_condense.datasets.drawing import as_they_are
 from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
 from keras_condense.layers import AugmentedImages
 from keras_condense.training.recipes import Recipe, compile_with
@@ -115,7 +116,7 @@ def model_and_inputs(
         held_out, labels = data.validation_images, data.validation_labels
     if validate:  # one layer holds both, for `fit` validates the model that it trains
         pixels = np.concatenate([pixels, held_out])
-    pad = data.augmentation.pad if data.augmentation and crop_size is None else 0
+    pad = data.drawing(crop_size).pad
     draws = keras.Input((4,), dtype="int32")
     images = AugmentedImages(pixels, data.mean, data.std, pad, crop_size)
     whole = keras.Model(draws, network(images(draws)))
@@ -123,9 +124,8 @@ def model_and_inputs(
     inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size)}
     if validate:
         centre = [pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size)]
-        as_they_are = np.full((len(labels), 4), (0, *centre, 0), "int32")
-        as_they_are[:, 0] += np.arange(data.train_size, data.train_size + len(labels))
-        inputs |= {"validation_data": (as_they_are, labels), "validation_batch_size": data.batch_size}
+        shown = as_they_are(np.arange(data.train_size, data.train_size + len(labels)), *centre)
+        inputs |= {"validation_data": (shown, labels), "validation_batch_size": data.batch_size}
     return whole, inputs
 
 

@@ -3,8 +3,11 @@
 A new source is a subclass of `Source` in a file of its own, and a row here. The first one that knows a name takes it.
 """
 
+import contextlib
 import difflib
 import os
+
+import keras
 
 from keras_condense.datasets.request import Request
 from keras_condense.datasets.sources.array_file import ArrayFile
@@ -12,7 +15,6 @@ from keras_condense.datasets.sources.base import (
     HeldOutImages,
     Images,
     Source,
-    keep_tensorflow_off_gpus,
     missing_package,
     require,
     stratified_split,
@@ -70,7 +72,11 @@ def _need_tensorflow(request: Request) -> None:
             f"{_listed([kind for kind in SOURCES if not kind.needs_tensorflow])} where TensorFlow is missing. "
             'Install it (pip install "keras-condense[tfds]"), or bring the data as a file of `ImageArrays.save`.'
         )
-    keep_tensorflow_off_gpus()
+    if keras.backend.backend() != "tensorflow":
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # it has the GPUs already, on which another backend will train
+            tf.config.set_visible_devices([], "GPU")
 
 
 def _listed(kinds: list[type[Source]]) -> str:

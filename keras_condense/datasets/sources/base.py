@@ -1,6 +1,5 @@
 """What a source of images is, and what sources need: optional packages and fair splits."""
 
-import contextlib
 import dataclasses
 import importlib
 import os
@@ -8,7 +7,6 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_condense.datasets.examples import ImageFiles, InMemory, Stream
@@ -20,7 +18,6 @@ __all__ = [
     "Images",
     "Source",
     "images_of_arrays",
-    "keep_tensorflow_off_gpus",
     "missing_package",
     "require",
     "stratified_split",
@@ -132,15 +129,6 @@ def missing_package(*modules: str) -> str | None:
         except ImportError:
             return module
     return None
-
-
-def keep_tensorflow_off_gpus() -> None:
-    """Let TensorFlow, which is to read images, take no memory of the GPUs on which another backend will train."""
-    if keras.backend.backend() != "tensorflow":
-        import tensorflow as tf
-
-        with contextlib.suppress(RuntimeError):  # it has them already
-            tf.config.set_visible_devices([], "GPU")
 
 
 def stratified_split(labels: np.ndarray, held_out: int, seed: int, argument: str) -> tuple[np.ndarray, np.ndarray]:
