@@ -146,21 +146,12 @@ class ImageArrays:
         return Drawing(self.train_size, self.image_shape, self.seed, self.augmentation, crop_size, alternate_flips)
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
-        """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.
-
-        Args:
-            n: how many.
-
-        Returns:
-            A list of float32 arrays (1, height, width, channels), the same at every call.
-
-        Raises:
-            ValueError: `n` is no integer in [1, `train_size`].
+        """Return `n` training images to calibrate an int8 export with, those of `Dataset.representative_data`.
 
         Example:
             >>> from keras_condense import datasets
-            >>> [batch.shape for batch in datasets.load_arrays("digits").representative_data(2)]
-            [(1, 16, 16, 1), (1, 16, 16, 1)]
+            >>> datasets.load_arrays("digits").representative_data(2)[0].shape
+            (1, 16, 16, 1)
         """
         check_calibration_size(n, self.train_size)
         chosen = shuffled(self.train_size, self.seed)[:n]

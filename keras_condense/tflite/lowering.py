@@ -1,12 +1,12 @@
 """Which of several equal networks is the cheapest on a target, and why."""
 
 import dataclasses
-import io
 from collections.abc import Callable, Iterator, Mapping
 
 import keras
 
 from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.text_tables import render
 from keras_condense.tflite.converter import convert_graph
 from keras_condense.tflite.frontend import is_readable, read_model
 from keras_condense.tflite.graph import Graph
@@ -55,7 +55,6 @@ class Lowering:
         return self.graphs[self.chosen]
 
     def __str__(self) -> str:
-        from rich.console import Console
         from rich.table import Table
 
         unit, scale = ("million instructions", 1e6) if self.unit == "instructions" else ("milliseconds", 1e9)
@@ -67,9 +66,7 @@ class Lowering:
         for layer, costs in self.layers.items():
             if any(costs.values()):
                 table.add_row(layer, *(f"{costs.get(name, 0.0) / scale:.3f}" for name in self.totals))
-        text = io.StringIO()
-        Console(file=text, width=160).print(table)
-        return text.getvalue().rstrip()
+        return render(table, width=160)
 
 
 def candidates(graph: Graph, target: Target, scheme: Scheme = FLOAT32) -> Iterator[Iterator[tuple[str, Graph]]]:
