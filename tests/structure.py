@@ -30,7 +30,7 @@ def _room(module: str) -> str | None:
     return parts[1]
 
 
-def _imports(tree: ast.AST) -> set[str]:
+def imports_of(tree: ast.AST) -> set[str]:
     """Modules of this package that a file imports, also inside functions."""
     found = set()
     for node in ast.walk(tree):
@@ -52,7 +52,7 @@ def imports() -> dict[str, set[str]]:
         if relative.parts == ("__init__.py",):
             continue
         room = relative.parts[0].removesuffix(".py")
-        rooms = {_room(module) for module in _imports(ast.parse(path.read_text()))}
+        rooms = {_room(module) for module in imports_of(ast.parse(path.read_text()))}
         graph[room] |= {other for other in rooms if other not in (None, room)}
     return {room: {other for other in others if other in graph} for room, others in sorted(graph.items())}
 

@@ -47,13 +47,11 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
         activity_regularizer: for the outputs.
         kernel_constraint: for the kernel.
         bias_constraint: for the bias.
-        trainable: whether the weights are trained.
-        dtype: dtype or dtype policy.
-        name: the layer's name.
         pruned_fraction: the share of its inputs that each group loses, in place of `condense_factor`; rounded so that
             `drop_plans.inputs_left` are left, of any number of channels. It needs `drops_at`.
         drops_at: the progress of the training, ascending in [0, 1), at which each drop falls; the drops are equally
             large. By default CondenseNet's s / (2 (C - 1)) for s from 1 to C - 1.
+        **kwargs: `trainable`, `dtype`, `name` and whatever else every Keras layer takes.
 
     Input shape:
         (batch, height, width, channels).
@@ -99,12 +97,10 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        trainable=True,
-        dtype=None,
-        name=None,
         *,
         pruned_fraction=None,
         drops_at=None,
+        **kwargs,
     ):
         super().__init__(
             filters,
@@ -123,9 +119,7 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
             activity_regularizer=activity_regularizer,
             kernel_constraint=kernel_constraint,
             bias_constraint=bias_constraint,
-            trainable=trainable,
-            dtype=dtype,
-            name=name,
+            **kwargs,
         )
         self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=4)
         self.group_lasso = check_not_negative(
