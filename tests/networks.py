@@ -4,8 +4,10 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable
+from typing import Any
 
 import keras
+import pytest
 
 from keras_condense.applications import (
     CondenseNet,
@@ -17,10 +19,19 @@ from keras_condense.applications import (
     ShuffleNet,
     SparseDenseNet,
     SqueezeNet,
+    families,
 )
 
 # what came, what was expected, how to fix it
 THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
+
+
+def calls_of(general: Callable[..., keras.Model], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The arguments with which named networks will call the general constructor, which builds nothing from now on."""
+    calls = []
+    family = families.FAMILIES[general.__module__.rpartition(".")[2]]
+    monkeypatch.setitem(family.constructors, general.__name__, lambda **arguments: calls.append(arguments))
+    return calls
 
 
 @dataclasses.dataclass(frozen=True)

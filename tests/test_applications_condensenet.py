@@ -4,9 +4,10 @@ import keras
 import numpy as np
 import pytest
 from golden import golden_model, learned_layers, load_golden
+from networks import calls_of
 
 from keras_condense import applications, condense
-from keras_condense.applications import CondenseNet, condensenet
+from keras_condense.applications import CondenseNet
 from keras_condense.layers import CondenseDense, GroupConv2D, LearnedGroupConv2D
 
 IMAGENET = ((4, 6, 8, 10, 8), (8, 16, 32, 64, 128))
@@ -52,11 +53,10 @@ def test_learned_layers_are_the_authors_in_their_order(golden):
 @pytest.mark.parametrize("name", TABLE)
 def test_named_networks_are_rows_of_the_papers_table(name, monkeypatch):
     stages, growth_rates, groups, classes, size, _ = TABLE[name]
-    calls = []
-    monkeypatch.setattr(condensenet, "CondenseNet", lambda *args, **kwargs: calls.append((args, kwargs)))
+    calls = calls_of(CondenseNet, monkeypatch)
     getattr(applications, name)()
-    ((args, kwargs),) = calls
-    assert args == (stages, growth_rates)
+    (kwargs,) = calls
+    assert (kwargs["stages"], kwargs["growth_rates"]) == (stages, growth_rates)
     assert (kwargs["groups"], kwargs["condense_factor"], kwargs["classes"]) == (groups, groups, classes)
     assert kwargs["stem_strides"] == {32: 1, 224: 2}[size]
     assert (kwargs["group_lasso"], kwargs["dropout_rate"], kwargs["classifier_condense_factor"]) == (0.0, 0.0, 2)

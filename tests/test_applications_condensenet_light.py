@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from networks import THREE_PARTS, calls_of
 
 import keras_condense as kc
-from keras_condense.applications import CondenseNetLight, CondenseNetLight94, DenseNet, condensenet_light
+from keras_condense.applications import CondenseNetLight, CondenseNetLight94, DenseNet
 from keras_condense.callbacks import learned_layers
 from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedGroupConv2D
 
 GOLDEN_FILE = pathlib.Path(__file__).parent / "data" / "condensenet_light_g4_c4.npz"
 # float32 logits of magnitude 1, summed in another order
 LOGITS = {"rtol": 0, "atol": 1e-4}
-THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
 
 
 def build(stages=(1, 2), growth_rate=4, **arguments) -> keras.Model:
@@ -171,11 +171,11 @@ def test_of_one_group_it_is_the_densenet():
 
 
 def test_the_named_network_is_the_papers(monkeypatch):
-    calls = []
-    monkeypatch.setattr(condensenet_light, "CondenseNetLight", lambda *args, **kwargs: calls.append((args, kwargs)))
+    calls = calls_of(CondenseNetLight, monkeypatch)
     CondenseNetLight94()
     CondenseNetLight94(groups=2, condense_factor=8, dropout_rate=0.1, group_lasso=1e-5, classifier_condense_factor=1)
     paper = {
+        "stages": (15, 15, 15),
         "groups": 4, "condense_factor": 4, "dropout_rate": 0.0, "group_lasso": 0.0, "classifier_condense_factor": 2,
         "include_top": True, "weights": None, "input_tensor": None, "input_shape": None, "pooling": None,
         "classes": 10, "classifier_activation": "softmax", "name": "condensenetlight94", "memory_efficient": False,
@@ -183,7 +183,7 @@ def test_the_named_network_is_the_papers(monkeypatch):
     other = {
         "groups": 2, "condense_factor": 8, "dropout_rate": 0.1, "group_lasso": 1e-5, "classifier_condense_factor": 1,
     }  # fmt: skip
-    assert calls == [(((15, 15, 15),), paper), (((15, 15, 15),), paper | other)]
+    assert calls == [paper, paper | other]
     defaults = {name: p.default for name, p in inspect.signature(CondenseNetLight).parameters.items()}
     assert (defaults["growth_rate"], defaults["compression"], defaults["stem_strides"]) == (16, 0.5, 1)
     assert (defaults["groups"], defaults["condense_factor"], defaults["bottleneck_factor"]) == (4, 4, 4)

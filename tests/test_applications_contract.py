@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import importlib
 import inspect
 import os
 import pathlib
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from networks import NETWORKS, THREE_PARTS
 
 from keras_condense import applications
-from keras_condense.applications import CondenseNet, DenseNet, densenet_stages, downloads, pretrained
+from keras_condense.applications import CondenseNet, DenseNet, densenet_stages, downloads, families, pretrained
 from keras_condense.applications import imagenet as imagenet_functions
 from keras_condense.layers import CondenseDense
 
@@ -33,9 +34,7 @@ CONTRACT = (
 
 # the small networks that stand for their families are rows of NETWORKS in networks.py
 SMALL = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-FAMILIES = [
-    getattr(applications, name) for name in applications.__all__ if hasattr(getattr(applications, name), "FIGURES")
-]
+FAMILIES = [importlib.import_module(family.module) for family in families.FAMILIES.values()]
 ALL_CONSTRUCTORS = [getattr(applications, name) for name in applications.__all__ if name[0].isupper()]
 
 

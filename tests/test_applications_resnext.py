@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from networks import calls_of
 
 import keras_condense as kc
 from keras_condense import applications
@@ -121,7 +122,7 @@ def counted(stages, cardinality: int, bottleneck_width: int, size: int = 224, cl
     return parameters + channels * classes + classes, macs + channels * classes
 
 
-@pytest.mark.parametrize("row", resnext.FIGURES, ids=lambda row: row.network)
+@pytest.mark.parametrize("row", resnext.FAMILY.figures, ids=lambda row: row.network)
 def test_rows_have_the_size_of_the_papers_template(row):
     model = getattr(applications, row.constructor)(**row.arguments)
     profile = kc.profile_model(model)
@@ -139,13 +140,11 @@ def test_rows_have_the_size_of_the_papers_template(row):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_named_networks_are_rows_of_the_papers_table(name, monkeypatch):
-    calls = []
-    monkeypatch.setattr(resnext, "ResNeXt", lambda *args, **kwargs: calls.append((args, kwargs)))
+    calls = calls_of(ResNeXt, monkeypatch)
     getattr(applications, name)(classes=10)
-    ((args, kwargs),) = calls
-    assert args == (STAGES[name],)
-    assert (kwargs["classes"], kwargs["name"]) == (10, name.lower())
-    assert not {"cardinality", "bottleneck_width"} & set(kwargs)
+    (arguments,) = calls
+    assert (arguments["stages"], arguments["classes"], arguments["name"]) == (STAGES[name], 10, name.lower())
+    assert not {"cardinality", "bottleneck_width"} & set(arguments)
 
 
 def test_the_3x3_convolution_has_the_groups_and_the_stride():

@@ -261,6 +261,6 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_figures_hold_every_width_of_every_number_of_groups():
-    rows = [(row.arguments["groups"], row.arguments["width"]) for row in shufflenet.FIGURES[:25]]
+    rows = [(row.arguments["groups"], row.arguments["width"]) for row in shufflenet.FAMILY.figures[:25]]
     assert rows == list(itertools.product(GROUPS, WIDTHS))
-    assert all(row.arguments.get("squeeze_excitation") for row in shufflenet.FIGURES[25:])
+    assert all(row.arguments.get("squeeze_excitation") for row in shufflenet.FAMILY.figures[25:])

@@ -1,19 +1,17 @@
 """Sparse-DenseNet beside DenseNet, hand counts and its own condensed and exported forms."""
 
 import inspect
-import re
 
 import keras
 import numpy as np
 import pytest
+from networks import THREE_PARTS, calls_of
 
 import keras_condense as kc
-from keras_condense.applications import DenseNet, sparse_densenet
+from keras_condense.applications import DenseNet
 from keras_condense.applications.sparse_densenet import SparseDenseNet, SparseDenseNet40
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.layers import ChannelIndex, GroupConv2D, LearnedGroupConv2D
-
-THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
 
 
 def small(**arguments) -> keras.Model:
@@ -92,12 +90,11 @@ def test_a_drop_takes_the_channels_of_the_least_weights():
 
 
 def test_the_named_network_is_the_papers(monkeypatch):
-    calls = []
-    monkeypatch.setattr(sparse_densenet, "SparseDenseNet", lambda *args, **kwargs: calls.append((args, kwargs)))
+    calls = calls_of(SparseDenseNet, monkeypatch)
     SparseDenseNet40()
-    ((args, kwargs),) = calls
-    assert args == ((12, 12, 12),)
-    assert kwargs == {
+    (arguments,) = calls
+    assert arguments == {
+        "stages": (12, 12, 12),
         "include_top": True, "weights": None, "input_tensor": None, "input_shape": None, "pooling": None,
         "classes": 10, "classifier_activation": "softmax", "name": "sparsedensenet40",
     }  # fmt: skip

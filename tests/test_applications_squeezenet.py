@@ -222,6 +222,6 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_figures_build_every_version_once():
-    assert [row.arguments for row in squeezenet.FIGURES] == [
+    assert [row.arguments for row in squeezenet.FAMILY.figures] == [
         {}, {"bypass": "simple"}, {"bypass": "complex"}, {"version": "1.1"}
     ]  # fmt: skip

@@ -153,8 +153,8 @@ def test_a_network_has_the_published_size(row):
     assert_published(row, kc.profile_model(masked(row)))
 
 
-# one network per family: that a masked network in its last stage counts as its condensed form
-CONDENSED = {row.constructor: row for family in zoo.families().values() for row in family.FIGURES[:1] if row.condensed}
+# one network a family: that a masked network in its last stage counts as its condensed form
+CONDENSED = {row.constructor: row for family in zoo.families().values() for row in family.figures[:1] if row.condensed}
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """What every network owes its users, asked of a small one of each family; and the table of all."""
 
 import functools
+import importlib
 import inspect
 import types
 
@@ -103,18 +104,19 @@ def test_a_row_names_a_constructor_and_its_arguments(row):
 def test_constructors_of_a_family_are_exported_and_the_named_ones_stand_in_the_table(name):
     family = zoo.families()[name]
     contract = [*inspect.signature(applications.DenseNet121).parameters]
-    constructors = {key for key in family.__all__ if key[0].isupper() and key != "FIGURES"}
-    assert constructors <= set(applications.__all__)
-    for constructor in constructors:
-        assert getattr(applications, constructor) is getattr(family, constructor)
-        parameters = inspect.signature(getattr(family, constructor)).parameters.values()
+    module = importlib.import_module(family.module)
+    assert set(family.constructors) <= set(applications.__all__)
+    for constructor, function in family.constructors.items():
+        assert getattr(applications, constructor) is getattr(module, constructor) is function
+        assert constructor in module.__all__
+        parameters = inspect.signature(function).parameters.values()
         if [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY] == contract:  # no family's general constructor
-            assert constructor in {row.constructor for row in family.FIGURES}
+            assert constructor in {row.constructor for row in family.figures}
 
 
 def test_every_constructor_belongs_to_a_family():
-    listed = {key for family in zoo.families().values() for key in family.__all__ if key != "FIGURES"}
-    assert {key for key in applications.__all__ if key[0].isupper()} <= listed
+    listed = {key for family in zoo.families().values() for key in family.constructors}
+    assert {key for key in applications.__all__ if key[0].isupper()} == listed
 
 
 # --------------------------------------------------------------------------------------------------------- the table
@@ -139,7 +141,7 @@ TINY_ROWS = (
 @pytest.fixture
 def tiny(monkeypatch):
     """In the place of all families one of two rows."""
-    monkeypatch.setattr(zoo, "families", lambda: {"tiny_family": types.SimpleNamespace(FIGURES=TINY_ROWS)})
+    monkeypatch.setattr(zoo, "families", lambda: {"tiny_family": types.SimpleNamespace(figures=TINY_ROWS)})
 
 
 def test_the_table_counts_what_is_built(tiny):

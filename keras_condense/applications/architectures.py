@@ -1,22 +1,19 @@
 """Which of a constructor's arguments decide what weights fit its network, so that two calls can be compared."""
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_condense.validation import check_choice
+from keras_condense.applications.families import find_constructor
+from keras_condense.applications.shared import SharedArguments
 
 __all__ = ["OF_THE_CLASSIFIER", "architecture"]
 
 # arguments of constructors that don't change which weights fit
-_INDIFFERENT = frozenset(
-    {
-        *("include_top", "weights", "input_tensor", "input_shape", "pooling", "classes", "classifier_activation"),
-        *("name", "dropout_rate", "group_lasso", "memory_efficient"),
-    }
-)
+_INDIFFERENT = {field.name for field in dataclasses.fields(SharedArguments)} | {"dropout_rate", "group_lasso"}
 OF_THE_CLASSIFIER = frozenset({"classifier_condense_factor"})
 
 
@@ -36,13 +33,9 @@ def architecture(constructor: str, arguments: Mapping[str, Any]) -> tuple[str, d
         >>> architecture("ResNeXt50", {"classes": 10}) == architecture("ResNeXt", {"stages": [3, 4, 6, 3]})
         True
     """
-    from keras_condense import applications  # whose constructors know their weights by this
-
-    names = [name for name in applications.__all__ if name[0].isupper()]
-    check_choice("constructor", constructor, names, "Use a constructor of keras_condense.applications.")
-    function = getattr(applications, constructor)
+    function = find_constructor(constructor)
     general, fixed = getattr(function, "builds", (constructor, {}))
-    known = _defaults(getattr(applications, general))
+    known = _defaults(find_constructor(general))
     given = fixed | _defaults(function) | dict(arguments)
     left_out = _INDIFFERENT if arguments.get("include_top", True) else _INDIFFERENT | OF_THE_CLASSIFIER
     return general, {name: _plain(value) for name, value in (known | given).items() if name not in left_out}

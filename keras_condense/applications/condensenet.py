@@ -3,34 +3,27 @@
 CVPR 2018, arXiv:1711.09224.
 """
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Constructor, Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
-from keras_condense.applications.parts import check_channels, classifier, dense_layer, normalize, stem
-from keras_condense.applications.published import Published
+from keras_condense.applications.parts import (
+    check_channels,
+    check_growth_rates,
+    classifier,
+    dense_layer,
+    normalize,
+    stem,
+)
 from keras_condense.validation import check_fraction, check_positive_integer
 
-__all__ = [
-    "FIGURES",
-    "CondenseNet",
-    "CondenseNet50",
-    "CondenseNet74",
-    "CondenseNet86",
-    "CondenseNet98",
-    "CondenseNet110",
-    "CondenseNet122",
-    "CondenseNet182",
-    "CondenseNetImageNet74G4",
-    "CondenseNetImageNet74G8",
-    "decode_predictions",
-    "preprocess_input",
-]
+FAMILY = Family(__name__)
 
 
+@FAMILY.constructor(takes_memory_efficient=True)
 def CondenseNet(
     stages: Sequence[int],
     growth_rates: Sequence[int],
@@ -41,16 +34,7 @@ def CondenseNet(
     dropout_rate: float = 0.0,
     group_lasso: float = 0.0,
     classifier_condense_factor: int = 1,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "condensenet",
-    *,
-    memory_efficient: bool = False,
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a CondenseNet as it is trained: with learned group convolutions, nothing pruned yet.
 
@@ -74,18 +58,12 @@ def CondenseNet(
         group_lasso: weight of the group lasso in the loss (1e-5 in the paper's ImageNet training).
         classifier_condense_factor: F; above 1 the classifier is a `keras_condense.layers.CondenseDense`, of whose
             inputs 1/F are left once it is condensed, those of the largest weights. Until then it is a dense layer.
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (where the network is CondenseNetImageNet74G4 or 74G8: the authors' own
             training, at its last stage, so that it can be condensed at once or trained on), or the path of a
             `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with `stem_strides` 1; (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
-        memory_efficient: as `DenseNet`'s: less memory in a training step for more time, and the same results.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -105,15 +83,7 @@ def CondenseNet(
         ...
         ValueError: `growth_rates[0]` (=6) must be divisible by `groups` (=4). Use 4 or 8, ...
     """
-    stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (14, 14, 14).")
-    growth_rates = check_positive_integers(
-        "growth_rates", growth_rates, "Give k of each block, for instance (8, 16, 32)."
-    )
-    if len(stages) != len(growth_rates):
-        raise ValueError(
-            f"`growth_rates` (of {len(growth_rates)} values) must be as long as `stages` (of {len(stages)}). "
-            "Give one growth rate for each block."
-        )
+    stages, growth_rates = check_growth_rates(stages, growth_rates, "(14, 14, 14)", "(8, 16, 32)")
     for argument, value in (
         ("groups", groups),
         ("condense_factor", condense_factor),
@@ -124,7 +94,9 @@ def CondenseNet(
     check_positive_integer("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's.")
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
     stem_filters = 2 * growth_rates[0]
-    check_channels(stages, growth_rates, groups, condense_factor, classifier_condense_factor if include_top else 1)
+    check_channels(
+        stages, growth_rates, groups, condense_factor, classifier_condense_factor if shared["include_top"] else 1
+    )
     contract = Contract(
         constructor="CondenseNet",
         arguments={
@@ -139,15 +111,7 @@ def CondenseNet(
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)
         min_size=stem_strides * (2 ** (len(stages) - 1) - 1) + 1,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
-        memory_efficient=memory_efficient,
+        **shared,
     )
     image = contract.image()
     x = stem(image, stem_filters, stem_strides)
@@ -168,81 +132,36 @@ def CondenseNet(
     return contract.model(image, normalize(x, ""), classifier(classifier_condense_factor))
 
 
-def _named_network(
+def _paper(
+    name: str,
     network: str,
     stages: tuple[int, ...],
     growth_rates: tuple[int, ...],
-    default_groups: int,
-    default_classes: int,
-    stem_strides: int,
-) -> Callable[..., keras.Model]:
-    default_name = network.lower()
-
-    def constructor(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: keras.KerasTensor | None = None,
-        input_shape: Sequence[int | None] | None = None,
-        pooling: str | None = None,
-        classes: int = default_classes,
-        classifier_activation: str | Callable | None = "softmax",
-        name: str | None = default_name,
-        *,
-        groups: int = default_groups,
-        condense_factor: int = default_groups,
-        dropout_rate: float = 0.0,
-        group_lasso: float = 0.0,
-        classifier_condense_factor: int = 2,
-        memory_efficient: bool = False,
-    ) -> keras.Model:
-        return CondenseNet(
-            stages,
-            growth_rates,
-            groups=groups,
-            condense_factor=condense_factor,
-            stem_strides=stem_strides,
-            dropout_rate=dropout_rate,
-            group_lasso=group_lasso,
-            classifier_condense_factor=classifier_condense_factor,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
-            memory_efficient=memory_efficient,
-        )
-
-    constructor.builds = (
-        "CondenseNet",
+    groups: int,
+    parameters: str,
+    operations: str,
+    error: str,
+    *,
+    stem_strides: int = 1,
+    classes: int = 10,
+) -> Constructor:
+    """A network of the paper (section 4), of as many groups as its condense factor."""
+    return FAMILY.variant(
+        CondenseNet,
+        name,
         {"stages": stages, "growth_rates": growth_rates, "stem_strides": stem_strides},
-    )
-    constructor.__name__ = constructor.__qualname__ = network
-    constructor.__doc__ = (
-        f"Build {network}: `CondenseNet({stages}, {growth_rates})`, {default_groups} groups, condense factor "
-        f"{default_groups}, stem strides {stem_strides}; condensing halves the classifier's inputs. "
-        "The arguments are those of `CondenseNet`."
-    )
-    return constructor
-
-
-# The paper's networks (section 4): stages, growth rates, groups and condense factor, classes, strides of the stem
-CondenseNet50 = _named_network("CondenseNet50", (8, 8, 8), (8, 16, 32), 4, 10, 1)
-CondenseNet74 = _named_network("CondenseNet74", (12, 12, 12), (8, 16, 32), 4, 10, 1)
-CondenseNet86 = _named_network("CondenseNet86", (14, 14, 14), (8, 16, 32), 4, 10, 1)
-CondenseNet98 = _named_network("CondenseNet98", (16, 16, 16), (8, 16, 32), 4, 10, 1)
-CondenseNet110 = _named_network("CondenseNet110", (18, 18, 18), (8, 16, 32), 4, 10, 1)
-CondenseNet122 = _named_network("CondenseNet122", (20, 20, 20), (8, 16, 32), 4, 10, 1)
-CondenseNet182 = _named_network("CondenseNet182", (30, 30, 30), (12, 24, 48), 4, 10, 1)
-CondenseNetImageNet74G4 = _named_network("CondenseNetImageNet74G4", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 4, 1000, 2)
-CondenseNetImageNet74G8 = _named_network("CondenseNetImageNet74G8", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, 1000, 2)
-
-FIGURES: tuple[Published, ...] = tuple(
-    Published(
+        doc=f"Build {name}: `CondenseNet({stages}, {growth_rates})`, {groups} groups, condense factor {groups}, "
+        f"stem strides {stem_strides}; condensing halves the classifier's inputs.",
+        defaults={
+            "classes": classes,
+            "groups": groups,
+            "condense_factor": groups,
+            "dropout_rate": 0.0,
+            "group_lasso": 0.0,
+            "classifier_condense_factor": 2,
+            "memory_efficient": False,
+        },
         network=network,
-        constructor=constructor,
         parameters=parameters,
         operations=operations,
         rule="operations",
@@ -250,15 +169,28 @@ FIGURES: tuple[Published, ...] = tuple(
         error=error,
         source="arXiv:1711.09224; github.com/ShichenLiu/CondenseNet",
     )
-    for network, constructor, parameters, operations, error in (
-        ("CondenseNet-50", "CondenseNet50", "0.22M", "28.6M", "6.22"),
-        ("CondenseNet-74", "CondenseNet74", "0.41M", "51.9M", "5.28"),
-        ("CondenseNet-86", "CondenseNet86", "0.52M", "65.8M", "5.06 / 23.64"),
-        ("CondenseNet-98", "CondenseNet98", "0.65M", "81.3M", "4.83"),
-        ("CondenseNet-110", "CondenseNet110", "0.79M", "98.2M", "4.63"),
-        ("CondenseNet-122", "CondenseNet122", "0.95M", "116.7M", "4.48"),
-        ("CondenseNet-182", "CondenseNet182", "4.2M", "513M", "3.76 / 18.47"),
-        ("CondenseNet-74 (ImageNet, G=C=4)", "CondenseNetImageNet74G4", "4.8M", "529M", "26.2"),
-        ("CondenseNet-74 (ImageNet, G=C=8)", "CondenseNetImageNet74G8", "2.9M", "274M", "29.0"),
-    )
+
+
+CondenseNet50 = _paper("CondenseNet50", "CondenseNet-50", (8, 8, 8), (8, 16, 32), 4, "0.22M", "28.6M", "6.22")
+CondenseNet74 = _paper("CondenseNet74", "CondenseNet-74", (12, 12, 12), (8, 16, 32), 4, "0.41M", "51.9M", "5.28")
+CondenseNet86 = _paper(
+    "CondenseNet86", "CondenseNet-86", (14, 14, 14), (8, 16, 32), 4, "0.52M", "65.8M", "5.06 / 23.64"
 )
+CondenseNet98 = _paper("CondenseNet98", "CondenseNet-98", (16, 16, 16), (8, 16, 32), 4, "0.65M", "81.3M", "4.83")
+CondenseNet110 = _paper("CondenseNet110", "CondenseNet-110", (18, 18, 18), (8, 16, 32), 4, "0.79M", "98.2M", "4.63")
+CondenseNet122 = _paper("CondenseNet122", "CondenseNet-122", (20, 20, 20), (8, 16, 32), 4, "0.95M", "116.7M", "4.48")
+CondenseNet182 = _paper(
+    "CondenseNet182", "CondenseNet-182", (30, 30, 30), (12, 24, 48), 4, "4.2M", "513M", "3.76 / 18.47"
+)
+
+_IMAGENET = {"stem_strides": 2, "classes": 1000}
+CondenseNetImageNet74G4 = _paper(
+    "CondenseNetImageNet74G4", "CondenseNet-74 (ImageNet, G=C=4)",
+    (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 4, "4.8M", "529M", "26.2", **_IMAGENET,
+)  # fmt: skip
+CondenseNetImageNet74G8 = _paper(
+    "CondenseNetImageNet74G8", "CondenseNet-74 (ImageNet, G=C=8)",
+    (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, "2.9M", "274M", "29.0", **_IMAGENET,
+)  # fmt: skip
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

@@ -6,21 +6,28 @@ an increasing growth rate besides.
 """
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
-from keras_condense.applications.parts import classifier, dense_layer, kernel_initializer, normalize, stem
-from keras_condense.applications.published import Published
+from keras_condense.applications.parts import (
+    check_positive_integers,
+    classifier,
+    dense_layer,
+    kernel_initializer,
+    normalize,
+    stem,
+)
 from keras_condense.layers import LearnedGroupConv2D
 from keras_condense.validation import check_divisible, check_fraction, check_not_negative, check_positive_integer
 
-__all__ = ["FIGURES", "CondenseNetLight", "CondenseNetLight94", "decode_predictions", "preprocess_input"]
+FAMILY = Family(__name__)
 
 
+@FAMILY.constructor(takes_memory_efficient=True)
 def CondenseNetLight(
     stages: Sequence[int],
     growth_rate: int = 16,
@@ -32,16 +39,7 @@ def CondenseNetLight(
     dropout_rate: float = 0.0,
     group_lasso: float = 0.0,
     classifier_condense_factor: int = 1,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "condensenetlight",
-    *,
-    memory_efficient: bool = False,
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a CondenseNet-light as it is trained: with learned group convolutions, nothing pruned yet.
 
@@ -64,17 +62,11 @@ def CondenseNetLight(
         group_lasso: weight of the group lasso in the loss.
         classifier_condense_factor: F; above 1 the classifier is a `keras_condense.layers.CondenseDense`, of whose
             inputs 1/F are left once it is condensed, those of the largest weights. Until then it is a dense layer.
-        include_top: whether the classifier is part of the model.
         weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: none are
             published.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (32, 32, 3), and (224, 224, 3) with `stem_strides` above 1; (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
-        memory_efficient: as `DenseNet`'s: less memory in a training step for more time, and the same results.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -107,22 +99,13 @@ def CondenseNetLight(
     compression = check_fraction("compression", compression, "Use 0.5, or 1.0 to keep all channels.")
     check_not_negative("compression", compression, "Use 0.5, or 1.0 to keep all channels.", above_zero=True)
     dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
-    _check_channels(
-        stages, growth_rate, groups, condense_factor, compression, classifier_condense_factor if include_top else 1
-    )
+    classifier_factor = classifier_condense_factor if shared["include_top"] else 1
+    _check_channels(stages, growth_rate, groups, condense_factor, compression, classifier_factor)
     contract = Contract(
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)
         min_size=stem_strides * (2 ** (len(stages) - 1) - 1) + 1,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
-        memory_efficient=memory_efficient,
+        **shared,
     )
     learned = {"groups": groups, "condense_factor": condense_factor, "group_lasso": group_lasso}
     image = contract.image()
@@ -202,55 +185,27 @@ def _check_channels(
     )
 
 
-def CondenseNetLight94(
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 10,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "condensenetlight94",
-    *,
-    groups: int = 4,
-    condense_factor: int = 4,
-    dropout_rate: float = 0.0,
-    group_lasso: float = 0.0,
-    classifier_condense_factor: int = 2,
-    memory_efficient: bool = False,
-) -> keras.Model:
-    """Build CondenseNet-light-94: `CondenseNetLight((15, 15, 15))`; condensing halves the classifier's inputs.
-
-    The arguments are those of `CondenseNetLight`.
-    """
-    return CondenseNetLight(
-        (15, 15, 15),
-        groups=groups,
-        condense_factor=condense_factor,
-        dropout_rate=dropout_rate,
-        group_lasso=group_lasso,
-        classifier_condense_factor=classifier_condense_factor,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
-        memory_efficient=memory_efficient,
-    )
-
-
-FIGURES: tuple[Published, ...] = (
-    Published(
-        network="CondenseNet-light-94",
-        constructor="CondenseNetLight94",
-        parameters="0.33M",
-        operations="122M",
-        rule="operations",
-        condensed=True,
-        error="5.00",
-        source="arXiv:1711.09224; github.com/ShichenLiu/CondenseNet",
-    ),
+CondenseNetLight94 = FAMILY.variant(
+    CondenseNetLight,
+    "CondenseNetLight94",
+    {"stages": (15, 15, 15)},
+    doc="Build CondenseNet-light-94: `CondenseNetLight((15, 15, 15))`; condensing halves the classifier's inputs.",
+    defaults={
+        "classes": 10,
+        "groups": 4,
+        "condense_factor": 4,
+        "dropout_rate": 0.0,
+        "group_lasso": 0.0,
+        "classifier_condense_factor": 2,
+        "memory_efficient": False,
+    },
+    network="CondenseNet-light-94",
+    parameters="0.33M",
+    operations="122M",
+    rule="flops",
+    condensed=True,
+    error="5.00",
+    source="arXiv:1711.09224; github.com/ShichenLiu/CondenseNet",
 )
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

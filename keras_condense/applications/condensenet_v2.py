@@ -3,16 +3,17 @@
 CVPR 2021, arXiv:2104.04382.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Constructor, Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.parts import (
     check_channels,
+    check_growth_rates,
     classifier,
     group_convolution,
     kernel_initializer,
@@ -21,24 +22,16 @@ from keras_condense.applications.parts import (
     stem,
     uniform_initializer,
 )
-from keras_condense.applications.published import Published
 from keras_condense.layers import LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.validation import check_positive_integer
 
-__all__ = [
-    "FIGURES",
-    "CondenseNetV2",
-    "CondenseNetV2A",
-    "CondenseNetV2B",
-    "CondenseNetV2C",
-    "decode_predictions",
-    "preprocess_input",
-]
+FAMILY = Family(__name__)
 
 # by how much squeeze-excitation narrows the features before the classifier; in the layers it does not
 SQUEEZE_FACTOR = 16
 
 
+@FAMILY.constructor()
 def CondenseNetV2(
     stages: Sequence[int],
     growth_rates: Sequence[int],
@@ -50,14 +43,7 @@ def CondenseNetV2(
     squeeze_excitation_from_block: int = 4,
     stem_strides: int = 2,
     group_lasso: float = 0.0,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "condensenetv2",
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a CondenseNetV2 as it is trained: with learned groups and sparse feature reactivation, nothing pruned yet.
 
@@ -88,13 +74,9 @@ def CondenseNetV2(
         include_top: whether the classifier, hidden layer included, is part of the model.
         weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: the authors'
             files are PyTorch's.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with `stem_strides` 1; (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -114,15 +96,7 @@ def CondenseNetV2(
         ...
         ValueError: `growth_rates[0]` (=6) must be divisible by `groups` (=8). Use 8 or 16, ...
     """
-    stages = check_positive_integers("stages", stages, "Give the layers of each block, for instance (2, 4, 6, 8, 6).")
-    growth_rates = check_positive_integers(
-        "growth_rates", growth_rates, "Give k of each block, for instance (6, 12, 24, 48, 96)."
-    )
-    if len(stages) != len(growth_rates):
-        raise ValueError(
-            f"`growth_rates` (of {len(growth_rates)} values) must be as long as `stages` (of {len(stages)}). "
-            "Give one growth rate for each block."
-        )
+    stages, growth_rates = check_growth_rates(stages, growth_rates, "(2, 4, 6, 8, 6)", "(6, 12, 24, 48, 96)")
     for argument, value, fix in (
         ("groups", groups, "The paper has 6 or 8 groups; 1 turns them off."),
         ("condense_factor", condense_factor, "The paper has 6 or 8; 1 keeps all connections."),
@@ -142,14 +116,7 @@ def CondenseNetV2(
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)
         min_size=stem_strides * (2 ** (len(stages) - 1) - 1) + 1,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     image = contract.image()
     x = stem(image, 2 * growth_rates[0], stem_strides)
@@ -227,64 +194,26 @@ def _classifier(hidden_units: int) -> Callable[..., Callable]:
     return build
 
 
-def _named_network(
+def _paper(
+    name: str,
     network: str,
     stages: tuple[int, ...],
     growth_rates: tuple[int, ...],
-    default_groups: int,
-    default_hidden_units: int,
-) -> Callable[..., keras.Model]:
-    default_name = network.lower()
-
-    def constructor(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: keras.KerasTensor | None = None,
-        input_shape: Sequence[int | None] | None = None,
-        pooling: str | None = None,
-        classes: int = 1000,
-        classifier_activation: str | Callable | None = "softmax",
-        name: str | None = default_name,
-        *,
-        groups: int = default_groups,
-        condense_factor: int = default_groups,
-        hidden_units: int = default_hidden_units,
-        group_lasso: float = 0.0,
-    ) -> keras.Model:
-        return CondenseNetV2(
-            stages,
-            growth_rates,
-            groups=groups,
-            condense_factor=condense_factor,
-            hidden_units=hidden_units,
-            group_lasso=group_lasso,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
-        )
-
-    constructor.__name__ = constructor.__qualname__ = network
-    constructor.__doc__ = (
-        f"Build {network}: `CondenseNetV2({stages}, {growth_rates})`, {default_groups} groups, condense factor "
-        f"{default_groups}, {default_hidden_units} hidden units. The arguments are those of `CondenseNetV2`."
-    )
-    return constructor
-
-
-# The paper's networks for ImageNet: stages, growth rates, groups and condense factor, hidden units of the classifier
-CondenseNetV2A = _named_network("CondenseNetV2A", (1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, 828)
-CondenseNetV2B = _named_network("CondenseNetV2B", (2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, 1024)
-CondenseNetV2C = _named_network("CondenseNetV2C", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, 1024)
-
-FIGURES: tuple[Published, ...] = tuple(
-    Published(
+    groups: int,
+    hidden_units: int,
+    parameters: str,
+    operations: str,
+    error: str,
+) -> Constructor:
+    """A network of the paper, for ImageNet, of as many groups as its condense factor."""
+    return FAMILY.variant(
+        CondenseNetV2,
+        name,
+        {"stages": stages, "growth_rates": growth_rates},
+        doc=f"Build {name}: `CondenseNetV2({stages}, {growth_rates})`, {groups} groups, condense factor {groups}, "
+        f"{hidden_units} hidden units.",
+        defaults={"groups": groups, "condense_factor": groups, "hidden_units": hidden_units, "group_lasso": 0.0},
         network=network,
-        constructor=constructor,
         parameters=parameters,
         operations=operations,
         rule="operations",
@@ -292,9 +221,16 @@ FIGURES: tuple[Published, ...] = tuple(
         error=error,
         source="arXiv:2104.04382; github.com/jianghaojun/CondenseNetV2",
     )
-    for network, constructor, parameters, operations, error in (
-        ("CondenseNetV2-A", "CondenseNetV2A", "2.0M", "46M", "35.6"),
-        ("CondenseNetV2-B", "CondenseNetV2B", "3.6M", "146M", "28.1"),
-        ("CondenseNetV2-C", "CondenseNetV2C", "6.1M", "309M", "24.1"),
-    )
+
+
+CondenseNetV2A = _paper(
+    "CondenseNetV2A", "CondenseNetV2-A", (1, 1, 4, 6, 8), (8, 8, 16, 32, 64), 8, 828, "2.0M", "46M", "35.6"
 )
+CondenseNetV2B = _paper(
+    "CondenseNetV2B", "CondenseNetV2-B", (2, 4, 6, 8, 6), (6, 12, 24, 48, 96), 6, 1024, "3.6M", "146M", "28.1"
+)
+CondenseNetV2C = _paper(
+    "CondenseNetV2C", "CondenseNetV2-C", (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, 1024, "6.1M", "309M", "24.1"
+)
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -11,39 +11,13 @@ import keras
 from keras_condense.applications import downloads, torch_conversion
 from keras_condense.applications.architectures import architecture
 from keras_condense.applications.pretrained import CLASSES, PretrainedWeights, available, find_weights, weights_of
+from keras_condense.applications.shared import SharedArguments
 from keras_condense.applications.torch_files import TORCH_SUFFIXES, read_state_dict
 from keras_condense.applications.weight_files import KERAS_SUFFIXES, check_whole, is_torch, load_weights
 from keras_condense.memory_efficient import MemoryEfficientModel
 from keras_condense.validation import check_choice, check_positive_integer
 
-__all__ = ["Contract", "check_positive_integers", "dtype_of_scores"]
-
-
-def check_positive_integers(name: str, values: Any, fix: str) -> tuple[int, ...]:
-    """Return `values` as a tuple if it is a sequence of at least one positive integer.
-
-    Args:
-        name: the argument's name, for the message.
-        values: what the caller gave.
-        fix: a sentence that says how to fix it.
-
-    Returns:
-        The integers.
-
-    Raises:
-        ValueError: no sequence, an empty one, or a value that is no positive integer.
-
-    Example:
-        >>> check_positive_integers("stages", [14, 14, 14], "Give the layers of each block.")
-        (14, 14, 14)
-        >>> check_positive_integers("stages", 14, "Give the layers of each block.")
-        Traceback (most recent call last):
-        ...
-        ValueError: `stages` (=14) must be a sequence of positive integers. Give the layers of each block.
-    """
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or not len(values := tuple(values)):
-        raise ValueError(f"`{name}` (={values!r}) must be a sequence of positive integers. {fix}")
-    return tuple(check_positive_integer(f"{name}[{i}]", value, fix) for i, value in enumerate(values))
+__all__ = ["Contract", "dtype_of_scores"]
 
 
 def dtype_of_scores() -> str | None:
@@ -63,7 +37,7 @@ def dtype_of_scores() -> str | None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class Contract:
+class Contract(SharedArguments):
     """The arguments that all image classifiers share, checked, and what follows from them.
 
     Making one raises every error that the arguments deserve, before a layer is built. A constructor then calls
@@ -75,25 +49,14 @@ class Contract:
     >>> contract.model(image, features).output_shape
     (None, 8)
 
+    Its attributes are the shared arguments, and:
+
     Attributes:
         default_size: height and width of the images when neither `input_shape` nor `input_tensor` is given.
         min_size: the smallest height and width that the network's poolings leave a pixel of.
         constructor: the general constructor's name, by which published weights are found; empty for a network that has
             none.
         arguments: those of its arguments that decide which weights fit.
-        include_top: whether the classifier is part of the model.
-        weights: None (random), a data set for which `pretrained.WEIGHTS` has weights of the network, or the path of a
-            `.weights.h5`, `.keras` or `.h5` file, or of one of pytorchcv, `.pth` or `.pth.zip`.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
-        input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
-            (default_size, default_size, 3) with the classifier (of the published weights' size, if they are asked
-            for), and (None, None, 3) without it.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
-        memory_efficient: whether a training step computes concatenations, batch norms and ReLUs again in its backward
-            pass (`keras_condense.memory_efficient`).
 
     Raises:
         ValueError: an argument that is wrong by itself or beside another; the message names both.
@@ -103,15 +66,6 @@ class Contract:
     min_size: int
     constructor: str = ""
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    include_top: bool = True
-    weights: str | os.PathLike | None = None
-    input_tensor: keras.KerasTensor | None = None
-    input_shape: Sequence[int | None] | None = None
-    pooling: str | None = None
-    classes: int = 1000
-    classifier_activation: str | Callable | None = "softmax"
-    name: str | None = None
-    memory_efficient: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments."""

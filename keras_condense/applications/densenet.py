@@ -1,33 +1,17 @@
 """DenseNet (Huang et al., "Densely Connected Convolutional Networks", CVPR 2017, arXiv:1608.06993)."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Constructor, Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
-from keras_condense.applications.published import Published
+from keras_condense.applications.parts import check_positive_integers
 from keras_condense.layers import BatchNormalization
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
-__all__ = [
-    "FIGURES",
-    "DenseNet",
-    "DenseNet40K12",
-    "DenseNet100K12",
-    "DenseNet100K24",
-    "DenseNet121",
-    "DenseNet169",
-    "DenseNet201",
-    "DenseNet264",
-    "DenseNetBC100K12",
-    "DenseNetBC190K40",
-    "DenseNetBC250K24",
-    "decode_predictions",
-    "densenet_stages",
-    "preprocess_input",
-]
+FAMILY = Family(__name__)
 
 BOTTLENECK_FACTOR = 4
 EPSILON = 1.001e-5  # of keras.applications, whose outputs DenseNet121, 169 and 201 equal
@@ -74,6 +58,7 @@ def densenet_stages(depth: int, blocks: int = 3, bottleneck: bool = True) -> tup
     return (layers,) * blocks
 
 
+@FAMILY.constructor(takes_memory_efficient=True)
 def DenseNet(
     stages: Sequence[int],
     growth_rate: int = 32,
@@ -81,17 +66,9 @@ def DenseNet(
     compression: float = 0.5,
     dropout_rate: float = 0.0,
     stem: str = "imagenet",
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "densenet",
     *,
     stem_filters: int | None = None,
-    memory_efficient: bool = False,
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a DenseNet of any depth and width.
 
@@ -109,24 +86,19 @@ def DenseNet(
             without augmentation).
         stem: "imagenet" (7x7 convolution to 2k, stride 2, then 3x3 max pooling, stride 2) or "cifar" (3x3 convolution,
             stride 1, to 2k with bottleneck and compression, else to 16).
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (where the network is DenseNet121, 169 or 201, or 161: stages (6, 12, 36, 24)
             and growth rate 48), "cifar10", "cifar100" or "svhn" (where the network is one that pytorchcv publishes:
             `keras_condense.applications.pretrained` lists them, with the preprocessing that each needs:
             `preprocess_input` is for ImageNet), or the path of a `.weights.h5`, `.keras`, `.h5`,
             `.pth` or `.pth.zip` file.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with the CIFAR stem; (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
         stem_filters: filters of the first convolution, in place of the paper's. pytorchcv's networks for CIFAR without
             bottleneck have 2k, with a `compression` of 0.5, and thus are not the paper's.
         memory_efficient: whether a training step keeps what the convolutions make, and computes concatenations, batch
             norms and ReLUs again in its backward pass: less memory, more time, the same results and weights (Pleiss et
             al., "Memory-Efficient Implementation of DenseNets", arXiv:1707.06990).
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -162,15 +134,7 @@ def DenseNet(
         },
         default_size=224 if imagenet else 32,
         min_size=(4 if imagenet else 1) * 2 ** (len(stages) - 1),
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
-        memory_efficient=memory_efficient,
+        **shared,
     )
     image = contract.image()
     x = _imagenet_stem(image, stem_filters) if imagenet else _convolve(image, stem_filters, 3, "conv1_conv")
@@ -251,135 +215,65 @@ def _convolve(
     return keras.layers.Dropout(dropout_rate, name=f"{name}_drop")(x) if dropout_rate else x
 
 
-def _named_network(network: str, stages: tuple[int, ...], default_weights: str | None) -> Callable[..., keras.Model]:
-    default_name = network.lower()
-
-    # no annotations here: the signature is to equal the one of keras.applications
-    def constructor(
-        include_top=True,
-        weights=default_weights,
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=1000,
-        classifier_activation="softmax",
-        name=default_name,
-    ):
-        return DenseNet(
-            stages,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
-        )
-
-    constructor.builds = ("DenseNet", {"stages": stages})
-    constructor.__name__ = constructor.__qualname__ = network
-    constructor.__doc__ = (
-        f"Build {network}: `DenseNet({stages})`, growth rate 32, ImageNet stem. The arguments are those of `DenseNet`."
-    )
-    return constructor
-
-
-DenseNet121 = _named_network("DenseNet121", (6, 12, 24, 16), "imagenet")
-DenseNet169 = _named_network("DenseNet169", (6, 12, 32, 32), "imagenet")
-DenseNet201 = _named_network("DenseNet201", (6, 12, 48, 32), "imagenet")
-DenseNet264 = _named_network("DenseNet264", (6, 12, 64, 48), None)
-
-
-def _cifar_network(network: str, depth: int, growth_rate: int, bottleneck: bool) -> Callable[..., keras.Model]:
-    default_name = network.lower()
+def _cifar(
+    name: str,
+    network: str,
+    depth: int,
+    growth_rate: int,
+    bottleneck: bool,
+    parameters: str,
+    error: str,
+    **figures: str,
+) -> Constructor:
+    """A network for CIFAR (section 4.2): depth L, growth rate k, whether with bottleneck and compression (BC)."""
     stages, compression = densenet_stages(depth, bottleneck=bottleneck), 0.5 if bottleneck else 1.0
-
-    def constructor(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: keras.KerasTensor | None = None,
-        input_shape: Sequence[int | None] | None = None,
-        pooling: str | None = None,
-        classes: int = 10,
-        classifier_activation: str | Callable | None = "softmax",
-        name: str | None = default_name,
-        *,
-        dropout_rate: float = 0.0,
-        memory_efficient: bool = False,
-    ) -> keras.Model:
-        return DenseNet(
-            stages,
-            growth_rate,
-            bottleneck=bottleneck,
-            compression=compression,
-            dropout_rate=dropout_rate,
-            stem="cifar",
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
-            memory_efficient=memory_efficient,
-        )
-
-    fixed = {"growth_rate": growth_rate, "bottleneck": bottleneck, "compression": compression, "stem": "cifar"}
-    constructor.builds = ("DenseNet", {"stages": stages} | fixed)
-    constructor.__name__ = constructor.__qualname__ = network
-    constructor.__doc__ = (
-        f"Build {network}: `DenseNet({stages}, {growth_rate}, bottleneck={bottleneck}, compression={compression}, "
-        'stem="cifar")`, 10 classes. The arguments are those of `DenseNet`.'
-    )
-    return constructor
-
-
-# The paper's networks for CIFAR (section 4.2): depth L, growth rate k, whether with bottleneck and compression (BC)
-DenseNet40K12 = _cifar_network("DenseNet40K12", 40, 12, False)
-DenseNet100K12 = _cifar_network("DenseNet100K12", 100, 12, False)
-DenseNet100K24 = _cifar_network("DenseNet100K24", 100, 24, False)
-DenseNetBC100K12 = _cifar_network("DenseNetBC100K12", 100, 12, True)
-DenseNetBC250K24 = _cifar_network("DenseNetBC250K24", 250, 24, True)
-DenseNetBC190K40 = _cifar_network("DenseNetBC190K40", 190, 40, True)
-
-FIGURES: tuple[Published, ...] = (
-    # what the Sparse-DenseNet paper counts for it: multiplications and additions apart
-    Published(
-        network="DenseNet (L=40, k=12)",
-        constructor="DenseNet40K12",
-        parameters="1.0M",
-        operations="530M",
-        rule="2 macs",
-        error="5.24 / 24.42",
+    return FAMILY.variant(
+        DenseNet,
+        name,
+        {
+            "stages": stages,
+            "growth_rate": growth_rate,
+            "bottleneck": bottleneck,
+            "compression": compression,
+            "stem": "cifar",
+        },
+        doc=f"Build {name}: `DenseNet({stages}, {growth_rate}, bottleneck={bottleneck}, compression={compression}, "
+        'stem="cifar")`, 10 classes.',
+        defaults={"classes": 10, "dropout_rate": 0.0, "memory_efficient": False},
+        network=network,
+        parameters=parameters,
+        error=error,
         source="arXiv:1608.06993, table 2",
-    ),
-    *(
-        Published(
-            network=network,
-            constructor=constructor,
-            parameters=parameters,
-            error=error,
-            source="arXiv:1608.06993, table 2",
-        )
-        for network, constructor, parameters, error in (
-            ("DenseNet (L=100, k=12)", "DenseNet100K12", "7.0M", "4.10 / 20.20"),
-            ("DenseNet (L=100, k=24)", "DenseNet100K24", "27.2M", "3.74 / 19.25"),
-            ("DenseNet-BC (L=100, k=12)", "DenseNetBC100K12", "0.8M", "4.51 / 22.27"),
-            ("DenseNet-BC (L=250, k=24)", "DenseNetBC250K24", "15.3M", "3.62 / 17.60"),
-            ("DenseNet-BC (L=190, k=40)", "DenseNetBC190K40", "25.6M", "3.46 / 17.18"),
-        )
-    ),
-    *(
-        Published(
-            network=network, constructor=network.replace("-", ""), error=error, source="arXiv:1608.06993, table 3"
-        )
-        for network, error in (
-            ("DenseNet-121", "25.0"),
-            ("DenseNet-169", "23.8"),
-            ("DenseNet-201", "22.6"),
-            ("DenseNet-264", "22.2"),
-        )
-    ),
+        **figures,
+    )
+
+
+def _imagenet(name: str, stages: tuple[int, ...], error: str, weights: str | None = "imagenet") -> Constructor:
+    return FAMILY.variant(
+        DenseNet,
+        name,
+        {"stages": stages},
+        doc=f"Build {name}: `DenseNet({stages})`, growth rate 32, ImageNet stem.",
+        defaults={"weights": weights},
+        annotated=False,  # the signature equals the one of keras.applications
+        network=name.replace("DenseNet", "DenseNet-"),
+        error=error,
+        source="arXiv:1608.06993, table 3",
+    )
+
+
+# of the first one the Sparse-DenseNet paper counts multiplications and additions apart
+DenseNet40K12 = _cifar(
+    "DenseNet40K12", "DenseNet (L=40, k=12)", 40, 12, False, "1.0M", "5.24 / 24.42", operations="530M", rule="2 macs"
 )
+DenseNet100K12 = _cifar("DenseNet100K12", "DenseNet (L=100, k=12)", 100, 12, False, "7.0M", "4.10 / 20.20")
+DenseNet100K24 = _cifar("DenseNet100K24", "DenseNet (L=100, k=24)", 100, 24, False, "27.2M", "3.74 / 19.25")
+DenseNetBC100K12 = _cifar("DenseNetBC100K12", "DenseNet-BC (L=100, k=12)", 100, 12, True, "0.8M", "4.51 / 22.27")
+DenseNetBC250K24 = _cifar("DenseNetBC250K24", "DenseNet-BC (L=250, k=24)", 250, 24, True, "15.3M", "3.62 / 17.60")
+DenseNetBC190K40 = _cifar("DenseNetBC190K40", "DenseNet-BC (L=190, k=40)", 190, 40, True, "25.6M", "3.46 / 17.18")
+DenseNet121 = _imagenet("DenseNet121", (6, 12, 24, 16), "25.0")
+DenseNet169 = _imagenet("DenseNet169", (6, 12, 32, 32), "23.8")
+DenseNet201 = _imagenet("DenseNet201", (6, 12, 48, 32), "22.6")
+DenseNet264 = _imagenet("DenseNet264", (6, 12, 64, 48), "22.2", weights=None)
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "densenet_stages", "preprocess_input"]

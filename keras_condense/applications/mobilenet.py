@@ -4,18 +4,18 @@ The networks are `keras.applications`' own, built with the arguments and the err
 stand beside the others.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions
 from keras_condense.applications.published import Published
 from keras_condense.validation import check_not_negative
 
-__all__ = ["FIGURES", "MobileNet", "MobileNetV2", "decode_predictions", "preprocess_input"]
+FAMILY = Family(__name__)
 
 preprocess_input = keras.applications.mobilenet.preprocess_input  # scales to [-1, 1]
 
@@ -23,16 +23,10 @@ preprocess_input = keras.applications.mobilenet.preprocess_input  # scales to [-
 _SIZES, _SIZES_V2 = (128, 160, 192, 224), (96, 128, 160, 192, 224)
 
 
+@FAMILY.constructor(weights="imagenet")
 def MobileNet(
     alpha: float = 1.0,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = "imagenet",
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "mobilenet",
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a MobileNet: 3x3 depthwise convolutions, each followed by a 1x1 one.
 
@@ -40,17 +34,12 @@ def MobileNet(
 
     Args:
         alpha: the width multiplier: each layer has this many times the paper's filters, at least 1/32.
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (for an alpha of 0.25, 0.5, 0.75 or 1.0), or the path of a `.weights.h5`,
             `.keras` or `.h5` file. Those for ImageNet are of square images of 128, 160, 192 or 224 pixels, whichever
             the model is built for, and of 224 for any other size, which needs `include_top=False`.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels), at least 32x32; height and width may be None if `include_top` is False.
             By default (224, 224, 3) with the classifier and (None, None, 3) without it.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -76,30 +65,17 @@ def MobileNet(
     contract = Contract(
         constructor="MobileNet",
         arguments={"alpha": alpha},
-        default_size=_image_size(_SIZES, input_tensor, input_shape),
+        default_size=_image_size(_SIZES, shared["input_tensor"], shared["input_shape"]),
         min_size=32,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     return _build(keras.applications.MobileNet, alpha, contract)
 
 
+@FAMILY.constructor(weights="imagenet")
 def MobileNetV2(
     alpha: float = 1.0,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = "imagenet",
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "mobilenetv2",
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a MobileNetV2: 1x1 to six times the channels, 3x3 depthwise, 1x1 back to few, and a shortcut past them.
 
@@ -107,16 +83,13 @@ def MobileNetV2(
 
     Args:
         alpha: the width multiplier: each layer has about this many times the paper's filters, a multiple of 8.
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (for an alpha of 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4), or the path of a
             `.weights.h5`, `.keras` or `.h5` file. Those for ImageNet are of square images of 96, 128, 160, 192 or 224
             pixels, whichever the model is built for, and of 224 for any other size, which needs `include_top=False`.
         input_tensor: as `MobileNet`'s, and so are all arguments that follow.
         input_shape: (height, width, channels), at least 32x32.
         pooling: None, "avg" or "max".
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -133,16 +106,9 @@ def MobileNetV2(
     contract = Contract(
         constructor="MobileNetV2",
         arguments={"alpha": alpha},
-        default_size=_image_size(_SIZES_V2, input_tensor, input_shape),
+        default_size=_image_size(_SIZES_V2, shared["input_tensor"], shared["input_shape"]),
         min_size=32,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     return _build(keras.applications.MobileNetV2, alpha, contract)
 
@@ -176,7 +142,7 @@ def _build(constructor: Callable[..., keras.Model], alpha: float, contract: Cont
 
 _PAPER, _PAPER_V2 = "arXiv:1704.04861", "arXiv:1801.04381"
 
-FIGURES: tuple[Published, ...] = (
+FAMILY.publish(
     *(
         Published(
             network=f"MobileNet {alpha}x, {size}",
@@ -206,3 +172,5 @@ FIGURES: tuple[Published, ...] = (
         source=f"{_PAPER_V2}, table 4",
     ),
 )
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

@@ -7,12 +7,14 @@ from typing import Any
 import keras
 
 from keras_condense.layers import BatchNormalization, CondenseDense, GroupConv2D, LearnedGroupConv2D
-from keras_condense.validation import check_divisible
+from keras_condense.validation import check_divisible, check_positive_integer
 
 __all__ = [
     "EPSILON",
     "MOMENTUM",
     "check_channels",
+    "check_growth_rates",
+    "check_positive_integers",
     "classifier",
     "dense_layer",
     "kernel_initializer",
@@ -23,6 +25,56 @@ __all__ = [
 ]
 
 EPSILON, MOMENTUM = 1e-5, 0.9
+
+
+def check_positive_integers(name: str, values: Any, fix: str) -> tuple[int, ...]:
+    """Return `values` as a tuple if it is a sequence of at least one positive integer.
+
+    Args:
+        name: the argument's name, for the message.
+        values: what the caller gave.
+        fix: a sentence that says how to fix it.
+
+    Returns:
+        The integers.
+
+    Raises:
+        ValueError: no sequence, an empty one, or a value that is no positive integer.
+
+    Example:
+        >>> check_positive_integers("stages", [14, 14, 14], "Give the layers of each block.")
+        (14, 14, 14)
+        >>> check_positive_integers("stages", 14, "Give the layers of each block.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `stages` (=14) must be a sequence of positive integers. Give the layers of each block.
+    """
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__") or not len(values := tuple(values)):
+        raise ValueError(f"`{name}` (={values!r}) must be a sequence of positive integers. {fix}")
+    return tuple(check_positive_integer(f"{name}[{i}]", value, fix) for i, value in enumerate(values))
+
+
+def check_growth_rates(
+    stages: Any, growth_rates: Any, usual_stages: str, usual_growth_rates: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return `stages` and `growth_rates`, a number of each for every block, if they are as many positive integers.
+
+    Args:
+        stages: the layers of each block.
+        growth_rates: the channels that each layer of a block adds.
+        usual_stages: what the paper has, for the message.
+        usual_growth_rates: likewise.
+    """
+    stages = check_positive_integers("stages", stages, f"Give the layers of each block, for instance {usual_stages}.")
+    growth_rates = check_positive_integers(
+        "growth_rates", growth_rates, f"Give k of each block, for instance {usual_growth_rates}."
+    )
+    if len(stages) != len(growth_rates):
+        raise ValueError(
+            f"`growth_rates` (of {len(growth_rates)} values) must be as long as `stages` (of {len(stages)}). "
+            "Give one growth rate for each block."
+        )
+    return stages, growth_rates
 
 
 def check_channels(

@@ -386,7 +386,7 @@ def available(constructor: str) -> str:
             if row.dataset not in datasets:
                 datasets.append(row.dataset)
     if not networks:
-        return f"No weights of a {general} are published; pass weights=None and train it."
+        return f"No weights of a {constructor} are published; pass weights=None and train it."
     *most, last = (f"{network} ({', '.join(map(repr, datasets))})" for network, datasets in networks.items())
     return f"Weights are published for {', '.join(most)}{' and ' if most else ''}{last}."
 

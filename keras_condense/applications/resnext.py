@@ -1,43 +1,30 @@
 """ResNeXt (Xie et al., "Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017, arXiv:1611.05431)."""
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Constructor, Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
-from keras_condense.applications.parts import EPSILON, MOMENTUM, classifier, kernel_initializer
+from keras_condense.applications.parts import EPSILON, MOMENTUM, check_positive_integers, classifier, kernel_initializer
 from keras_condense.applications.published import Published
 from keras_condense.layers import BatchNormalization, GroupConv2D
 from keras_condense.validation import check_positive_integer
 
-__all__ = [
-    "FIGURES",
-    "ResNeXt",
-    "ResNeXt50",
-    "ResNeXt101",
-    "decode_predictions",
-    "preprocess_input",
-]
+FAMILY = Family(__name__)
 
 STEM_FILTERS, FIRST_FILTERS = 64, 256
-_STAGES_50, _STAGES_101 = (3, 4, 6, 3), (3, 4, 23, 3)
+_STAGES_50 = (3, 4, 6, 3)
 
 
+@FAMILY.constructor()
 def ResNeXt(
     stages: Sequence[int],
     cardinality: int = 32,
     bottleneck_width: int = 4,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "resnext",
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a ResNeXt of any depth, cardinality and width.
 
@@ -55,17 +42,12 @@ def ResNeXt(
         stages: the number of residual blocks of each stage.
         cardinality: C, the groups of the 3x3 convolutions.
         bottleneck_width: d, the channels of a group in the first stage.
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (where the network is ResNeXt50 or ResNeXt101; trained by the authors of
             pytorchcv, for this paper's authors published files of Torch 7), or the path of a `.weights.h5`, `.keras`,
             `.pth` or `.pth.zip` file.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -92,14 +74,7 @@ def ResNeXt(
         arguments={"stages": stages, "cardinality": cardinality, "bottleneck_width": bottleneck_width},
         default_size=224,
         min_size=1,  # everything is padded: each stride makes ceil(size / 2)
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     image = contract.image()
     x = _stem(image)
@@ -165,66 +140,48 @@ def _relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return keras.layers.Activation("relu", name=name)(x)
 
 
-def _named_network(network: str, stages: tuple[int, ...]) -> Callable[..., keras.Model]:
-    default_name = network.lower()
-
-    def constructor(
-        include_top: bool = True,
-        weights: str | os.PathLike | None = None,
-        input_tensor: keras.KerasTensor | None = None,
-        input_shape: Sequence[int | None] | None = None,
-        pooling: str | None = None,
-        classes: int = 1000,
-        classifier_activation: str | Callable | None = "softmax",
-        name: str | None = default_name,
-    ) -> keras.Model:
-        return ResNeXt(
-            stages,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
-        )
-
-    constructor.builds = ("ResNeXt", {"stages": stages})
-    constructor.__name__ = constructor.__qualname__ = network
-    constructor.__doc__ = (
-        f"Build {network} (32x4d): `ResNeXt({stages})`, cardinality 32, bottleneck width 4. The arguments are those of "
-        "`ResNeXt`."
-    )
-    return constructor
-
-
-ResNeXt50 = _named_network("ResNeXt50", _STAGES_50)
-ResNeXt101 = _named_network("ResNeXt101", _STAGES_101)
-
-
 def _setting(cardinality: int, bottleneck_width: int) -> dict[str, object]:
     return {"stages": _STAGES_50, "cardinality": cardinality, "bottleneck_width": bottleneck_width}
 
 
-# Errors are of one 224x224 crop. Of the networks that table 1 leaves out the paper says only that they have about the
-# size of those beside them in table 3: 4.1G and 25M for the first four, 7.8G and 44M for the last.
-FIGURES: tuple[Published, ...] = tuple(
-    Published(
+def _named(
+    name: str, network: str, stages: tuple[int, ...], parameters: str, operations: str, error: str
+) -> Constructor:
+    return FAMILY.variant(
+        ResNeXt,
+        name,
+        {"stages": stages},
+        doc=f"Build {name} (32x4d): `ResNeXt({stages})`, cardinality 32, bottleneck width 4.",
         network=network,
-        constructor=constructor,
-        arguments=arguments,
         parameters=parameters,
         operations=operations,
         error=error,
-        source=f"arXiv:1611.05431, {tables}",
+        source=f"arXiv:1611.05431, {'tables 1 and 3' if parameters else 'table 3'}",
     )
-    for network, constructor, arguments, parameters, operations, error, tables in (
-        ("ResNet-50 (1x64d)", "ResNeXt", _setting(1, 64), "25.5M", "4.1G", "23.9", "tables 1 and 3"),
-        ("ResNeXt-50 (2x40d)", "ResNeXt", _setting(2, 40), "", "", "23.0", "table 3"),
-        ("ResNeXt-50 (4x24d)", "ResNeXt", _setting(4, 24), "", "", "22.6", "table 3"),
-        ("ResNeXt-50 (8x14d)", "ResNeXt", _setting(8, 14), "", "", "22.3", "table 3"),
-        ("ResNeXt-50 (32x4d)", "ResNeXt50", {}, "25.0M", "4.2G", "22.2", "tables 1 and 3"),
-        ("ResNeXt-101 (32x4d)", "ResNeXt101", {}, "", "", "21.2", "table 3"),
+
+
+# Errors are of one 224x224 crop. Of the networks that table 1 leaves out the paper says only that they have about the
+# size of those beside them in table 3: 4.1G and 25M for the first four, 7.8G and 44M for the last.
+FAMILY.publish(
+    *(
+        Published(
+            network=network,
+            constructor="ResNeXt",
+            arguments=arguments,
+            parameters=parameters,
+            operations=operations,
+            error=error,
+            source=f"arXiv:1611.05431, {tables}",
+        )
+        for network, arguments, parameters, operations, error, tables in (
+            ("ResNet-50 (1x64d)", _setting(1, 64), "25.5M", "4.1G", "23.9", "tables 1 and 3"),
+            ("ResNeXt-50 (2x40d)", _setting(2, 40), "", "", "23.0", "table 3"),
+            ("ResNeXt-50 (4x24d)", _setting(4, 24), "", "", "22.6", "table 3"),
+            ("ResNeXt-50 (8x14d)", _setting(8, 14), "", "", "22.3", "table 3"),
+        )
     )
 )
+ResNeXt50 = _named("ResNeXt50", "ResNeXt-50 (32x4d)", _STAGES_50, "25.0M", "4.2G", "22.2")
+ResNeXt101 = _named("ResNeXt101", "ResNeXt-101 (32x4d)", (3, 4, 23, 3), "", "", "21.2")
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

@@ -4,19 +4,19 @@ CVPR 2018, arXiv:1707.01083.
 """
 
 import functools
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
+from keras_condense.applications.families import Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
-from keras_condense.applications.parts import EPSILON, MOMENTUM, squeeze_and_excite
+from keras_condense.applications.parts import EPSILON, MOMENTUM, check_positive_integers, squeeze_and_excite
 from keras_condense.applications.published import Published
 from keras_condense.layers import BatchNormalization, ChannelShuffle, GroupConv2D
 from keras_condense.validation import check_choice, check_positive_integer
 
-__all__ = ["FIGURES", "ShuffleNet", "decode_predictions", "preprocess_input"]
+FAMILY = Family(__name__)
 
 BOTTLENECK_FACTOR, SQUEEZE_FACTOR = 4, 16
 
@@ -32,21 +32,15 @@ _STEM_FILTERS = {0.25: 12, 0.5: 12, 0.75: 18, 1.0: 24, 1.5: 24, 2.0: 48}
 _STEM_FILTERS_OF_GROUPS = {(8, 0.25): 8, (8, 0.5): 16, (4, 0.75): 20, (8, 0.75): 16}
 
 
+@FAMILY.constructor()
 def ShuffleNet(
     groups: int = 3,
     width: float = 1.0,
     squeeze_excitation: bool = False,
     stages: Sequence[int] = (4, 8, 4),
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "shufflenet",
     *,
     stem_filters: int | None = None,
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a ShuffleNet (version 1).
 
@@ -74,18 +68,13 @@ def ShuffleNet(
             there are published weights.
         squeeze_excitation: whether each unit has a squeeze-and-excitation block (section 4.4).
         stages: the units of each stage; the paper's shallow network of section 4.4 has (2, 4, 2).
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (trained by the authors of pytorchcv, for any `groups` at width 1, for 1
             and 3 groups at 0.5 and 0.75, and at 0.25 with `stem_filters` 6), or the path of a `.weights.h5`, `.keras`,
             `.pth` or `.pth.zip` file.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
         stem_filters: filters of the first convolution, in place of the authors' for that width.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -122,14 +111,7 @@ def ShuffleNet(
         },
         default_size=224,
         min_size=1,  # everything is padded: each stride makes ceil(size / 2)
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     image = contract.image()
     x = _stem(image, stem_filters)
@@ -280,7 +262,9 @@ def _figures(rows: tuple[tuple, ...], suffix: str, more_arguments: Mapping[str, 
     )
 
 
-FIGURES: tuple[Published, ...] = (
+FAMILY.publish(
     *_figures(_ROWS, "", {}),
     *_figures(_ROWS_WITH_SQUEEZE_EXCITATION, ", SE", {"squeeze_excitation": True}),
 )
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

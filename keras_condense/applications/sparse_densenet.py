@@ -5,38 +5,32 @@ when, is learned as in CondenseNet (arXiv:1711.09224, section 3.1), with one gro
 """
 
 import functools
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 
-from keras_condense.applications.contract import Contract, check_positive_integers
+from keras_condense.applications.contract import Contract
 from keras_condense.applications.densenet import dense_blocks, densenet_stages
+from keras_condense.applications.families import Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
-from keras_condense.applications.published import Published
-from keras_condense.drop_plans import DropPlan
+from keras_condense.applications.parts import check_positive_integers
+from keras_condense.condensing import DropPlan
 from keras_condense.layers import LearnedGroupConv2D
 from keras_condense.validation import check_fraction, check_positive_integer
 
-__all__ = ["FIGURES", "SparseDenseNet", "SparseDenseNet40", "decode_predictions", "preprocess_input"]
+FAMILY = Family(__name__)
 
 STEM_FILTERS = 16
 
 
+@FAMILY.constructor()
 def SparseDenseNet(
     stages: Sequence[int],
     growth_rate: int = 12,
     pruned_fraction: float = 0.3,
     drops_at: Sequence[float] = (1 / 6, 1 / 3),
     dropout_rate: float = 0.0,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "sparsedensenet",
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a Sparse-DenseNet as it is trained: nothing pruned yet.
 
@@ -52,16 +46,11 @@ def SparseDenseNet(
         drops_at: the progress of the training, ascending in [0, 1), at which each drop falls; the drops are equally
             large. The default is epochs 50 and 100 of 300.
         dropout_rate: share of activations dropped after each convolution but the stem.
-        include_top: whether the classifier is part of the model.
         weights: None (random), or the path of a `.weights.h5` or `.keras` file. "imagenet" is refused: none are
             published.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (32, 32, 3); (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -84,14 +73,7 @@ def SparseDenseNet(
     contract = Contract(
         default_size=32,
         min_size=2 ** (len(stages) - 1),
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     image = contract.image()
     stem = keras.layers.Conv2D(STEM_FILTERS, 3, padding="same", use_bias=False, name="conv1_conv")(image)
@@ -110,43 +92,23 @@ def SparseDenseNet(
     return contract.model(image, features)
 
 
-def SparseDenseNet40(
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 10,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "sparsedensenet40",
-) -> keras.Model:
-    """Build Sparse-DenseNet-40: `SparseDenseNet((12, 12, 12))`. The arguments are those of `SparseDenseNet`."""
-    return SparseDenseNet(
-        densenet_stages(40, bottleneck=False),
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
-    )
-
-
 # The published operations count multiplications and additions apart, as do the 530M of DenseNet-40 beside them: they
 # are twice our multiply-adds. They, and 0.7M parameters, are reached only if the transitions' convolutions lose 30 % of
 # their inputs like the others (else 400M and 0.8M); that every count is rounded down, so that int(0.7 * inputs) are
 # left, makes it 369.5M, where rounding up would make it 372.5M.
-FIGURES: tuple[Published, ...] = (
-    Published(
-        network="Sparse-DenseNet-40",
-        constructor="SparseDenseNet40",
-        parameters="0.7M",
-        operations="370M",
-        rule="2 macs",
-        condensed=True,
-        error="4.94 / 25.25",
-        source="G. Huang et al., Sparse-DenseNet",
-    ),
+SparseDenseNet40 = FAMILY.variant(
+    SparseDenseNet,
+    "SparseDenseNet40",
+    {"stages": densenet_stages(40, bottleneck=False)},
+    doc="Build Sparse-DenseNet-40: `SparseDenseNet((12, 12, 12))`.",
+    defaults={"classes": 10},
+    network="Sparse-DenseNet-40",
+    parameters="0.7M",
+    operations="370M",
+    rule="2 macs",
+    condensed=True,
+    error="4.94 / 25.25",
+    source="G. Huang et al., Sparse-DenseNet",
 )
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

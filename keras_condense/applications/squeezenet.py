@@ -4,17 +4,17 @@
 """
 
 import functools
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import keras
 
 from keras_condense.applications.contract import Contract, dtype_of_scores
+from keras_condense.applications.families import Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.published import Published
 from keras_condense.validation import check_choice
 
-__all__ = ["FIGURES", "SqueezeNet", "decode_predictions", "preprocess_input"]
+FAMILY = Family(__name__)
 
 # filters and kernel size of the first convolution, and the fire modules before which the image is halved
 _VERSIONS = {"1.0": (96, 7, (2, 5, 9)), "1.1": (64, 3, (2, 4, 6))}
@@ -22,17 +22,11 @@ _FIRES = range(2, 10)  # conv1 and conv10 stand around them
 _DROPOUT_RATE = 0.5
 
 
+@FAMILY.constructor()
 def SqueezeNet(
     version: str = "1.0",
     bypass: str | None = None,
-    include_top: bool = True,
-    weights: str | os.PathLike | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | Callable | None = "softmax",
-    name: str | None = "squeezenet",
+    **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a SqueezeNet.
 
@@ -58,17 +52,12 @@ def SqueezeNet(
         bypass: None, "simple" (the input of every second fire module, of those that keep the number of channels, is
             added to its output) or "complex" (the other modules have a bypass too, through a 1x1 convolution). Only
             version 1.0 has bypasses.
-        include_top: whether the classifier is part of the model.
         weights: None (random), "imagenet" (without bypass; trained by the authors of pytorchcv, for this paper's
             authors published files of Caffe), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
-        input_tensor: a Keras tensor (batch, height, width, channels) to be used as the image.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (227, 227, 3), the authors' crop, of which the sizes in the paper's table follow, and (224, 224, 3) with
             the published weights, whose crop that is; (None, None, 3) without the classifier.
-        pooling: without the classifier: None for the feature map, "avg" or "max" for its global pooling.
-        classes: outputs of the classifier.
-        classifier_activation: the classifier's activation: a name, a callable, or None for logits.
-        name: the model's name.
+        **shared: what every constructor takes, described in `shared.SharedArguments`.
 
     Returns:
         The model, not compiled.
@@ -98,14 +87,7 @@ def SqueezeNet(
         default_size=227,
         # each pooling makes floor(size / 2), the first convolution floor((size - stem_size) / 2) + 1
         min_size=2 * (2 ** len(halved_before) - 1) + stem_size,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        name=name,
+        **shared,
     )
     image = contract.image()
     x = _convolve(image, stem_filters, stem_size, "conv1", strides=2, padding="valid")
@@ -177,7 +159,7 @@ _PAPER = "arXiv:1602.07360"
 # megabyte), but 7.7 with the complex one. The 1x1 convolutions that the text and figure 2 ask for come to 6.1.
 # The repository counts 1.72G and 0.72G operations an image of versions 1.0 and 1.1, two a multiply-add. Ours come to
 # 1.67G, for the authors pad the last map, and 0.78G (0.70G at 224x224).
-FIGURES: tuple[Published, ...] = (
+FAMILY.publish(
     Published(
         network="SqueezeNet v1.0",
         constructor="SqueezeNet",
@@ -206,3 +188,5 @@ FIGURES: tuple[Published, ...] = (
         source="github.com/forresti/SqueezeNet",
     ),
 )
+
+__all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

@@ -6,10 +6,10 @@ This module stands above the others of the package: it condenses, counts and exp
 import dataclasses
 import difflib
 from collections.abc import Iterable
-from types import ModuleType
 
 import keras
 
+from keras_condense.applications.families import FAMILIES, Family, find_constructor
 from keras_condense.applications.pretrained import find_weights, weights_of
 from keras_condense.applications.published import Published
 from keras_condense.condensation import condense
@@ -102,17 +102,14 @@ class ZooTable:
         return render(table, width=180)
 
 
-def families() -> dict[str, ModuleType]:
-    """Return the modules of `keras_condense.applications` that keep published figures, by their names."""
-    from keras_condense import applications  # which imports this module
-
-    modules = {name: getattr(applications, name) for name in applications.__all__}
-    return {name: module for name, module in modules.items() if hasattr(module, "FIGURES")}
+def families() -> dict[str, Family]:
+    """Return the families of networks by the names of their modules."""
+    return dict(FAMILIES)
 
 
 def published() -> tuple[Published, ...]:
     """Return what the papers say of all networks, family by family."""
-    return tuple(row for family in families().values() for row in family.FIGURES)
+    return tuple(row for family in families().values() for row in family.figures)
 
 
 def build(row: Published) -> keras.Model:
@@ -124,9 +121,7 @@ def build(row: Published) -> keras.Model:
     Returns:
         The network, condensed if the row's figures are those of the condensed one.
     """
-    from keras_condense import applications
-
-    model = getattr(applications, row.constructor)(**{"weights": None} | dict(row.arguments))
+    model = find_constructor(row.constructor)(**{"weights": None} | dict(row.arguments))
     return condense(model, finish=True) if row.condensed else model
 
 
@@ -173,7 +168,7 @@ def table(names: Iterable[str] | None = None, *, file_size: bool = False) -> Zoo
 
 def _chosen(names: Iterable[str] | None) -> list[tuple[str, Published]]:
     """The rows to be shown, each after its family's name."""
-    rows = [(family, row) for family, module in families().items() for row in module.FIGURES]
+    rows = [(name, row) for name, family in families().items() for row in family.figures]
     if names is None:
         return rows
     known = [name for _, row in rows for name in (row.network, row.constructor)]

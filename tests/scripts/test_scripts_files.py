@@ -138,14 +138,14 @@ def test_describe_takes_images_of_the_networks_own_size(argv, shape, tmp_path):
 
 def test_describe_shows_all_networks(tmp_path, capsys, monkeypatch):
     families = {name: kc.applications.zoo.families()[name] for name in ("condensenet", "mobilenet")}
-    few = {name: types.SimpleNamespace(FIGURES=family.FIGURES[:1]) for name, family in families.items()}
+    few = {name: types.SimpleNamespace(figures=family.figures[:1]) for name, family in families.items()}
     monkeypatch.setattr(kc.applications.zoo, "families", lambda: few)
     table = tmp_path / "zoo.csv"
     assert describe.main(["--all", "--csv", str(table)]) == 0
     output = capsys.readouterr().out
     with open(table, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["network"] for row in rows] == [family.FIGURES[0].network for family in few.values()]
+    assert [row["network"] for row in rows] == [family.figures[0].network for family in few.values()]
     for row in rows:
         assert row["network"] in output
         assert f"{int(row['parameters']):,}" in output
