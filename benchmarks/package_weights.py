@@ -2,7 +2,7 @@
 
 The weights of `runs/<run>/model.keras` become `keras_condense/applications/weights/<name>.weights.h5`: float32, every
 dropped connection an exact zero that compression removes. results/trainings.csv gets a row: recipe, seed, seconds,
-device, and the file's SHA-256, which belongs into the row of `keras_condense.applications.pretrained.WEIGHTS`.
+device, and the file's SHA-256, which belongs into a row of `keras_condense.applications.pretrained_table`.
 
     python scripts/train.py --dataset cifar10 --network CondenseNet50 --recipe short --on-device --mixed-precision \
         --no-validation --output runs/condensenet50

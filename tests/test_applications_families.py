@@ -6,6 +6,7 @@ import typing
 
 import keras
 import pytest
+from networks import THREE_PARTS
 
 from keras_condense import applications
 from keras_condense.applications import condensenet, zoo
@@ -161,6 +162,15 @@ def test_wrong_calls_name_the_constructor(tiny):
         tiny()
     with pytest.raises(TypeError, match=r"CondenseNet50\(\) got an unexpected keyword argument 'stages'"):
         applications.CondenseNet50(stages=(1,))
+
+
+def test_a_name_is_given_once(family):
+    rows = list(family.figures)
+    with pytest.raises(ValueError, match=r"`name` \(='CondenseNet50'\) must be new") as error:
+        family.variant(condensenet.CondenseNet, "CondenseNet50", {}, doc="Another.", network="another", source="here")
+    assert THREE_PARTS.fullmatch(str(error.value))
+    assert family.figures == rows
+    assert find_constructor("CondenseNet50") is applications.CondenseNet50
 
 
 def test_editors_see_the_types_that_hold():

@@ -20,7 +20,7 @@ from released import FAMILIES, outputs_of, randomized, release, row_of, saved, s
 
 import keras_condense as kc
 from keras_condense import applications
-from keras_condense.applications import downloads, pretrained, torch_conversion
+from keras_condense.applications import downloads, pretrained, pretrained_rows, torch_conversion
 from keras_condense.applications.architectures import architecture
 from keras_condense.applications.pretrained import CLASSES, WEIGHTS, available, find_weights, weights_of
 
@@ -182,7 +182,7 @@ def published(torch, monkeypatch, tmp_path):
     folder.mkdir()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
     with serving(folder) as server:
-        monkeypatch.setattr(pretrained, "RELEASES", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(pretrained_rows, "RELEASES", f"http://127.0.0.1:{server.server_port}")
 
         def publish(name: str, new_format: bool = True, state=None):
             family = FAMILIES[name]
@@ -426,7 +426,7 @@ def test_no_network_and_no_such_file(published, monkeypatch):
     (published.folder / row.release).unlink()
     with pytest.raises(OSError, match=r"could not be fetched .*404"):
         build(row)
-    monkeypatch.setattr(pretrained, "RELEASES", "http://127.0.0.1:9")  # where nobody listens
+    monkeypatch.setattr(pretrained_rows, "RELEASES", "http://127.0.0.1:9")  # where nobody listens
     with pytest.raises(OSError, match=r"could not be fetched .*refused"):
         build(row)
     assert nothing_is_left(published)
@@ -473,9 +473,9 @@ def test_damaged_files_in_the_cache_are_made_anew(published):
 
 FETCH = """
 import sys
-from keras_condense.applications import downloads, pretrained, torch_conversion
+from keras_condense.applications import downloads, pretrained, pretrained_rows, torch_conversion
 from keras_condense.applications.preprocessing import CIFAR
-pretrained.RELEASES = sys.argv[1]
+pretrained_rows.RELEASES = sys.argv[1]
 row = pretrained.PretrainedWeights(constructor="DenseNet", dataset="svhn", license="MIT", preprocessing=CIFAR,
                                    release=sys.argv[2], sha1=sys.argv[3])
 data, _ = downloads.fetch(row)
@@ -487,7 +487,7 @@ def test_two_processes_at_once(published, monkeypatch):
     _, row = published("densenet bc")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "KERAS_BACKEND": "numpy"}  # starts quickly
     published.server.barrier = threading.Barrier(2)  # nobody gets an answer before both have asked
-    command = [sys.executable, "-c", FETCH, pretrained.RELEASES, row.release, row.sha1]
+    command = [sys.executable, "-c", FETCH, pretrained_rows.RELEASES, row.release, row.sha1]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     for process in processes:
         out, _ = process.communicate(timeout=200)

@@ -11,6 +11,7 @@ import pytest
 
 from keras_condense import applications
 from keras_condense.applications import pretrained
+from keras_condense.applications.preprocessing import CIFAR
 from keras_condense.callbacks import learned_layers
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
@@ -48,6 +49,26 @@ def test_compressed_weights_load_as_they_were_and_dropped_connections_cost_nothi
     again.load_weights(path)
     for ours, theirs in zip(again.weights, model.weights, strict=True):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_a_row_is_all_that_packaged_weights_need(monkeypatch, tmp_path):
+    model = tiny()
+    model.save_weights(tmp_path / "tiny.weights.h5")
+    row = pretrained.PretrainedWeights(
+        constructor="CondenseNet",
+        arguments={"stages": (1, 1), "growth_rates": (32, 64), "stem_strides": 1, "classifier_condense_factor": 2},
+        dataset="cifar10",
+        license="Apache-2.0",
+        preprocessing=CIFAR,
+        packaged=str(tmp_path / "tiny.weights.h5"),  # a whole path stays what it is
+        sha256="0" * 64,
+        measured_error=50.0,
+    )
+    monkeypatch.setattr(pretrained, "WEIGHTS", (row,))
+    monkeypatch.setattr(keras.utils, "get_file", lambda *_, **__: pytest.fail("weights in the package are at hand"))
+    loaded = applications.CondenseNet(**row.arguments, classes=10, weights="cifar10")
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("row", PACKAGED, ids=lambda row: f"{row.constructor}-{row.dataset}")

@@ -144,6 +144,9 @@ class Family:
 
         Returns:
             The constructor.
+
+        Raises:
+            ValueError: the name is taken.
         """
         shared = _shared({"name": name.lower()} | {key: value for key, value in defaults.items() if key in _SHARED})
         if "memory_efficient" not in defaults:
@@ -175,6 +178,9 @@ class Family:
         self.figures += rows
 
     def _listed(self, name: str, signature: inspect.Signature, doc: str | None, body: Constructor) -> Any:
+        if name in constructors():
+            raise ValueError(f"`name` (={name!r}) must be new, and a constructor has it. Choose another name.")
+
         def function(*args: Any, **kwargs: Any) -> keras.Model:
             try:
                 bound = signature.bind(*args, **kwargs)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # tests/, where the 
 import convert_weights
 from released import FAMILIES, outputs_of, randomized, release, row_of, saved, serving
 
-from keras_condense.applications import pretrained
+from keras_condense.applications import pretrained, pretrained_rows
 
 ARGUMENTS = ["--argument", "groups=3", "--argument", "width=0.75", "--argument", "stages=(1, 2)"]
 
@@ -45,7 +45,7 @@ def test_published_weights_become_a_keras_model(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
     with serving(tmp_path) as server:
         row = row_of(family, release(tmp_path, randomized(family, 100).state_dict()))
-        monkeypatch.setattr(pretrained, "RELEASES", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(pretrained_rows, "RELEASES", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setattr(pretrained, "WEIGHTS", (row,))
         output = tmp_path / "net.keras"
         arguments = [f"--argument={name}={value}" for name, value in family.arguments.items()]  # stem=cifar too
