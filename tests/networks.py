@@ -1,9 +1,10 @@
 """Small networks of every family: whatever a test asks of all constructors, it asks of these; and how they fail."""
 
+import contextlib
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -24,6 +25,17 @@ from keras_condense.applications import (
 
 # what came, what was expected, how to fix it
 THREE_PARTS = re.compile(r"`.+` \(.+\) .*must .+\. .+\.", re.DOTALL)
+
+
+@contextlib.contextmanager
+def shapes_only() -> Iterator[None]:
+    """What is built within has weights of known shapes and no values, which takes a third of the time.
+
+    Layers can be condensed and counted within: each reading of a weight draws it anew.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    keras.utils.clear_session(free_memory=False)  # or Keras would draw all of them at its next trace
 
 
 def calls_of(general: Callable[..., keras.Model], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
