@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from networks import calls_of
+from networks import calls_of, shapes_only
 
 from keras_condense import applications
 from keras_condense.applications import DenseNet, DenseNet264, densenet_stages
@@ -171,6 +171,7 @@ def test_cifar_networks_are_rows_of_the_papers_table(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["DenseNet40K12", "DenseNetBC100K12"])
+@shapes_only()
 def test_cifar_networks_have_the_papers_size(name):
     model = getattr(applications, name)()
     assert trainable(model) == CIFAR[name][-1]
@@ -250,6 +251,7 @@ def test_cifar_networks_equal_pytorchcv(bottleneck, stem_filters, size):
 
 
 @pytest.mark.slow
+@shapes_only()
 def test_densenet264_follows_the_papers_table():
     model = DenseNet264(input_shape=(32, 32, 3))
     assert trainable(model) == parameters((6, 12, 64, 48), 32, 64, 7, True, 0.5, 1000, True) == 33_337_704

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from networks import calls_of
+from networks import calls_of, shapes_only
 
 import keras_condense as kc
 from keras_condense import applications
@@ -123,6 +123,7 @@ def counted(stages, cardinality: int, bottleneck_width: int, size: int = 224, cl
 
 
 @pytest.mark.parametrize("row", resnext.FAMILY.figures, ids=lambda row: row.network)
+@shapes_only()
 def test_rows_have_the_size_of_the_papers_template(row):
     model = getattr(applications, row.constructor)(**row.arguments)
     profile = kc.profile_model(model)

@@ -6,6 +6,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+from networks import shapes_only
 from test_published_figures import EXACT
 
 import keras_condense as kc
@@ -132,6 +133,7 @@ def test_the_operations_of_table_1(groups, published):
     assert EXACT[f"ShuffleNet 1x (g={groups})"][1] == convolutions + 4 * CHANNELS[groups] * 1000
 
 
+@shapes_only()
 def test_the_sizes_of_table_1():
     model = ShuffleNet()
     assert model.get_layer("stem_relu").output.shape == (None, 112, 112, 24)
@@ -143,6 +145,7 @@ def test_the_sizes_of_table_1():
 
 
 @pytest.mark.parametrize(("groups", "width"), list(itertools.product(GROUPS, WIDTHS)))
+@shapes_only()
 def test_every_width_suits_every_number_of_groups(groups, width):
     model = ShuffleNet(groups, width, stages=(1,), include_top=False, input_shape=(4, 4, 3))
     channels = CHANNELS[groups] * width

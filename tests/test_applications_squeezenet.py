@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from networks import shapes_only
 
 import keras_condense as kc
 from keras_condense.applications import SqueezeNet, squeezenet
@@ -79,6 +80,7 @@ def test_networks_equal_pytorchcv(version, bypass, size):
 # ------------------------------------------------------------------------------------------------ beside the paper
 
 
+@shapes_only()
 def test_the_sizes_of_the_papers_table():
     model = SqueezeNet()
     sizes = {"conv1": (111, 96), "pool1": (55, 96), "fire2_concat": (55, 128), "fire4_concat": (55, 256)}
@@ -97,6 +99,7 @@ TABLE = {
 }  # fmt: skip
 
 
+@shapes_only()
 def test_the_parameters_of_the_papers_table():
     model = SqueezeNet()
     assert model.get_layer("conv1").count_params() == 14_208
@@ -112,6 +115,7 @@ def test_the_parameters_of_the_papers_table():
     assert SqueezeNet(bypass="complex").count_params() == 1_248_424 + bypasses
 
 
+@shapes_only()
 def test_the_authors_operations():
     """They count 1.72G an image, two a multiply-add, with a last convolution that pads its 13x13 map to 15x15."""
     padding = 512 * 1000 * (15**2 - 13**2)
