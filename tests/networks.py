@@ -33,9 +33,11 @@ def shapes_only() -> Iterator[None]:
 
     Layers can be condensed and counted within: each reading of a weight draws it anew.
     """
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-    keras.utils.clear_session(free_memory=False)  # or Keras would draw all of them at its next trace
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        keras.utils.clear_session(free_memory=False)  # or Keras would draw all of them at its next trace
 
 
 def calls_of(general: Callable[..., keras.Model], monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:

@@ -12,10 +12,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import keras
 import numpy as np
+import pytest
 
+from keras_condense import applications
+from keras_condense.applications import pretrained, pretrained_rows
 from keras_condense.applications.preprocessing import CIFAR, IMAGENET
-from keras_condense.applications.pretrained import PretrainedWeights
+from keras_condense.applications.pretrained import CLASSES, PretrainedWeights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,3 +197,48 @@ def outputs_of(network: Any, images: np.ndarray) -> np.ndarray:
 
     with torch.no_grad():
         return network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+
+
+@contextlib.contextmanager
+def publishing(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[Callable[..., tuple]]:
+    """A function that publishes a family's network on the loopback address, in the place of the table's.
+
+    It returns the network and its row, and has the attributes `server`, `folder` (of the server) and `cache` (Keras').
+    """
+    folder = tmp_path / "server"
+    folder.mkdir()
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "cache"))
+    with serving(folder) as server:
+        monkeypatch.setattr(pretrained_rows, "RELEASES", f"http://127.0.0.1:{server.server_port}")
+
+        def publish(name: str, new_format: bool = True, state: Any = None) -> tuple[Any, PretrainedWeights]:
+            family = FAMILIES[name]
+            network = randomized(family, CLASSES[family.dataset])
+            files = release(folder, network.state_dict() if state is None else state, new_format=new_format)
+            row = row_of(family, files)
+            monkeypatch.setattr(pretrained, "WEIGHTS", (row,))
+            return network, row
+
+        publish.server, publish.folder, publish.cache = server, folder, tmp_path / "cache/models"
+        yield publish
+
+
+def build(row: PretrainedWeights, **arguments: Any) -> keras.Model:
+    """The network of a row, with its weights; logits unless asked otherwise."""
+    constructor = getattr(applications, row.constructor)
+    if arguments.get("include_top", True):
+        arguments = {"classes": row.classes, "classifier_activation": None} | arguments
+    return constructor(**row.arguments, weights=row.dataset, **arguments)
+
+
+def images_of(row: PretrainedWeights, count: int = 2) -> np.ndarray:
+    pixels = np.random.default_rng(0).integers(0, 256, (count, row.preprocessing.size, row.preprocessing.size, 3))
+    return row.preprocessing.normalize(pixels.astype("uint8"))
+
+
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return keras.ops.convert_to_numpy(model(images, training=False))  # at once: tracing takes longer
+
+
+def assert_close(ours: np.ndarray, theirs: np.ndarray, share: float = 1e-4) -> None:
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=share * np.abs(theirs).max())
