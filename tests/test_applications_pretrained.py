@@ -84,9 +84,11 @@ def test_an_unknown_network_or_data_set_is_told_what_there_is():
         find_weights("DenseNet999", "imagenet")
     with pytest.raises(ValueError, match=r"`dataset` \(='mnist'\) must be one of 'imagenet', 'cifar10'"):
         find_weights("DenseNet121", "mnist")
-    with pytest.raises(ValueError, match=r"must be 'cifar10' or 'cifar100', for which alone weights of this network"):
+    with pytest.raises(
+        ValueError, match=r"must be 'cifar10' or 'cifar100': weights of .* are published for nothing else"
+    ):
         find_weights("DenseNetBC100K12", "svhn")
-    with pytest.raises(ValueError, match=r"must be left out, for no weights .* No weights of a SparseDenseNet40 are"):
+    with pytest.raises(ValueError, match=r"left out, because no weights .* No weights of a SparseDenseNet40 are"):
         find_weights("SparseDenseNet40", "cifar10")
     assert "ShuffleNet(groups=1, width=0.25, stem_filters=6) ('imagenet')" in available("ShuffleNet")
 

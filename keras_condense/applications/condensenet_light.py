@@ -150,7 +150,7 @@ def _check_channels(
     compression: float,
     classifier_factor: int,
 ) -> None:
-    """Raise for the first layer whose channels can't be shared out evenly; they all follow from the arguments."""
+    """Raise for the first layer whose channels can't be divided evenly; they all follow from the arguments."""
     multiple = max(growth_rate // groups, 1) * groups
     # then `bottleneck_factor` * k, the learned convolutions' filters, is divisible as well
     check_divisible(
@@ -158,7 +158,7 @@ def _check_channels(
         growth_rate,
         "groups",
         groups,
-        f"Use {multiple} or {multiple + groups}, for the 3x3 convolutions have {groups} groups.",
+        f"Use {multiple} or {multiple + groups}, because the 3x3 convolutions have {groups} groups.",
     )
     channels = 2 * growth_rate
     for block, layers in enumerate(stages, start=1):

@@ -41,7 +41,7 @@ class Contract(SharedArguments):
     """The arguments that all image classifiers share, checked, and what follows from them.
 
     Making one raises every error that the arguments deserve, before a layer is built. A constructor then calls
-    `image()`, puts its layers upon it, and ends with `model(image, features)`:
+    `image()`, puts its layers on it, and ends with `model(image, features)`:
 
     >>> contract = Contract(default_size=32, min_size=2, include_top=False, pooling="avg", name="tiny")
     >>> image = contract.image()
@@ -126,7 +126,7 @@ class Contract(SharedArguments):
         Args:
             image: what `image()` returned.
             features: the last feature map (batch, height, width, channels).
-            classifier: called as `classifier(classes, activation=..., dtype=..., name="predictions")` upon the pooled
+            classifier: called as `classifier(classes, activation=..., dtype=..., name="predictions")` on the pooled
                 features.
             head: for a network that does not classify pooled features: what makes class scores of the feature map, in
                 the place of global pooling and `classifier`.
@@ -227,7 +227,7 @@ class Contract(SharedArguments):
         if datasets:
             return f"{what}. This network has {named.rstrip(', ')}; train it for other data with weights=None."
         others = available(self.constructor) if self.constructor else "Pass weights=None and train it."
-        return f"{what}, for no trained weights of this network are published. {others}"
+        return f"{what}, because no trained weights of this network are published. {others}"
 
     def _check_classifier(self) -> None:
         classes = check_positive_integer("classes", self.classes, "Give the number of classes of your data.")
@@ -280,7 +280,7 @@ class Contract(SharedArguments):
             )
         if any(size is not None and size < self.min_size for size in shape[:2]):
             raise ValueError(
-                f"{described} must be at least {self.min_size}x{self.min_size}, for the network's strides and "
+                f"{described} must be at least {self.min_size}x{self.min_size}, because the network's strides and "
                 "poolings shrink a smaller image to nothing. Enlarge the images, or build the network of fewer blocks."
             )
 

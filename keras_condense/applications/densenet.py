@@ -32,7 +32,7 @@ def densenet_stages(depth: int, blocks: int = 3, bottleneck: bool = True) -> tup
         `blocks` equal numbers.
 
     Raises:
-        ValueError: the layers of such a depth can't be shared out evenly.
+        ValueError: the layers of such a depth can't be divided evenly among the blocks.
 
     Example:
         >>> densenet_stages(100)  # DenseNet-BC (L=100, k=12) is DenseNet(densenet_stages(100), 12, stem="cifar", ...)
@@ -94,7 +94,7 @@ def DenseNet(
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with the CIFAR stem; (None, None, 3) without the classifier.
         stem_filters: filters of the first convolution, in place of the paper's. pytorchcv's networks for CIFAR without
-            bottleneck have 2k, with a `compression` of 0.5, and thus are not the paper's.
+            bottleneck have 2k, with a `compression` of 0.5, so they are not the paper's.
         memory_efficient: whether a training step keeps what the convolutions make, and computes concatenations, batch
             norms and ReLUs again in its backward pass: less memory, more time, the same results and weights (Pleiss et
             al., "Memory-Efficient Implementation of DenseNets", arXiv:1707.06990).
@@ -150,7 +150,7 @@ def dense_blocks(
     dropout_rate: float,
     convolution: Callable[..., keras.Layer] = keras.layers.Conv2D,
 ) -> keras.KerasTensor:
-    """Return the last feature map: the dense blocks and transitions upon the stem, made of `convolution` layers."""
+    """Return the last feature map: the dense blocks and transitions on the stem, made of `convolution` layers."""
     for block, layers in enumerate(stages, start=2):  # the stem is stage 1
         for layer in range(1, layers + 1):
             x = _dense_layer(x, growth_rate, bottleneck, dropout_rate, f"conv{block}_block{layer}", convolution)

@@ -54,12 +54,12 @@ def MobileNet(
         >>> MobileNet(0.01)
         Traceback (most recent call last):
         ...
-        ValueError: `alpha` (=0.01) must be at least 0.03125, for the first layer has 32 * alpha filters. Use 0.25, ...
+        ValueError: `alpha` (=0.01) must be at least 0.03125, because the first layer has 32 * alpha filters. Use ...
     """
     alpha = _check_alpha(alpha)
     if alpha < 1 / 32:
         raise ValueError(
-            f"`alpha` (={alpha}) must be at least {1 / 32}, for the first layer has 32 * alpha filters. "
+            f"`alpha` (={alpha}) must be at least {1 / 32}, because the first layer has 32 * alpha filters. "
             "Use 0.25, 0.5, 0.75 or 1.0."
         )
     contract = Contract(

@@ -80,7 +80,7 @@ def check_growth_rates(
 def check_channels(
     stages: tuple[int, ...], growth_rates: tuple[int, ...], groups: int, condense_factor: int, classifier_factor: int
 ) -> None:
-    """Raise for the first layer whose channels can't be shared out evenly; they all follow from the arguments."""
+    """Raise for the first layer whose channels can't be divided evenly; they all follow from the arguments."""
     for block, growth_rate in enumerate(growth_rates):
         multiple = max(growth_rate // groups, 1) * groups
         # then `bottleneck_factor` * k, the learned convolution's filters, is divisible as well
@@ -89,7 +89,7 @@ def check_channels(
             growth_rate,
             "groups",
             groups,
-            f"Use {multiple} or {multiple + groups}, for the 3x3 convolutions of the block have {groups} groups.",
+            f"Use {multiple} or {multiple + groups}, because the 3x3 convolutions of the block have {groups} groups.",
         )
     channels = 2 * growth_rates[0]
     for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):

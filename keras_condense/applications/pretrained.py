@@ -47,16 +47,16 @@ def find_weights(
         >>> find_weights("ResNeXt101", "cifar10")
         Traceback (most recent call last):
         ...
-        ValueError: `dataset` (='cifar10') must be 'imagenet', for which alone weights of this network are published...
+        ValueError: `dataset` (='cifar10') must be 'imagenet': weights of this network are published for nothing else...
     """
     check_choice("dataset", dataset, CLASSES, "Use the name of what the network was trained on.")
     rows = [row for row in _rows_of(constructor, arguments) if row.dataset == dataset]
     if not rows:
         names = weights_of(constructor, arguments)
         if names:
-            expected = f"{' or '.join(map(repr, names))}, for which alone weights of this network are published"
+            expected = f"{' or '.join(map(repr, names))}: weights of this network are published for nothing else"
         else:
-            expected = "left out, for no weights of this network are published"
+            expected = "left out, because no weights of this network are published"
         raise ValueError(f"`dataset` (={dataset!r}) must be {expected}. {available(constructor)}")
     shape = arguments.get("input_shape")
     sides = tuple(shape[:2]) if isinstance(shape, (tuple, list)) else ()

@@ -43,8 +43,8 @@ def ResNeXt(
         cardinality: C, the groups of the 3x3 convolutions.
         bottleneck_width: d, the channels of a group in the first stage.
         weights: None (random), "imagenet" (where the network is ResNeXt50 or ResNeXt101; trained by the authors of
-            pytorchcv, for this paper's authors published files of Torch 7), or the path of a `.weights.h5`, `.keras`,
-            `.pth` or `.pth.zip` file.
+            pytorchcv, because this paper's authors published files of Torch 7), or the path of a `.weights.h5`,
+            `.keras`, `.pth` or `.pth.zip` file.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (None, None, 3) without the classifier.
         **shared: what every constructor takes, described in `shared.SharedArguments`.

@@ -50,7 +50,7 @@ def ShuffleNet(
     the new channels instead. The very first 1x1 convolution, which reads the stem, has no groups. Each stage doubles
     the channels; the more groups, the more channels at the same cost. Section 3 and table 1 of the paper.
 
-    Where a quarter of a unit's outputs can't be shared out evenly to the groups (2 and 4 groups at 0.25x, 0.5x and
+    Where a quarter of a unit's outputs can't be divided evenly among the groups (2 and 4 groups at 0.25x, 0.5x and
     1.5x), the bottleneck has the nearest number that can, the larger of two equally near: the paper does not say.
 
     Squeeze-and-excitation (arXiv:1709.01507) scales the new channels before they meet the shortcut; its hidden layer

@@ -52,8 +52,9 @@ def SqueezeNet(
         bypass: None, "simple" (the input of every second fire module, of those that keep the number of channels, is
             added to its output) or "complex" (the other modules have a bypass too, through a 1x1 convolution). Only
             version 1.0 has bypasses.
-        weights: None (random), "imagenet" (without bypass; trained by the authors of pytorchcv, for this paper's
-            authors published files of Caffe), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
+        weights: None (random), "imagenet" (without bypass; trained by the authors of pytorchcv, because this
+            paper's authors published files of Caffe), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip`
+            file.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (227, 227, 3), the authors' crop, of which the sizes in the paper's table follow, and (224, 224, 3) with
             the published weights, whose crop that is; (None, None, 3) without the classifier.
@@ -158,7 +159,7 @@ _PAPER = "arXiv:1602.07360"
 # files: 4.8 of the plain network and with the simple bypass, as here (1,248,424 numbers of 4 bytes, 2^20 bytes a
 # megabyte), but 7.7 with the complex one. The 1x1 convolutions that the text and figure 2 ask for come to 6.1.
 # The repository counts 1.72G and 0.72G operations an image of versions 1.0 and 1.1, two a multiply-add. Ours come to
-# 1.67G, for the authors pad the last map, and 0.78G (0.70G at 224x224).
+# 1.67G, because the authors pad the last map, and 0.78G (0.70G at 224x224).
 FAMILY.publish(
     Published(
         network="SqueezeNet v1.0",

@@ -157,7 +157,7 @@ def table(names: Iterable[str] | None = None, *, file_size: bool = False) -> Zoo
     check_choice("file_size", file_size, (True, False), "Use True to export each network.")
     if file_size and keras.backend.backend() != "tensorflow":
         raise ValueError(
-            f"`file_size` (=True) must be False with the Keras backend {keras.backend.backend()!r}, for exporting "
+            f"`file_size` (=True) must be False with the Keras backend {keras.backend.backend()!r}, because exporting "
             "needs TensorFlow. Leave it out, or start the process with KERAS_BACKEND=tensorflow."
         )
     chosen = _chosen(names)
