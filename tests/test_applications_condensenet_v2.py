@@ -218,9 +218,8 @@ def test_it_trains_condenses_and_trains_further(tmp_path):
     small = kc.condense(model)
     assert not learned_layers(small)
     np.testing.assert_allclose(predict(small, x), predict(model, x), atol=1e-5)
-    for one in (model, small):
-        one.save(tmp_path / "model.keras")
-        np.testing.assert_array_equal(predict(keras.models.load_model(tmp_path / "model.keras"), x), predict(one, x))
+    small.save(tmp_path / "small.keras")
+    np.testing.assert_array_equal(predict(keras.models.load_model(tmp_path / "small.keras"), x), predict(small, x))
     before = small.evaluate(x, y, verbose=0)
     assert small.fit(x, y, batch_size=24, epochs=3, verbose=0).history["loss"][-1] < before
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from networks import NETWORKS, THREE_PARTS
 
+from keras_condense.callbacks import learned_layers
+
 # the small networks that stand for their families are rows of NETWORKS in networks.py
 SMALL = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
@@ -28,7 +30,7 @@ def assert_same_weights(a: keras.Model, b: keras.Model) -> None:
 
 @pytest.fixture
 def saved(network, tmp_path) -> keras.Model:
-    """A network of three classes, its batch norms as after some training, saved as net.keras and net.weights.h5."""
+    """A network of three classes as in the midst of its training, saved as net.keras and net.weights.h5."""
     model = network.build(input_shape=(network.side, network.side, 3), classes=3)
     rng = np.random.default_rng(0)
     for weight in model.weights:
@@ -36,6 +38,8 @@ def saved(network, tmp_path) -> keras.Model:
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif weight.name in ("beta", "bias", "moving_mean"):
             weight.assign(rng.normal(0, 0.2, weight.shape))
+    for layer in learned_layers(model):
+        layer.condense_to(1)
     model.save(tmp_path / "net.keras")
     model.save_weights(tmp_path / "net.weights.h5")
     return model
