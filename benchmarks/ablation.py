@@ -12,11 +12,9 @@ again. ablation_history.csv has the losses on the way, ablation_summary.csv the 
 """
 
 import argparse
-import dataclasses
 import functools
 import os
 import pathlib
-import statistics
 import time
 from collections.abc import Callable
 
@@ -25,100 +23,26 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-from common import RESULTS, conditions, print_rows, read_rows, write_rows
+from ablation_arms import (
+    ARMS,
+    CONDENSE_FACTOR,
+    GROUPS,
+    GROWTH_RATES,
+    PACKAGES,
+    TRAINING_IMAGES,
+    WINDOWS,
+    Arm,
+    Settings,
+    Training,
+)
+from ablation_report import report, results_paths
+from common import RESULTS, conditions, read_rows, write_rows
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import keras_condense as kc
-from keras_condense.drop_plans import drop_plan
 from keras_condense.layers import LearnedGroupConv2D, condensable_layers
 from keras_condense.masks import connections_left, drop_due
 from keras_condense.training import compile_model
-
-GROWTH_RATES = (8, 16, 32)
-GROUPS = CONDENSE_FACTOR = 4
-PAPERS_DROPS = drop_plan(CONDENSE_FACTOR).drops_at
-TRAINING_IMAGES = {"cifar10": 50_000, "digits": 1_437}  # as many as each data set has
-WINDOWS = 6  # losses kept of an epoch
-PACKAGES = ("keras-condense", "keras", "tensorflow")
-CONDITIONS = ("threads", "device", "versions", "python", "date")
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """How a network is trained: a row of differences to the paper's way.
-
-    Attributes:
-        chosen: which inputs each group is given before the first step; "" leaves it all of them.
-        drops_at: the progress at which the least important connections are dropped; none if it is empty.
-        group_lasso: weight of the group lasso.
-    """
-
-    chosen: str = ""
-    drops_at: tuple[float, ...] = PAPERS_DROPS
-    group_lasso: float = 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """A training, and what is done to the network after it and before the test.
-
-    Attributes:
-        training: arms of the same training share it.
-        pruned: whether connections are dropped at the end, with no step after it.
-        renewed: whether batch norms then gather their statistics anew; no weight changes.
-    """
-
-    training: Training
-    pruned: bool = False
-    renewed: bool = False
-
-    @property
-    def condensed(self) -> bool:
-        """Whether the network ends with one connection in C."""
-        return bool(self.pruned or self.training.drops_at or self.training.chosen)
-
-
-# of arms that share a training, each goes on where the one above it ended
-ARMS = {
-    "learned": Arm(Training()),
-    "learned with group lasso": Arm(Training(group_lasso=1e-5)),
-    "fixed groups, interleaved": Arm(Training(chosen="interleaved", drops_at=())),
-    "fixed groups, random": Arm(Training(chosen="random", drops_at=())),
-    "one shot, then trained": Arm(Training(drops_at=(PAPERS_DROPS[-1],))),
-    "dense": Arm(Training(drops_at=())),
-    "one shot": Arm(Training(drops_at=()), pruned=True),
-    "one shot, statistics renewed": Arm(Training(drops_at=()), pruned=True, renewed=True),
-}
-# colours that the colour-blind can tell apart (Okabe and Ito), markers, and lines
-STYLES = {
-    "learned": ("#0072B2", "o", "-"),
-    "learned with group lasso": ("#56B4E9", "s", "--"),
-    "fixed groups, interleaved": ("#E69F00", "^", "-"),
-    "fixed groups, random": ("#D55E00", "v", "-"),
-    "one shot, then trained": ("#009E73", "D", "-"),
-    "dense": ("#777777", "*", ":"),
-    "one shot": ("#CC79A7", "X", "-"),
-    "one shot, statistics renewed": ("#000000", "P", "-"),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What all runs of a comparison have in common: columns of the results."""
-
-    data: str
-    train_images: int
-    image_size: int
-    epochs: int
-    batch_size: int
-
-    def columns(self) -> dict:
-        """The settings as a csv file holds them."""
-        return {name: str(value) for name, value in dataclasses.asdict(self).items()}
-
-    def chosen(self, rows: list[dict]) -> list[dict]:
-        """The rows of these settings."""
-        return [row for row in rows if row.items() >= self.columns().items()]
 
 
 @functools.lru_cache(maxsize=1)  # reading CIFAR-10 takes longer than a short run
@@ -336,149 +260,6 @@ def run_all(arguments: argparse.Namespace, settings: Settings) -> None:
                     write_rows(history_path, others + [run | row for row in losses])
             write_rows(path, read_rows(path) + rows)
             progress.advance(runs)
-
-
-def results_paths(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    return folder / "ablation.csv", folder / "ablation_history.csv"
-
-
-def sizes_of(rows: list[dict]) -> list[str]:
-    """The sizes among the rows, the smallest first."""
-    return sorted({row["stages"] for row in rows}, key=lambda stages: sum(map(int, stages.split("-"))))
-
-
-def percents(values: list[float]) -> str:
-    """Mean, and smallest to largest: of shares in [0, 1], as percents."""
-    mean = f"{statistics.mean(values):.1%}".rstrip("%")
-    return mean if len(values) == 1 else f"{mean} ({min(values) * 100:.1f} to {max(values) * 100:.1f})"
-
-
-def summary(rows: list[dict]) -> list[dict]:
-    """A row an arm: test accuracy at each size, and how many points it is behind learned groups, run by run."""
-    sizes = sizes_of(rows)
-    accuracies = {(row["arm"], row["stages"], row["seed"]): float(row["test_accuracy"]) for row in rows}
-    macs = {(ARMS[row["arm"]].condensed, row["stages"]): int(row["macs"]) for row in rows}
-
-    def million_macs(condensed: bool) -> dict:
-        return {size: f"{macs[condensed, size] / 1e6:.2f}" if (condensed, size) in macs else "" for size in sizes}
-
-    learned = {run[1:]: accuracy for run, accuracy in accuracies.items() if run[0] == "learned"}
-    table = [{"arm": "million multiply-adds"} | million_macs(True) | {"points_behind_learned": ""}]
-    for arm in ARMS:
-        runs = {run[1:]: accuracy for run, accuracy in accuracies.items() if run[0] == arm}
-        if not runs:
-            continue
-        behind = [learned[run] - accuracy for run, accuracy in runs.items() if run in learned]
-        cells = {size: [accuracy for (stages, _), accuracy in runs.items() if stages == size] for size in sizes}
-        table.append(
-            {"arm": arm}
-            | {size: percents(values) if values else "" for size, values in cells.items()}
-            | {"points_behind_learned": percents(behind) if behind and arm != "learned" else ""}
-        )
-    if any(not condensed for condensed, _ in macs):
-        table.append({"arm": "million multiply-adds, dense"} | million_macs(False) | {"points_behind_learned": ""})
-    return [row | {name: rows[-1][name] for name in CONDITIONS} for row in table]
-
-
-def plot_accuracies(rows: list[dict], path: pathlib.Path) -> None:
-    """Test accuracy against multiply-adds: one line per arm through the means over seeds, bars from least to most.
-
-    Equal multiply-adds are drawn side by side, or bars would hide each other. Networks that were pruned and not trained
-    after it have a panel of their own, for they are far below.
-    """
-    figure, (upper, lower) = new_figure(nrows=2, sharex=True, height_ratios=(3, 1))
-    for place, (arm, (colour, marker, line)) in enumerate(STYLES.items()):
-        points = []
-        for size in sizes_of(rows):
-            runs = [row for row in rows if row["arm"] == arm and row["stages"] == size]
-            if runs:
-                percent = [100 * float(row["test_accuracy"]) for row in runs]
-                mean = statistics.mean(percent)
-                points.append((int(runs[0]["macs"]) / 1e6, mean, mean - min(percent), max(percent) - mean))
-        if points:
-            macs, means, below, above = zip(*points, strict=True)
-            beside = [value * 1.015 ** (place - 2) if ARMS[arm].condensed else value for value in macs]
-            (lower if ARMS[arm].pruned else upper).errorbar(
-                beside,
-                means,
-                yerr=(below, above),
-                label=arm if ARMS[arm].condensed else f"{arm}: never pruned, more multiply-adds",
-                color=colour,
-                marker=marker,
-                linestyle=line,
-                linewidth=1.3,
-                markersize=6,
-                capsize=3,
-            )
-    for axes in (upper, lower):
-        axes.set_xscale("log")
-        axes.set_ylabel("test accuracy, %")
-    ticks = sorted({round(int(row["macs"]) / 1e6, 2) for row in rows})
-    lower.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    lower.minorticks_off()
-    lower.set_xlabel("million multiply-adds")
-    save(figure, path)
-
-
-def plot_losses(rows: list[dict], epochs: int, path: pathlib.Path) -> None:
-    """The training loss of the middle size, a mean over seeds, and the moments at which connections are dropped."""
-    sizes = sizes_of(rows)
-    size = sizes[len(sizes) // 2]
-    figure, axes = new_figure()
-    for drop, progress in enumerate(PAPERS_DROPS, start=1):
-        axes.axvline(progress * epochs, color="#999999", linestyle="--", linewidth=1)
-        left = f"{1 - drop / CONDENSE_FACTOR:.0%} left"
-        place = {"xy": (progress * epochs, 0.98), "xycoords": ("data", "axes fraction")}
-        axes.annotate(left, **place, xytext=(4, 0), textcoords="offset points", va="top", fontsize=8, color="#555555")
-    for arm, (colour, _, line) in STYLES.items():
-        losses: dict[float, list[float]] = {}
-        for row in rows:
-            if row["arm"] == arm and row["stages"] == size:
-                losses.setdefault(float(row["epoch"]), []).append(float(row["loss"]))
-        if losses:
-            means = [statistics.mean(loss) for loss in losses.values()]
-            axes.plot(losses.keys(), means, color=colour, linestyle=line, linewidth=1.3, label=arm)
-    axes.set_xlabel(f"epoch; each point is the mean of 1/{WINDOWS} epoch before it")
-    axes.set_ylabel(f"training loss, {size}")
-    save(figure, path)
-
-
-def new_figure(**panels) -> tuple:
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(**panels, figsize=(7, 5.6), dpi=110, layout="constrained")
-
-
-def save(figure, path: pathlib.Path) -> None:
-    for axes in figure.axes:
-        axes.grid(alpha=0.25)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    # without the versions that matplotlib notes down, the same figures give the same file
-    figure.savefig(path, metadata={"Software": None})
-
-
-def report(settings: Settings, folder: pathlib.Path) -> None:
-    """Write the summary and the plots from the csv files alone, and print the summary.
-
-    Raises:
-        SystemExit: there are no runs of these settings.
-    """
-    path, history_path = results_paths(folder)
-    rows = settings.chosen(read_rows(path))
-    if not rows:
-        raise SystemExit(f"error: {path} must have runs of {settings}, and has none. Run it without --plot first.")
-    table = summary(rows)
-    write_rows(folder / "ablation_summary.csv", table)
-    plot_accuracies(rows, folder / "ablation_accuracy.png")
-    if losses := settings.chosen(read_rows(history_path)):
-        plot_losses(losses, settings.epochs, folder / "ablation_loss.png")
-    shown = [{column: cell for column, cell in row.items() if column not in CONDITIONS} for row in table]
-    print_rows(shown, str(path), width=140)
 
 
 def block_layers(text: str) -> tuple[int, ...]:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import keras_condense as kc
-from keras_condense.callbacks import learned_layers
-from keras_condense.layers import ChannelShuffle, GroupConv2D
+from keras_condense.layers import ChannelShuffle, GroupConv2D, condensable_layers
 
 PROGRAM = pathlib.Path(__file__).parent.parent / "benchmarks" / "ablation.py"
 STAGES = (1, 1, 1)
@@ -29,7 +28,8 @@ def program():
         patch.setenv("KERAS_BACKEND", "tensorflow")  # the program sets it: not for the tests that follow
         spec.loader.exec_module(module)
         yield module
-    del sys.modules["common"]  # a name that others may have
+    for name in ("common", "ablation_arms", "ablation_report"):  # names that others may have
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,14 @@ def digits():
 
 
 def masks(model):
-    return [keras.ops.convert_to_numpy(layer.mask) for layer in learned_layers(model)]
+    return [keras.ops.convert_to_numpy(layer.mask) for layer in condensable_layers(model)]
 
 
 def test_all_trainings_begin_with_the_same_weights(program, digits):
     dense = program.built(program.Training(), STAGES, digits, seed=3)
     for arm in program.ARMS.values():
         model = program.built(arm.training, STAGES, digits, seed=3)
-        for expected, layer in zip(learned_layers(dense), learned_layers(model), strict=True):
+        for expected, layer in zip(condensable_layers(dense), condensable_layers(model), strict=True):
             kept = keras.ops.convert_to_numpy(layer.kernel_mask())
             np.testing.assert_array_equal(layer.kernel, keras.ops.convert_to_numpy(expected.kernel) * kept)
         np.testing.assert_array_equal(dense.get_layer("stem_conv").kernel, model.get_layer("stem_conv").kernel)
@@ -63,7 +63,7 @@ def test_fixed_groups_read_one_input_in_four_from_the_first_step(program, digits
 
 def test_interleaved_groups_are_a_group_convolution_between_shuffles(program, digits):
     model = program.built(program.Training(chosen="interleaved", drops_at=()), STAGES, digits, seed=0)
-    layer = learned_layers(model)[0]
+    layer = condensable_layers(model)[0]
     inputs, filters = layer.kernel.shape[-2:]
     images = np.random.default_rng(0).normal(size=(2, 3, 3, inputs)).astype("float32")
     group_convolution = GroupConv2D(filters, 1, groups=4)
@@ -77,9 +77,11 @@ def test_interleaved_groups_are_a_group_convolution_between_shuffles(program, di
 
 def test_one_shot_drops_all_at_half_of_the_training(program, digits):
     model = program.built(program.ARMS["one shot, then trained"].training, STAGES, digits, seed=0)
-    assert {(layer.final_stage, layer.drops_at) for layer in learned_layers(model)} == {(1, (0.5,))}
+    assert {(layer.final_stage, layer.drops_at) for layer in condensable_layers(model)} == {(1, (0.5,))}
     learned = program.built(program.ARMS["learned"].training, STAGES, digits, seed=0)
-    assert {(layer.final_stage, layer.plan.drops_at) for layer in learned_layers(learned)} == {(3, (1 / 6, 1 / 3, 0.5))}
+    assert {(layer.final_stage, layer.plan.drops_at) for layer in condensable_layers(learned)} == {
+        (3, (1 / 6, 1 / 3, 0.5))
+    }
 
 
 def test_losses_on_the_way_are_those_of_the_epoch(program, digits):

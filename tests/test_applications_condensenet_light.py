@@ -15,8 +15,14 @@ from networks import THREE_PARTS, calls_of, shapes_only
 
 import keras_condense as kc
 from keras_condense.applications import CondenseNetLight, CondenseNetLight94, DenseNet
-from keras_condense.callbacks import learned_layers
-from keras_condense.layers import ChannelIndex, ChannelShuffle, CondenseDense, GroupConv2D, LearnedGroupConv2D
+from keras_condense.layers import (
+    ChannelIndex,
+    ChannelShuffle,
+    CondenseDense,
+    GroupConv2D,
+    LearnedGroupConv2D,
+    condensable_layers,
+)
 
 GOLDEN_FILE = pathlib.Path(__file__).parent / "data" / "condensenet_light_g4_c4.npz"
 # float32 logits of magnitude 1, summed in another order
@@ -47,7 +53,7 @@ def randomized(model: keras.Model) -> keras.Model:
 
 
 def finished(model: keras.Model) -> keras.Model:
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 
@@ -108,7 +114,7 @@ def golden_model(golden: dict[str, np.ndarray]) -> keras.Model:
 def test_every_stage_computes_what_the_authors_program_computes(golden, skipping):
     model = golden_model(golden)
     learned = [model.get_layer(our_name(name)) for name in golden["learned"].tolist()]
-    convolutions = [layer for layer in learned_layers(model) if isinstance(layer, LearnedGroupConv2D)]
+    convolutions = [layer for layer in condensable_layers(model) if isinstance(layer, LearnedGroupConv2D)]
     assert {id(layer) for layer in learned} == {id(layer) for layer in convolutions}
     for stage in [0, 3] if skipping else range(4):
         for name, layer in zip(golden["learned"].tolist(), learned, strict=True):

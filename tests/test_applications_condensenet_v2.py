@@ -13,9 +13,8 @@ from keras import ops
 
 import keras_condense as kc
 from keras_condense.applications import CondenseNetV2
-from keras_condense.callbacks import learned_layers
 from keras_condense.drop_plans import stage_from_progress
-from keras_condense.layers import ChannelScatterAdd, LearnedGroupConv2D, SparseFeatureReactivation
+from keras_condense.layers import ChannelScatterAdd, LearnedGroupConv2D, SparseFeatureReactivation, condensable_layers
 
 GOLDEN_FILE = pathlib.Path(__file__).parent / "data" / "condensenetv2_g4_c4.npz"
 # float32 logits of magnitude 1, summed in another order
@@ -57,7 +56,7 @@ def randomized(model):
 
 
 def finished(model):
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 
@@ -211,12 +210,12 @@ def test_it_trains_condenses_and_trains_further(tmp_path):
     assert history["condense_stage"] == [0, 1, 2, 3, 3, 3]
     assert history["connections_left"] == [1.0, 0.75, 0.5, 0.25, 0.25, 0.25]
     assert history["loss"][-1] < history["loss"][0]
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         kernel, kept = ops.convert_to_numpy(layer.kernel)[0, 0], ops.convert_to_numpy(layer.kernel_mask())
         assert (kernel[kept == 0] == 0).all()
         assert kept.mean() == 0.25
     small = kc.condense(model)
-    assert not learned_layers(small)
+    assert not condensable_layers(small)
     np.testing.assert_allclose(predict(small, x), predict(model, x), atol=1e-5)
     small.save(tmp_path / "small.keras")
     np.testing.assert_array_equal(predict(keras.models.load_model(tmp_path / "small.keras"), x), predict(small, x))
@@ -229,7 +228,7 @@ def test_condensed_it_costs_what_the_masked_network_costs():
     masked, small = kc.profile_model(model), kc.profile_model(kc.condense(model))
     assert (masked.parameters, masked.macs, masked.operations) == (small.parameters, small.macs, small.operations)
     dense = kc.profile_model(build((1, 2), (8, 16)))
-    learned = {layer.name for layer in learned_layers(model)}
+    learned = {layer.name for layer in condensable_layers(model)}
     for row, full in zip(masked.layers, dense.layers, strict=True):
         assert row.macs == (full.macs / 4 if row.name in learned else full.macs)
 

@@ -34,7 +34,7 @@ def test_a_named_network_is_one_row(family):
         network="CondenseNet-made-up",
         parameters="1.5K",
         operations="0.1M",
-        rule="flops",
+        rule="operations",
         condensed=True,
         error="50.0",
         source="here",

@@ -49,7 +49,7 @@ def test_networks_equal_pytorchcvs(name, published):
 def test_a_condensenet_is_masked_at_its_last_stage_and_condenses_to_the_published_one(name, published):
     network, row = published(name)
     model = build(row)
-    learned = [layer for layer in model.layers if isinstance(layer, kc.layers.LearnedInputs)]
+    learned = [layer for layer in model.layers if isinstance(layer, kc.layers.LearnedConnections)]
     assert len(learned) == sum(row.arguments["stages"]) + 1
     for layer in learned:
         assert layer.stage == layer.final_stage

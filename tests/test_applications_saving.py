@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from networks import NETWORKS, THREE_PARTS
 
-from keras_condense.callbacks import learned_layers
+from keras_condense.layers import condensable_layers
 
 # the small networks that stand for their families are rows of NETWORKS in networks.py
 SMALL = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
@@ -38,7 +38,7 @@ def saved(network, tmp_path) -> keras.Model:
             weight.assign(rng.uniform(0.5, 1.5, weight.shape))
         elif weight.name in ("beta", "bias", "moving_mean"):
             weight.assign(rng.normal(0, 0.2, weight.shape))
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(1)
     model.save(tmp_path / "net.keras")
     model.save_weights(tmp_path / "net.weights.h5")

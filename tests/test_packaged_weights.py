@@ -12,7 +12,7 @@ import pytest
 from keras_condense import applications
 from keras_condense.applications import pretrained
 from keras_condense.applications.preprocessing import CIFAR
-from keras_condense.callbacks import learned_layers
+from keras_condense.layers import condensable_layers
 
 BENCHMARKS = pathlib.Path(__file__).parent.parent / "benchmarks"
 PACKAGED = [row for row in pretrained.WEIGHTS if row.packaged]
@@ -38,13 +38,13 @@ def tiny():
 
 def test_compressed_weights_load_as_they_were_and_dropped_connections_cost_nothing(program, tmp_path):
     model, again = tiny(), tiny()
-    for layer in learned_layers(model):
+    for layer in condensable_layers(model):
         layer.condense_to(layer.final_stage)
     path = tmp_path / "tiny.weights.h5"
     program("package_weights").save_compressed(model, path)
     model.save_weights(tmp_path / "whole.weights.h5")
-    kernels = sum(np.asarray(layer.kernel).nbytes for layer in learned_layers(model))
-    dropped = kernels * 3 // 4 - 4096 * len(learned_layers(model))
+    kernels = sum(np.asarray(layer.kernel).nbytes for layer in condensable_layers(model))
+    dropped = kernels * 3 // 4 - 4096 * len(condensable_layers(model))
     assert path.stat().st_size < (tmp_path / "whole.weights.h5").stat().st_size - 0.8 * dropped
     again.load_weights(path)
     for ours, theirs in zip(again.weights, model.weights, strict=True):
@@ -79,7 +79,7 @@ def test_packaged_weights_are_those_of_the_table_and_load_without_a_network(row,
     monkeypatch.setattr(keras.utils, "get_file", lambda *_, **__: pytest.fail("weights in the package are at hand"))
     model = getattr(applications, row.constructor)(**row.arguments, weights=row.dataset)
     assert model.output_shape == (None, row.classes)
-    assert all(layer.stage == layer.final_stage for layer in learned_layers(model))
+    assert all(layer.stage == layer.final_stage for layer in condensable_layers(model))
 
 
 def test_cards_say_what_the_results_say(program, monkeypatch):

@@ -149,7 +149,7 @@ def masked(row: Published) -> keras.Model:
 
 def finished(model: keras.Model) -> keras.Model:
     """The model, in the last stage of its condensing."""
-    for layer in kc.callbacks.learned_layers(model):
+    for layer in kc.layers.condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 

@@ -24,9 +24,8 @@ def test_modules_have_no_circles_either():
         tree = ast.parse(path.read_text())
         at_once = [node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
         graph[name] = structure.imports_of(ast.Module(at_once, []))
+    del graph["keras_condense"]  # it imports all, and what is imported from it is another module
     graph = {name: {other for other in others if other in graph and other != name} for name, others in graph.items()}
-    for name, others in graph.items():  # a package imports its own modules, and they don't import it
-        assert not any(name in graph[other] for other in others), name
     assert structure.circles(graph) == []
 
 

@@ -68,7 +68,7 @@ def test_training_moves_every_kernel_and_lowers_the_loss(model, x):
 
 @SMALL
 def test_the_exported_file_computes_the_same(model, x):
-    for layer in kc.callbacks.learned_layers(model):  # exporting condenses those that have reached their last stage
+    for layer in kc.layers.condensable_layers(model):  # exporting condenses those that have reached their last stage
         layer.condense_to(layer.final_stage)
     expected = predict(model, x[:2])
     actual = kc.run_tflite(kc.export_tflite(model), x[:2])

@@ -14,7 +14,7 @@ from keras_condense.applications.densenet import dense_blocks, densenet_stages
 from keras_condense.applications.families import Family, SharedKeywords, Unpack
 from keras_condense.applications.imagenet import decode_predictions, preprocess_input
 from keras_condense.applications.parts import check_positive_integers
-from keras_condense.condensing import DropPlan
+from keras_condense.drop_plans import DropPlan
 from keras_condense.layers import LearnedGroupConv2D
 from keras_condense.validation import check_fraction, check_positive_integer
 

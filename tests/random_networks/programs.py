@@ -56,7 +56,7 @@ def finished(model: keras.Model, seed: int) -> keras.Model:
             for variable in layer.trainable_variables:
                 inputs = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 4
                 variable.assign(random.normal(size=variable.shape) / np.sqrt(max(inputs, 1)))
-    for layer in kc.callbacks.learned_layers(model):
+    for layer in kc.layers.condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return model
 

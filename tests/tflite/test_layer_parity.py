@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tflite_networks import images, reference, relative_difference
 
-from keras_condense.callbacks import learned_layers
 from keras_condense.condensation import condense
-from keras_condense.layers import CondenseDense, GroupConv2D, LearnedGroupConv2D
+from keras_condense.layers import CondenseDense, GroupConv2D, LearnedGroupConv2D, condensable_layers
 from keras_condense.tflite import export_tflite, run_tflite
 
 pytest.importorskip("tensorflow")
@@ -37,11 +36,11 @@ def assert_parity(layer, *shape):
     random = np.random.default_rng(0)
     for weight in model.trainable_weights:
         weight.assign(random.normal(size=weight.shape) * 0.5)
-    for learned in learned_layers(model):
+    for learned in condensable_layers(model):
         learned.condense_to(learned.final_stage)
     inputs = images(2, *shape)
     expected, small = reference(model, inputs), condense(model)
-    assert not learned_layers(small)
+    assert not condensable_layers(small)
     np.testing.assert_allclose(reference(small, inputs), expected, rtol=1e-5, atol=1e-5)
     actual = run_tflite(export_tflite(model), inputs)
     assert actual.shape == expected.shape

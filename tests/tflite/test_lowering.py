@@ -35,7 +35,7 @@ def condensenet(groups=4, condense_factor=4, stem_strides=2, size=32, growth=8, 
         classes=10,
         classifier_activation=None,
     )
-    for layer in kc.callbacks.learned_layers(model):
+    for layer in kc.layers.condensable_layers(model):
         layer.condense_to(layer.final_stage)
     return networks.randomize(model, seed)
 
@@ -84,7 +84,7 @@ def test_reactivated_network_is_exact(target):
         classes=10,
         classifier_activation=None,
     )
-    for layer in kc.callbacks.learned_layers(model):
+    for layer in kc.layers.condensable_layers(model):
         layer.condense_to(layer.final_stage)
     networks.randomize(model, 0)
     content = kc.export_tflite(model, target=target)
