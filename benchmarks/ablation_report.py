@@ -3,7 +3,7 @@
 import pathlib
 import statistics
 
-from ablation_arms import ARMS, CONDITIONS, PAPERS_DROPS, STYLES, WINDOWS, Settings
+from ablation_arms import ARMS, CONDENSE_FACTOR, CONDITIONS, PAPERS_DROPS, STYLES, WINDOWS, Settings
 from common import print_rows, read_rows, write_rows
 
 
