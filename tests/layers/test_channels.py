@@ -63,3 +63,8 @@ def test_channels_are_moved_in_the_dtype_that_is_declared(layer, given, out):
     model = keras.Model(image, layer(image))
     assert model.output.dtype == out
     assert keras.backend.standardize_dtype(model(np.ones((1, 4), given)).dtype) == out
+
+
+def test_booleans_have_no_sum():
+    with pytest.raises(ValueError, match=r"`inputs` \(of dtype bool\) of layer 'l' must be numbers.*ops.cast"):
+        ChannelScatterAdd([0, 1], 2, name="l")(np.ones((1, 2), bool))
