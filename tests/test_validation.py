@@ -40,9 +40,7 @@ def test_divisible(value, divisor):
     if value % divisor == 0:
         assert check_divisible("a", value, "b", divisor, "Fix it.") is None
     else:
-        with pytest.raises(
-            ValueError, match=rf"^`a` \(={value}\) must be divisible by `b` \(={divisor}\)\. Fix it\.$"
-        ):
+        with pytest.raises(ValueError, match=rf"^`a` \(={value}\) must be divisible by `b` \(={divisor}\)\. Fix it\.$"):
             check_divisible("a", value, "b", divisor, "Fix it.")
 
 

@@ -176,8 +176,8 @@ class ChannelScatterAdd(_HoldsIndices):
         check_real("inputs", inputs.dtype)
         if keras.backend.standardize_dtype(inputs.dtype) == "bool":
             raise ValueError(
-                f"`inputs` (of dtype bool) of layer {self.name!r} must be numbers, which can be added up. Cast them, for "
-                "instance with `keras.ops.cast(inputs, 'int32')`."
+                f"`inputs` (of dtype bool) of layer {self.name!r} must be numbers, which can be added up. Cast them, "
+                "for instance with `keras.ops.cast(inputs, 'int32')`."
             )
         channels_first = ops.moveaxis(inputs, -1, 0)
         return ops.moveaxis(ops.segment_sum(channels_first, self.indices, num_segments=self.channels), 0, -1)
