@@ -8,8 +8,11 @@ import pytest
 import tflite_networks as networks
 
 from keras_condense.layers import GroupConv2D
-from keras_condense.tflite import export, export_tflite, run_tflite
+from keras_condense.tflite import export_tflite, run_tflite
 from keras_condense.tflite.calibration import MAXIMUM_ROWS, representative_rows
+from keras_condense.tflite.converter import convert_model
+from keras_condense.tflite.schemes import SCHEMES
+from keras_condense.tflite.signature import inputs_of
 
 tf = pytest.importorskip("tensorflow")
 
@@ -51,9 +54,9 @@ def test_lowered_for_a_target_is_no_less_exact_than_converted_one_to_one(quantiz
     def error(content):
         return np.sqrt(np.mean((run_tflite(content, rows) - expected) ** 2))
 
-    inputs = export._inputs(model)
+    inputs = inputs_of(model)
     data = representative_rows(rows, inputs.names, inputs.shapes, inputs.dtypes) if quantize == "int8" else None
-    plain = error(export._convert(export._trace(model, inputs), model, quantize, data))
+    plain = error(convert_model(model, SCHEMES[quantize], data))
     calibration = rows if quantize == "int8" else None
     lowered = error(export_tflite(model, quantize=quantize, representative_data=calibration, target=target))
     # the same weights are rounded, in another order; with limits in place of norms float16 is 2.7 times as far off
