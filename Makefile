@@ -8,7 +8,7 @@ REPOSITORY := $(CURDIR)
 
 PACKED := setup.py README.md $(shell find keras_condense -type f -not -name '*.pyc')
 
-.PHONY: quickstart test lint readme install benchmarks
+.PHONY: quick quickstart test lint readme install benchmarks
 
 install: $(VENV)/installed
 
@@ -34,6 +34,10 @@ quickstart: install
 test: install
 	cd $(VENV) && bin/python -m pytest -n $(WORKERS) --dist loadfile -c $(REPOSITORY)/pyproject.toml --rootdir $(REPOSITORY) \
 		$(addprefix $(REPOSITORY)/,$(TESTS)) --pyargs keras_condense
+
+# on the source, for the loop of writing code: the files and tests that take little time
+quick: $(VENV)/requirements
+	PYTHONPATH=$(REPOSITORY) $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" $(TESTS) keras_condense
 
 lint: $(VENV)/requirements
 	$(VENV)/bin/ruff check .

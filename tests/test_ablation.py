@@ -11,6 +11,9 @@ import pytest
 import keras_condense as kc
 from keras_condense.layers import ChannelShuffle, GroupConv2D, condensable_layers
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 PROGRAM = pathlib.Path(__file__).parent.parent / "benchmarks" / "ablation.py"
 STAGES = (1, 1, 1)
 

@@ -199,6 +199,7 @@ def test_weights_begin_as_in_the_authors_program():
 # ---------------------------------------------------------------------------------------- train, condense, save, export
 
 
+@pytest.mark.slow
 def test_it_trains_condenses_and_trains_further(tmp_path):
     x = images(24, 16, 16, 3)
     y = (x.mean((1, 2, 3)) > 0).astype("int32")

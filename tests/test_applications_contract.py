@@ -12,6 +12,9 @@ from networks import NETWORKS, THREE_PARTS, shapes_only
 from keras_condense import applications
 from keras_condense.applications import families
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 CONTRACT = (
     "include_top",
     "weights",

@@ -13,6 +13,9 @@ from keras_condense import applications
 from keras_condense.applications import DenseNet, DenseNet264, densenet_stages
 from keras_condense.applications.pretrained import find_weights
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 STAGES = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
 

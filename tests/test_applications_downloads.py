@@ -128,6 +128,7 @@ print(len(data))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(published, monkeypatch):
     _, row = published("densenet bc")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "KERAS_BACKEND": "numpy"}  # starts quickly

@@ -10,6 +10,9 @@ from networks import THREE_PARTS
 from keras_condense.applications import MobileNet, MobileNetV2, mobilenet
 from keras_condense.applications.pretrained import WEIGHTS
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 KERAS = {MobileNet: keras.applications.MobileNet, MobileNetV2: keras.applications.MobileNetV2}
 
 

@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 PROGRAMS = pathlib.Path(__file__).parent.parent / "applications"
 
 

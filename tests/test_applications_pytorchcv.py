@@ -11,6 +11,8 @@ from released import FAMILIES, assert_close, build, images_of, outputs_of, predi
 import keras_condense as kc
 from keras_condense import applications
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 
 @pytest.fixture
 def torch():

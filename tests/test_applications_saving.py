@@ -11,6 +11,9 @@ from networks import NETWORKS, THREE_PARTS
 
 from keras_condense.layers import condensable_layers
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 # the small networks that stand for their families are rows of NETWORKS in networks.py
 SMALL = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 

@@ -13,6 +13,9 @@ import keras_condense as kc
 from keras_condense.applications import ShuffleNet, shufflenet
 from keras_condense.layers import GroupConv2D
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 GROUPS, WIDTHS = (1, 2, 3, 4, 8), (0.25, 0.5, 1, 1.5, 2)
 CHANNELS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # of stage 2, table 1 of the paper
 

@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 HERE = pathlib.Path(__file__).parent
 PACKAGE = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 OTHERS = pytest.mark.parametrize("backend", ["jax", "torch"])

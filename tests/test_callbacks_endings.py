@@ -11,6 +11,9 @@ from scheduled_networks import Record, assert_same_masks, fit, network, planned
 from keras_condense.callbacks import CondenseSchedule
 from keras_condense.layers import condensable_layers
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow")
 
 

@@ -10,6 +10,9 @@ from scheduled_networks import IMAGES, Record, exact, fit, network, targets
 from keras_condense.callbacks import CondenseSchedule
 from keras_condense.layers import LearnedGroupConv2D, condensable_layers
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 

@@ -15,6 +15,9 @@ from keras_condense.layers import (
     LearnedGroupConv2D,
 )
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 L = keras.layers
 
 

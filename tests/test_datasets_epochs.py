@@ -19,6 +19,8 @@ from keras_condense.datasets.preparing import Prepared
 from keras_condense.datasets.request import Request
 from keras_condense.layers import AugmentedImages
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 
 def numbered(size=37, shape=(5, 4, 1)):
     """Images whose label is their index."""

@@ -14,6 +14,9 @@ from tfds_prepared import prepare
 from keras_condense import datasets
 from keras_condense.datasets import Augmentation, examples
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tfds = pytest.importorskip("tensorflow_datasets")
 
 
@@ -173,6 +176,7 @@ def test_data_that_must_be_fetched_by_hand(tmp_path):
 
 
 @pytest.mark.cifar10
+@pytest.mark.slow
 def test_cifar10_itself():
     folder = os.environ.get("KERAS_CONDENSE_TFDS")
     if not folder:

@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 # the same network, weights and batches in every process

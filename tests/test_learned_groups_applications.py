@@ -10,6 +10,9 @@ from tensors import array
 import keras_condense as kc
 from keras_condense.layers import condensable_layers
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow")
 
 L = keras.layers

@@ -11,6 +11,9 @@ import keras_condense as kc
 from keras_condense.callbacks import CondenseSchedule
 from keras_condense.layers import condensable_layers
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow")
 
 L = keras.layers
@@ -124,6 +127,7 @@ def test_saving_and_loading(tmp_path):
     assert [layer.stage for layer in condensable_layers(loaded)] == [1, 0]
 
 
+@pytest.mark.slow
 def test_the_argument_is_left_alone():
     model = network()
     model.compile(
@@ -145,6 +149,7 @@ def test_the_argument_is_left_alone():
     assert not {id(variable) for variable in learning.variables} & {id(variable) for variable in model.variables}
 
 
+@pytest.mark.slow
 def test_fit_condenses_to_the_end():
     model = network()
     x, y = array(24, 8, 8, 3), np.arange(24) % 3

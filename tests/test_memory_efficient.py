@@ -18,6 +18,9 @@ from keras_condense.applications import CondenseNet, CondenseNetLight, DenseNet
 from keras_condense.layers import normalization
 from keras_condense.memory_efficient import MemoryEfficientModel
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 SIZE = 8
 SHAPE = {"input_shape": (SIZE, SIZE, 3), "classes": 3}
 NETWORKS = {

@@ -8,6 +8,9 @@ import keras_condense as kc
 from keras_condense.applications import zoo
 from keras_condense.applications.published import Published, comparable_operations
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 # network: trainable parameters, multiply-adds (macs), operations by the CondenseNet paper's rule, for one image
 EXACT = {
     "CondenseNet-50": (214_186, 27_183_376, 28_639_514),

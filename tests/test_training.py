@@ -14,6 +14,8 @@ from keras_condense.layers import condensable_layers
 from keras_condense.saving import load_model
 from keras_condense.training import compile_model, train
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -11,6 +11,8 @@ from keras_condense import datasets
 from keras_condense.training import RECIPES, Recipe, compile_model, train
 from keras_condense.training.feeding import for_crops
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -15,6 +15,9 @@ from keras_condense import applications
 from keras_condense.applications import zoo
 from keras_condense.applications.published import RULES, Published
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 # the second MobileNet shares the first's contract, which is tested with the others', but not its layers
 BATTERY = NETWORKS | {
     "mobilenetv2": Network(functools.partial(applications.MobileNetV2, 0.35, weights=None), 1280, 32, 32, 224)

@@ -127,6 +127,7 @@ def test_a_config_that_claims_all_memory(shape):
         layers.AugmentedImages.from_config(config | {"images_shape": shape})
 
 
+@pytest.mark.slow
 def test_images_that_fit_into_no_memory():
     with time_limit(5), pytest.raises(ValueError, match=r"^`image_size` \(=\(16384, 16384\)\) must be such that 14"):
         datasets.load_arrays("digits", image_size=16384, channels=3)

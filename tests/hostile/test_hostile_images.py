@@ -11,6 +11,9 @@ from time_limit import scaled, time_limit
 from keras_condense import datasets
 from keras_condense.datasets.decoding import decode_image, decode_with_pillow
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 

@@ -18,6 +18,8 @@ from time_limit import scaled, time_limit
 from keras_condense import layers
 from keras_condense.saving import load_model, save_model
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):

@@ -21,6 +21,9 @@ from keras_condense.layers import (
     grouped_convolution,
 )
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 

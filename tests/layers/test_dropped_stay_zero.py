@@ -11,6 +11,9 @@ from keras_condense.layers import (
     LearnedGroupConv2D,
 )
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 

@@ -18,6 +18,9 @@ from keras_condense.layers import (
     SparseFeatureReactivation,
 )
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 

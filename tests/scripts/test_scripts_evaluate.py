@@ -15,6 +15,9 @@ from keras_condense.applications import downloads, pretrained
 from keras_condense.applications.preprocessing import IMAGENET
 from keras_condense.datasets import imagenet
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow_datasets")
 SQUEEZENET = "SqueezeNet(version='1.1')"
 DENSENET = "DenseNet(stages=(6, 6, 6), growth_rate=12, stem='cifar')"

@@ -18,6 +18,9 @@ import pytest
 
 import keras_condense as kc
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 MAINS = [module.main for module in (benchmark, condense, convert_weights, describe, evaluate, export_tflite)]
 
 

@@ -17,6 +17,8 @@ from tiny_run import RUN, SCRIPTS, TINY
 
 from keras_condense.saving import load_model
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 
 def assert_same_run(folder, finished):
     """The same weights, masks and optimizer state to the last bit, and the same files and log."""

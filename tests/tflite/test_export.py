@@ -16,6 +16,9 @@ from hypothesis import strategies as st
 from keras_condense.layers import ChannelShuffle, GroupConv2D
 from keras_condense.tflite import export_tflite, run_tflite
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 # Float32 sums of some hundred terms, in another order than Keras' own: 1e-6 is seen, and 1e-4 is the promise.

@@ -18,6 +18,9 @@ from keras_condense.tflite import passes, schemes, targets
 from keras_condense.tflite.converter import convert_graph
 from keras_condense.tflite.schemes import FLOAT32
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 

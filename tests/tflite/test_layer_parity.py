@@ -11,6 +11,9 @@ from keras_condense.condensation import condense
 from keras_condense.layers import CondenseDense, GroupConv2D, LearnedGroupConv2D, condensable_layers
 from keras_condense.tflite import export_tflite, run_tflite
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow")
 
 SHARED = {"use_bias": st.booleans(), "activation": st.sampled_from([None, "relu", "sigmoid", "softmax"])}

@@ -17,6 +17,9 @@ from keras_condense.tflite.graph import Graph, Node
 from keras_condense.tflite.lowering import candidates, cheapest, lowering_targets
 from keras_condense.tflite.targets import graph_costs, node_cost, targets
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 # float32 sums in another order; scales that move into a kernel and back cost a digit more
 PARITY = 1e-4
 

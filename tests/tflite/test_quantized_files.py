@@ -14,6 +14,9 @@ from keras_condense.tflite.converter import convert_model
 from keras_condense.tflite.schemes import SCHEMES
 from keras_condense.tflite.signature import inputs_of
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 

@@ -18,6 +18,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 
 from random_networks import Program, check, difference, inputs_of, outputs_of, random_program, shrunk, still_fails
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 BATCHES, NETWORKS = 10, 20
 
 

@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite, runtime
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 pytest.importorskip("tensorflow")
 
 

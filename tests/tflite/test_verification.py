@@ -12,6 +12,9 @@ from keras_condense.tflite import comparison, export_tflite, preparation, run_tf
 from keras_condense.tflite.comparison import compare, rows_for
 from keras_condense.tflite.passes import keep_rows
 
+pytestmark = pytest.mark.slow  # all of it, together
+
+
 tf = pytest.importorskip("tensorflow")
 
 LOG = "keras_condense.tflite"
