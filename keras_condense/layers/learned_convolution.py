@@ -51,7 +51,9 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
             `drop_plans.inputs_left` are left, of any number of channels. It needs `drops_at`.
         drops_at: the progress of the training, ascending in [0, 1), at which each drop falls; the drops are equally
             large. By default CondenseNet's s / (2 (C - 1)) for s from 1 to C - 1.
-        **kwargs: `trainable`, `dtype`, `name` and whatever else every Keras layer takes.
+        trainable: whether the weights are trained.
+        dtype: dtype or dtype policy.
+        name: the layer's name.
 
     Input shape:
         (batch, height, width, channels).
@@ -100,7 +102,9 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
         *,
         pruned_fraction=None,
         drops_at=None,
-        **kwargs,
+        trainable=True,
+        dtype=None,
+        name=None,
     ):
         super().__init__(
             filters,
@@ -119,7 +123,9 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
             activity_regularizer=activity_regularizer,
             kernel_constraint=kernel_constraint,
             bias_constraint=bias_constraint,
-            **kwargs,
+            trainable=trainable,
+            dtype=dtype,
+            name=name,
         )
         self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=4)
         self.group_lasso = check_not_negative(

@@ -137,3 +137,8 @@ def test_a_group_convolution_with_lora_trains_saves_and_is_exported(tmp_path):
     for same in (model, again, condense(model)):
         np.testing.assert_allclose(ops.convert_to_numpy(same(x)), expected, atol=1e-5)
     np.testing.assert_allclose(run_tflite(export_tflite(model), x), expected, atol=1e-5)
+
+
+def test_a_masked_layer_takes_no_low_rank_update_from_its_first_line_on():
+    with pytest.raises(TypeError, match="lora_rank"):
+        LearnedGroupConv2D(8, 1, groups=2, lora_rank=2)
