@@ -1,12 +1,14 @@
 """From a trained, masked network to the small one that computes the same (CondenseNet, section 3.1, figure 3)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_condense.layers import LearnedConnections, condensable_layers
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, reachable_layers, rewrite
-from keras_condense.validation import check_choice
+from keras_condense.validation import check_choice, shown
 
 __all__ = ["condense"]
 
@@ -51,7 +53,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     def replaced(layer: keras.Layer) -> Replacement | None:
         if not isinstance(layer, LearnedConnections):
             return None
-        parts = layer.condensed(names.new)
+        parts = _checked(layer.condensed(names.new), layer)
         return _named_as_output(parts, layer.name, names) if layer.name in outputs else parts
 
     return rewrite(model, replaced)
@@ -78,6 +80,19 @@ def _check(model, finish: bool) -> None:
                 "to be condensed. Train on with `CondenseSchedule`, or call `condense(model, finish=True)` to prune "
                 "the rest at once by magnitude, which changes the outputs."
             )
+
+
+def _checked(parts: Any, layer: LearnedConnections) -> Replacement:
+    """What a layer says it becomes, if that can stand in a model."""
+    is_list = isinstance(parts, (list, tuple)) and len(parts) > 0
+    if not is_list or not all(
+        isinstance(part, tuple) and len(part) == 2 and isinstance(part[0], keras.layers.Layer) for part in parts
+    ):
+        raise ValueError(
+            f"`condensed` of layer {layer.name!r} of class {type(layer).__name__} must return a list of at least one "
+            f"pair (layer, weights or None), and returned {shown(parts)}. Give [(layer, weights)]."
+        )
+    return list(parts)
 
 
 def _named_as_output(parts: Replacement, name: str, names: NewNames) -> Replacement:

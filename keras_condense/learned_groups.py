@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
+from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
+from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
 from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
 from keras_condense.text_tables import render
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
@@ -34,25 +36,7 @@ _LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation)
 _CONVOLUTIONS = (*_ORDINARY_KINDS, *_LEARNED_KINDS, *(kind for kinds in _OTHER_KINDS for kind in kinds))
 # arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
 # it is, whether Keras could save it or not
-_SHARED_ARGUMENTS = (
-    "filters",
-    "kernel_size",
-    "strides",
-    "padding",
-    "data_format",
-    "dilation_rate",
-    "activation",
-    "use_bias",
-    "kernel_initializer",
-    "bias_initializer",
-    "kernel_regularizer",
-    "bias_regularizer",
-    "activity_regularizer",
-    "kernel_constraint",
-    "bias_constraint",
-    "trainable",
-    "name",
-)
+_SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS, "activation", "activity_regularizer")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from condensed_networks import assert_same_outputs, condense_net, finished, pred
 from keras import ops
 from tensors import array
 
+import keras_condense as kc
 from keras_condense.condensation import condense
 from keras_condense.layers import (
     CondenseDense,
@@ -159,3 +160,53 @@ def test_frozen_layers_stay_frozen():
     small = condense(model)
     assert not small.get_layer("block0_1").trainable
     assert len(small.trainable_weights) == len(model.trainable_weights)
+
+
+def decay(w):
+    return 1e-4 * ops.sum(w * w)
+
+
+class Small(keras.constraints.Constraint):
+    """Of a class that nobody registered."""
+
+    def __call__(self, w):
+        return ops.clip(w, -0.5, 0.5)
+
+
+def ones(shape, dtype=None):
+    return ops.ones(shape, dtype)
+
+
+class Scaled(LearnedGroupConv2D):
+    """A subclass with an argument of its own, which its condensed form has no use for."""
+
+    def __init__(self, *args, alpha=1.0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.alpha = alpha
+
+    def get_config(self):
+        return super().get_config() | {"alpha": self.alpha}
+
+
+@pytest.mark.parametrize("kind", ["learned afterwards", "convolution", "dense", "subclass"])
+def test_what_nobody_registered_is_handed_on(kind):
+    own = {"kernel_regularizer": decay, "kernel_constraint": Small(), "bias_initializer": ones, "use_bias": True}
+    image = keras.Input((4, 4, 16))
+    if kind == "learned afterwards":
+        model = keras.Model(image, L.Conv2D(16, 1, activation=ops.square, activity_regularizer=decay, **own)(image))
+        model = kc.learn_groups(model, groups=4, condense_factor=4)
+    elif kind == "dense":
+        model = keras.Model(image, CondenseDense(8, activation=ops.square, **own)(L.GlobalMaxPooling2D()(image)))
+    else:
+        layer = Scaled(16, 1, alpha=2.0, **own) if kind == "subclass" else LearnedGroupConv2D(16, 1, **own)
+        model = keras.Model(image, layer(image))
+    for layer in kc.layers.condensable_layers(model):
+        layer.condense_to(layer.final_stage)
+    small = condense(model)
+    assert_same_outputs(small, model, array(3, 4, 4, 16))
+    (core,) = [layer for layer in small.layers if hasattr(layer, "kernel")]
+    assert core.kernel_regularizer is decay
+    assert isinstance(core.kernel_constraint, Small)
+    assert core.bias_initializer is ones
+    small.compile("sgd", "mse")
+    small.fit(array(4, 4, 4, 16), array(4, *small.output_shape[1:]), verbose=0)  # it trains further with them

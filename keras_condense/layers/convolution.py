@@ -15,7 +15,10 @@ from keras_condense.validation import (
     shown,
 )
 
-__all__ = ["CheckedConv2D", "GroupConv2D"]
+__all__ = ["CONVOLUTION_ARGUMENTS", "CheckedConv2D", "GroupConv2D"]
+
+# what convolutions have beside the arguments of every layer with a kernel
+CONVOLUTION_ARGUMENTS = ("filters", "kernel_size", "strides", "padding", "data_format", "dilation_rate")
 
 
 def _pair(name: str, value) -> tuple[int, int]:
@@ -75,6 +78,8 @@ class CheckedConv2D(keras.layers.Conv2D):
             )
         groups = check_positive_integer("groups", groups, "Use 1 for an ordinary convolution.")
         check_divisible("filters", filters, "groups", groups, "Change one of them.")
+        if lora_rank is not None:
+            check_positive_integer("lora_rank", lora_rank, "Use 4, or leave it out for no low-rank update.")
         super().__init__(
             filters,
             kernel_size,

@@ -120,7 +120,7 @@ class CondenseDense(LearnedConnections, keras.layers.Dense):
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """`ChannelIndex`, if inputs are dropped, and a `keras.layers.Dense` of this layer's name."""
         inputs, _, weights = self.condensed_weights()
-        dense = keras.layers.Dense(**self.condensed_config() | {"activation": self.activation})
+        dense = keras.layers.Dense(**self.shared_arguments("units", "activation", "activity_regularizer"))
         return self.indexed(inputs, [(dense, weights)], new_name)
 
     def get_config(self):

@@ -17,7 +17,20 @@ from keras_condense.layers.channels import ChannelIndex
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import as_index, check_divisible, shown
 
-__all__ = ["LearnedConnections", "condensable_layers"]
+__all__ = ["KERNEL_ARGUMENTS", "LearnedConnections", "condensable_layers"]
+
+# what a convolution and a dense layer have in common; their dtype policy has an attribute of another name
+KERNEL_ARGUMENTS = (
+    "use_bias",
+    "kernel_initializer",
+    "bias_initializer",
+    "kernel_regularizer",
+    "bias_regularizer",
+    "kernel_constraint",
+    "bias_constraint",
+    "trainable",
+    "name",
+)
 
 
 def condensable_layers(model: keras.Model) -> list["LearnedConnections"]:
@@ -122,6 +135,11 @@ class LearnedConnections:
 
     def set_mask(self, mask) -> None:
         """Replace the mask, (groups, inputs) of ones and zeros, and set the weights that it drops to zero."""
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError(
+                f"`mask` of layer {self.name!r} must hold ones and zeros alone, and holds other numbers. Give 1 where "
+                "a connection is left."
+            )
         self.mask.assign(mask)
         self.clear_dropped(self.kernel)
 
@@ -199,11 +217,12 @@ class LearnedConnections:
             weights.append(np.concatenate([bias[group::groups] for group in range(groups)]))
         return masks.kept_inputs(mask) if drops else None, groups, weights
 
-    def condensed_config(self) -> dict:
-        """The arguments that the condensed layer shares with this one."""
-        learned = {"group_lasso", "groups", *self.plan_config()}
-        shared = {name: value for name, value in self.get_config().items() if name not in learned}
-        return shared | {"dtype": self.dtype_policy}
+    def shared_arguments(self, *others: str) -> dict:
+        """The arguments that a condensed layer shares with this one: those of all layers with a kernel, and `others`.
+
+        They are the objects that the layer holds, for functions and classes that nobody registered have no config.
+        """
+        return {name: getattr(self, name) for name in (*KERNEL_ARGUMENTS, *others)} | {"dtype": self.dtype_policy}
 
     def indexed(self, inputs: np.ndarray | None, parts: Replacement, new_name: Callable[[str], str]) -> Replacement:
         """The same parts, with a `ChannelIndex` before them unless they read all inputs in order."""

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_condense import drop_plans, masks
 from keras_condense.layers.channels import ChannelShuffle
-from keras_condense.layers.convolution import CheckedConv2D, GroupConv2D
+from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS, CheckedConv2D, GroupConv2D
 from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import check_not_negative, check_weight_shape
@@ -175,19 +175,16 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """`ChannelIndex`, a `GroupConv2D` of this layer's name, `ChannelShuffle` and `Activation`, where needed."""
         inputs, groups, weights = self.condensed_weights()
-        config = self.condensed_config()
         # the activation may mix channels (softmax), so it waits until they are in order
-        del config["activation"]
-        regularizer = config.pop("activity_regularizer")
-        convolution = GroupConv2D(**config | {"groups": groups})
+        convolution = GroupConv2D(**self.shared_arguments(*CONVOLUTION_ARGUMENTS), groups=groups)
         parts: Replacement = [(convolution, weights)]
         if groups > 1:
             name = new_name(f"{self.name}_shuffle")
             parts.append((ChannelShuffle(groups, dtype=self.dtype_policy, name=name), None))
-        if self.activation is not keras.activations.linear or regularizer is not None:
+        if self.activation is not keras.activations.linear or self.activity_regularizer is not None:
             activation = keras.layers.Activation(
                 self.activation,
-                activity_regularizer=regularizer,
+                activity_regularizer=self.activity_regularizer,
                 dtype=self.dtype_policy,
                 name=new_name(f"{self.name}_activation"),
             )

@@ -142,3 +142,9 @@ def test_a_group_convolution_with_lora_trains_saves_and_is_exported(tmp_path):
 def test_a_masked_layer_takes_no_low_rank_update_from_its_first_line_on():
     with pytest.raises(TypeError, match="lora_rank"):
         LearnedGroupConv2D(8, 1, groups=2, lora_rank=2)
+
+
+@pytest.mark.parametrize("rank", [0, -1, "x", 1.5])
+def test_ranks_that_are_none(rank):
+    with pytest.raises(ValueError, match=r"`lora_rank` \(=.*\) must be a positive integer"):
+        GroupConv2D(8, 1, lora_rank=rank)

@@ -78,3 +78,28 @@ def test_a_layer_that_does_not_say_what_it_becomes_is_named():
     model = keras.Sequential([keras.Input((8,)), Speechless(4)])
     with pytest.raises(NotImplementedError, match=r"Speechless must say .* Give it a method `condensed\(new_name\)`"):
         kc.condense(model, finish=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "None"),
+        ([], r"\[\]"),
+        (keras.layers.ReLU(), "ReLU"),
+        ([keras.layers.ReLU()], "ReLU"),
+        ([("a", None)], "a"),
+    ],
+)
+def test_what_condensed_returns_is_checked(given, shown, monkeypatch):
+    monkeypatch.setattr(LearnedConv1D, "condensed", lambda self, new_name: given)
+    with pytest.raises(
+        ValueError, match=rf"`condensed` of layer 'own' of class LearnedConv1D must .* returned .*{shown}"
+    ):
+        kc.condense(made_up(), finish=True)
+
+
+def test_a_mask_holds_ones_and_zeros():
+    (layer,) = condensable_layers(made_up())
+    with pytest.raises(ValueError, match="`mask` of layer 'own' must hold ones and zeros alone"):
+        layer.set_mask(np.full((2, 8), 0.5))
+    assert layer.stage == 0
