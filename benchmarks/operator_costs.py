@@ -246,7 +246,9 @@ def main() -> None:
     unit = "instructions" if arguments.counter else "picoseconds"
     target = targets().get(arguments.target)
     if target is None:
-        target = Target(arguments.target, (platform.machine(),), unit, arguments.lanes, {"float32": {}})
+        # what counts instructions stands for a processor that is not this one
+        machines = () if arguments.counter else (platform.machine(),)
+        target = Target(arguments.target, machines, unit, arguments.lanes, {"float32": {}})
     chosen = [case for case in cases() if not arguments.only or case.op.kind in (*arguments.only, "maximum")]
     graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ def _arrays(element: Any, names: list[str]) -> list[np.ndarray]:
     arrays = element if isinstance(element, list) else [element]
     if len(arrays) != len(names):
         raise ValueError(
-            f"`representative_data` has {len(arrays)} arrays an element, and the model has the inputs {names}. "
+            f"`representative_data` has {len(arrays)} arrays per element, and the model has the inputs {names}. "
             "Give a list or a dict with an array for each of them."
         )
     return [keras.ops.convert_to_numpy(array) for array in arrays]

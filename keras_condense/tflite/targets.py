@@ -59,6 +59,12 @@ def targets() -> Mapping[str, Target]:
     known = [json.loads(file.read_text("utf-8")) for file in files]
     fields = {field.name for field in dataclasses.fields(Target)}
     made = [Target(**{key: value for key, value in each.items() if key in fields}) for each in known]
+    machines = [machine for target in made for machine in target.machines]
+    if twice := {machine for machine in machines if machines.count(machine) > 1}:
+        raise ValueError(
+            f"Machines must be of one processor each, and {sorted(twice)} are of several in {FOLDER}. Take them out of "
+            "`machines` of all files but one."
+        )
     return {target.name: target for target in made}
 
 

@@ -51,6 +51,18 @@ def test_a_processor_is_one_file(riscv, monkeypatch, capsys):
         kc.export_tflite(model, target="mips")
 
 
+def test_a_machine_is_of_one_processor(monkeypatch, tmp_path):
+    for name, target in targets.targets().items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(dataclasses.asdict(target) | {"machines": ["x86_64"]}))
+    monkeypatch.setattr(targets, "FOLDER", tmp_path)
+    targets.targets.cache_clear()
+    try:
+        with pytest.raises(ValueError, match=r"of one processor each, and \['x86_64'\] are of several"):
+            targets.targets()
+    finally:
+        targets.targets.cache_clear()
+
+
 def test_measuring_on_a_processor_that_is_not_known_tries_the_rules_of_all(monkeypatch):
     from keras_condense.tflite.frontend import read_model
     from keras_condense.tflite.lowering import measured

@@ -134,7 +134,7 @@ REFUSED = [
     ({"quantize": "int8", "representative_data": ARRAY[..., :1]}, r"has the shape \(2, 16, 16, 1\)"),
     ({"quantize": "int8", "representative_data": ARRAY.astype("uint8")}, "has the dtype uint8, and expects float32"),
     ({"quantize": "int8", "representative_data": ARRAY * np.nan}, "must be finite, and has NaN or infinity"),
-    ({"quantize": "int8", "representative_data": [[ARRAY, ARRAY]]}, "has 2 arrays an element"),
+    ({"quantize": "int8", "representative_data": [[ARRAY, ARRAY]]}, "has 2 arrays per element"),
     ({"quantize": "int8", "representative_data": {"photo": ARRAY}}, r"has the names \['photo'\]"),
 ]
 

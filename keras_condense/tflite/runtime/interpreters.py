@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,7 @@ def native_output_logged() -> Iterator[None]:
 
 
 def check_positive(name: str, value: int, fix: str) -> None:
+    """Raise ValueError unless `value` is a positive integer that native code can hold; `fix` says what to give."""
     is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_integer or not 1 <= value < 2**31:
         given = repr(value) if not is_integer or abs(value) < 2**64 else "a huge integer"
@@ -79,6 +81,7 @@ def check_positive(name: str, value: int, fix: str) -> None:
 
 
 def choose_runtime(runtime: str | None) -> str:
+    """The runtime of that name, or the first that is installed; ValueError if there is none."""
     if runtime is not None and runtime not in RUNTIMES:
         raise ValueError(
             f"`runtime` (={runtime!r}) must be one of {', '.join(map(repr, RUNTIMES))}. "
@@ -92,7 +95,8 @@ def choose_runtime(runtime: str | None) -> str:
     )
 
 
-def make_interpreter(data: bytes, name: str, runtime: str, threads: int):
+def make_interpreter(data: bytes, name: str, runtime: str, threads: int) -> Any:
+    """An interpreter of a model's content, its tensors allocated; ValueError if the runtime refuses `name`."""
     with warnings.catch_warnings(), native_output_logged():
         warnings.simplefilter("ignore")  # TensorFlow recommends LiteRT, which was looked for first
         interpreter_class = RUNTIMES[runtime].interpreter_class()
