@@ -163,3 +163,10 @@ def test_representative_data_out_of_range(digits, n):
 def test_augmentation_out_of_range(arguments, name):
     with pytest.raises(ValueError, match=rf"`{name}` \(=.*must be.*Use"):
         Augmentation(**arguments)
+
+
+@pytest.mark.parametrize("name", ["drop_remainder", "download", "skip_broken"])
+@pytest.mark.parametrize("value", ["yes", 2, None])
+def test_switches_are_true_or_false(name, value):
+    with pytest.raises(ValueError, match=rf"`{name}` \(=.*\) must be one of True, False"):
+        datasets.load("digits", **{name: value})

@@ -22,7 +22,7 @@ __all__ = ["ImageArrays", "load_arrays"]
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class ImageArrays:
-    """Images for training and testing, as they are: uint8, a byte a value, in NumPy arrays. Made by `load_arrays`.
+    """Images for training and testing, as they are: uint8, one byte per value, in NumPy arrays. Made by `load_arrays`.
 
     `keras_condense.training.train` puts them on the device once and crops, mirrors and normalises them within the
     compiled training step, on TensorFlow, JAX and PyTorch alike.

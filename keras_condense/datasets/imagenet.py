@@ -66,7 +66,7 @@ def read_imagenet_folder(folder: pathlib.Path) -> tuple[list[tuple[str, int]], t
         raise ValueError(
             f"{described} must hold a folder for each of ImageNet's {CLASSES} classes where tensorflow-datasets, which "
             f"has their list, is missing; {len(files)} were found. Add the missing folders, or run "
-            'pip install "keras-condense[tfds]".'
+            'pip install "keras-condense[tensorflow,tfds]".'
         )
     classes = tuple(files) if known is None else known
     if not has_imagenet_classes(classes):

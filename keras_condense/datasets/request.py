@@ -66,6 +66,8 @@ class Request:
         check_fraction("validation_fraction", self.validation_fraction, "Use 0.1, or 0 for none.", below_one=True)
         if check_fraction("test_fraction", self.test_fraction, "Use 0.2.", below_one=True) == 0:
             raise ValueError(f"`test_fraction` (={self.test_fraction!r}) must be above 0. Use 0.2.")
+        for name in ("drop_remainder", "download", "skip_broken", "in_memory"):
+            check_choice(name, getattr(self, name), (True, False), "Leave it out for the default.")
         if self.data_dir is not None:
             check_path("data_dir", self.data_dir)
         if not isinstance(self.name, (str, os.PathLike)) or not os.fspath(self.name):

@@ -70,7 +70,8 @@ def _need_tensorflow(request: Request) -> None:
         raise ImportError(
             f"`name` (={os.fspath(request.name)!r}) must be "
             f"{_listed([kind for kind in SOURCES if not kind.needs_tensorflow])} where TensorFlow is missing. "
-            'Install it (pip install "keras-condense[tfds]"), or bring the data as a file of `ImageArrays.save`.'
+            'Install it (pip install "keras-condense[tensorflow,tfds]"), or bring the data as a file of '
+            "`ImageArrays.save`."
         )
     if keras.backend.backend() != "tensorflow":
         import tensorflow as tf
