@@ -173,6 +173,12 @@ def cases():
         yield depthwise(size, width, 3, sparse=True, relu=False)
 
 
+def row_of(case: Case) -> str:
+    """The row of the table that a case is measured for."""
+    output = case.output(0) if callable(case.output) else case.output
+    return case.op.features([case.shape] * case.reads, output, 1)[0]
+
+
 def network(case: Case, repeats: int) -> Graph:
     """A chain of one operator; in a sparse part, between a stem and a mean."""
     shape, is_sparse = case.shape, getattr(case.op, "sparse", False)
@@ -240,7 +246,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", help=f"{', '.join(targets())}, or the name of a new one")
     parser.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
-    parser.add_argument("--only", nargs="+", metavar="KIND", help="measure these and keep the rest of the table")
+    parser.add_argument(
+        "--only", nargs="+", metavar="KIND", help="measure these rows, and those of limits, and keep the others"
+    )
     parser.add_argument("--lanes", type=int, default=8, help="of a new target: filters that are computed together")
     arguments = parser.parse_args()
     unit = "instructions" if arguments.counter else "picoseconds"
@@ -249,7 +257,9 @@ def main() -> None:
         # what counts instructions stands for a processor that is not this one
         machines = () if arguments.counter else (platform.machine(),)
         target = Target(arguments.target, machines, unit, arguments.lanes, {"float32": {}})
-    chosen = [case for case in cases() if not arguments.only or case.op.kind in (*arguments.only, "maximum")]
+    chosen = [case for case in cases() if not arguments.only or row_of(case) in (*arguments.only, "maximum")]
+    if unknown := set(arguments.only or ()) - {row_of(case) for case in chosen}:
+        parser.error(f"--only takes {', '.join(sorted({row_of(case) for case in cases()}))}, not {sorted(unknown)}.")
     graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
     with tempfile.TemporaryDirectory() as folder:
         paths = [pathlib.Path(folder, f"{number}.tflite") for number in range(len(graphs))]

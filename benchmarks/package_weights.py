@@ -35,11 +35,15 @@ WORTH_COMPRESSING = 4096  # bytes; the index of a compressed array takes about h
 
 
 def save_compressed(model: keras.Model, path: pathlib.Path) -> None:
-    """Write a model's weights as `save_weights` does, every array compressed."""
+    """Write a model's weights as `save_weights` does, every large array compressed, groups in HDF5's compact form."""
     with tempfile.TemporaryDirectory() as folder:
         whole = pathlib.Path(folder, "whole.weights.h5")
         model.save_weights(whole)
-        with replacing(path) as packed, h5py.File(whole, "r") as source, h5py.File(packed, "w") as target:
+        with (
+            replacing(path) as packed,
+            h5py.File(whole, "r") as source,
+            h5py.File(packed, "w", libver="latest") as target,
+        ):
             _copy(source, target)
 
 
