@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_condense.tflite.signature import Inputs
+
 __all__ = ["MAXIMUM_ROWS", "Rows", "representative_rows"]
 
 Rows = list[dict[str, np.ndarray]]  # of each input an array of batch 1
@@ -15,17 +17,19 @@ Rows = list[dict[str, np.ndarray]]  # of each input an array of batch 1
 MAXIMUM_ROWS = 1000
 
 
-def _arrays(element: Any, names: list[str]) -> list[np.ndarray]:
+def _arrays(element: Any, inputs: Inputs) -> list[np.ndarray]:
     """One element of the data as an array for each input, as `keras.Model.predict` understands it."""
+    names = inputs.names
     if isinstance(element, tuple):  # (x, y) or (x, y, sample_weight)
         element = element[0]
     if isinstance(element, Mapping):
-        if set(element) != set(names):
+        keys = next((keys for keys in (inputs.keys, names) if set(element) == set(keys)), None)
+        if keys is None:
             raise ValueError(
                 f"`representative_data` has the names {sorted(element)}, and the model's inputs are {names}. "
                 "Give an array for each of them."
             )
-        element = [element[name] for name in names]
+        element = [element[key] for key in keys]
     arrays = element if isinstance(element, list) else [element]
     if len(arrays) != len(names):
         raise ValueError(
@@ -55,16 +59,14 @@ def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -
     return array
 
 
-def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...]], dtypes: list[str]) -> Rows:
+def representative_rows(data: Any, inputs: Inputs) -> Rows:
     """Read and check the inputs to calibrate with.
 
     Args:
         data: an array (rows, ...), or an iterable of batches as `keras.Model.predict` takes them: arrays, lists or
             dicts of arrays for several inputs, tuples whose first item is one of these. The first `MAXIMUM_ROWS` rows
             are used.
-        names: the model's inputs.
-        shapes: their shapes without the batch.
-        dtypes: their dtypes.
+        inputs: the model's.
 
     Returns:
         For each row an array of batch 1 for each input, by the input's name.
@@ -73,7 +75,9 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
         ValueError: nothing in it; a wrong number of arrays, name, shape or dtype; NaN or infinity.
 
     Example:
-        >>> rows = representative_rows(np.zeros((3, 8, 8, 1), "float32"), ["image"], [(8, 8, 1)], ["float32"])
+        >>> from keras_condense.tflite.signature import inputs_of
+        >>> model = keras.Sequential([keras.Input((8, 8, 1), name="image"), keras.layers.Flatten()])
+        >>> rows = representative_rows(np.zeros((3, 8, 8, 1), "float32"), inputs_of(model))
         >>> len(rows), rows[0]["image"].shape
         (3, (1, 8, 8, 1))
     """
@@ -82,10 +86,10 @@ def representative_rows(data: Any, names: list[str], shapes: list[tuple[int, ...
             f"`representative_data` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
         )
     batches = [data] if isinstance(data, (np.ndarray, Mapping)) else data
-    rows: Rows = []
+    names, rows = inputs.names, []
     for element in batches:
-        arrays = _arrays(element, names)
-        arrays = [_checked(*each) for each in zip(arrays, names, shapes, dtypes, strict=True)]
+        arrays = _arrays(element, inputs)
+        arrays = [_checked(*each) for each in zip(arrays, names, inputs.shapes, inputs.dtypes, strict=True)]
         if len({len(array) for array in arrays}) > 1:
             raise ValueError(
                 f"`representative_data` has {[len(array) for array in arrays]} rows for the inputs {names}, and "

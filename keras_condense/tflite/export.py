@@ -77,7 +77,8 @@ def export_tflite(
 
     Returns:
         The file's content. It has one signature, `serving_default`, whose inputs are called as the model's
-        `keras.Input`s ("input" where these have no name) and whose outputs as the layers that make them.
+        `keras.Input`s ("input" where these have no name) and whose outputs as the layers that make them. A model that
+        takes or returns a dict has its keys in their place.
 
     Raises:
         ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
@@ -113,7 +114,7 @@ def export_tflite(
     inputs = inputs_of(model)
     rows = None
     if scheme.needs_data:
-        rows = representative_rows(representative_data, inputs.names, inputs.shapes, inputs.dtypes)
+        rows = representative_rows(representative_data, inputs)
 
     condensed = prepared(model)
     lowering = lower_model(condensed, target, scheme, rows)

@@ -17,13 +17,15 @@ class Inputs:
 
     Attributes:
         structure: how they are nested when the model is called.
-        names: of each, flattened.
+        names: of each, flattened, as the file's signature has them.
+        keys: of each, as a dict that `model.predict` takes has them.
         shapes: without the batch.
         dtypes: of each.
     """
 
     structure: Any
     names: list[str]
+    keys: list[Any]
     shapes: list[tuple[int, ...]]
     dtypes: list[str]
 
@@ -43,9 +45,13 @@ def _layer_name(tensor: keras.KerasTensor) -> str:
     return tensor._keras_history.operation.name if hasattr(tensor, "_keras_history") else tensor.name
 
 
-def _signature_name(tensor: keras.KerasTensor) -> str:
-    """The input's name, or "input" if Keras made it up; such names count on through a process and mean nothing."""
-    name = _layer_name(tensor)
+def _is_flat_dict(structure: Any) -> bool:
+    nests = (dict, list, tuple)
+    return isinstance(structure, dict) and not any(isinstance(value, nests) for value in structure.values())
+
+
+def _signature_name(name: str) -> str:
+    """An input's name, or "input" if Keras made it up; such names count on through a process and mean nothing."""
     return "input" if re.fullmatch(r"(input_layer|keras_tensor)(_\d+)?", name) else name
 
 
@@ -69,7 +75,8 @@ def inputs_of(model: keras.Model) -> Inputs:
         model: a built model.
 
     Returns:
-        Their names in the file's signature, their shapes and dtypes.
+        Their names, shapes and dtypes. An input is called by its key where the model was built with a dict, else after
+        its `keras.Input`.
 
     Raises:
         ValueError: a shape that is not known, a batch that is fixed to another size than 1.
@@ -97,9 +104,12 @@ def inputs_of(model: keras.Model) -> Inputs:
                 f"{described}, a fixed batch, and export is for batch 1. Build the model again without `batch_shape` "
                 "and copy the weights with `set_weights`."
             )
+    keyed = _is_flat_dict(structure)
+    keys = sorted(structure) if keyed else [_layer_name(tensor) for tensor in tensors]
     return Inputs(
         structure,
-        _unique([_signature_name(tensor) for tensor in tensors]),
+        _unique([str(key) if keyed else _signature_name(key) for key in keys]),
+        keys,
         [tuple(tensor.shape[1:]) for tensor in tensors],
         [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors],
     )
@@ -117,7 +127,7 @@ def output_names(model: keras.Model, outputs: Any = None) -> list[str]:
     """
     if outputs is None:
         outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    if isinstance(outputs, dict) and not any(isinstance(value, (dict, list, tuple)) for value in outputs.values()):
+    if _is_flat_dict(outputs):
         return _unique([str(key) for key in sorted(outputs)])
     count = len(keras.tree.flatten(outputs))
     names = list(getattr(functional_form(model), "output_names", None) or [])

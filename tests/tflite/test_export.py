@@ -201,8 +201,9 @@ def test_several_inputs_and_outputs_keep_their_names():
     np.testing.assert_allclose(outputs["a"], a, rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")  # names that differ from the keys
 def test_dicts_of_inputs_and_outputs():
-    left, right = keras.Input((4,), name="left"), keras.Input((3,), name="right")
+    left, right = keras.Input((4,), name="z"), keras.Input((3,), name="a")
     model = keras.Model(
         {"right": right, "left": left}, {"sum": keras.layers.Dense(3)(left) + right, "copy": keras.layers.ReLU()(right)}
     )

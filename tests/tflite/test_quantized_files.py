@@ -57,8 +57,7 @@ def test_lowered_for_a_target_is_no_less_exact_than_converted_one_to_one(quantiz
     def error(content):
         return np.sqrt(np.mean((run_tflite(content, rows) - expected) ** 2))
 
-    inputs = inputs_of(model)
-    data = representative_rows(rows, inputs.names, inputs.shapes, inputs.dtypes) if quantize == "int8" else None
+    data = representative_rows(rows, inputs_of(model)) if quantize == "int8" else None
     plain = error(convert_model(model, SCHEMES[quantize], data))
     calibration = rows if quantize == "int8" else None
     lowered = error(export_tflite(model, quantize=quantize, representative_data=calibration, target=target))
@@ -117,9 +116,25 @@ def test_inputs_are_calibrated_by_name(names, size):
     assert networks.relative_difference(actual, networks.reference(model, rows)) < 5e-2
 
 
+@pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning")  # names that differ from the keys
+@pytest.mark.parametrize("keys", [("left", "right"), ("z", "a"), ("left img", "ü")], ids="-".join)
+def test_a_dict_of_inputs_is_calibrated_as_the_model_takes_it(keys):
+    """The keys count and not the names of the `keras.Input`s, which are in another order here."""
+    inputs = [keras.Input((8, 8, 4), name=name) for name in ("q", "b")]
+    means = [keras.layers.GlobalAveragePooling2D()(GroupConv2D(4, 3, groups=2)(x)) for x in inputs]
+    joined = keras.layers.Concatenate()([means[0], 0.01 * means[1]])
+    model = keras.Model(dict(zip(keys, inputs, strict=True)), joined)
+    rows = {key: scale * networks.images(32, 8, 8, 4) for scale, key in zip((1, 100), keys, strict=True)}
+    content = export_tflite(model, quantize="int8", representative_data=rows)
+    signature = {"left img": "left_img", "ü": "tensor"}
+    actual = run_tflite(content, {signature.get(key, key): array for key, array in rows.items()})
+    assert networks.relative_difference(actual, networks.reference(model, rows)) < 5e-2
+
+
 def test_calibration_ends_on_endless_data():
     endless = (np.zeros((64, 2), "float32") for _ in itertools.count())
-    assert len(representative_rows(endless, ["x"], [(2,)], ["float32"])) == MAXIMUM_ROWS
+    inputs = inputs_of(keras.Sequential([keras.Input((2,)), keras.layers.ReLU()]))
+    assert len(representative_rows(endless, inputs)) == MAXIMUM_ROWS
 
 
 ARRAY = np.zeros((2, 16, 16, 3), "float32")
