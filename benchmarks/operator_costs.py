@@ -60,11 +60,9 @@ def normal(*shape):
     return RANDOM.normal(size=shape).astype("float32")
 
 
-def convolution(size, channels, filters, groups=1, window=1):
-    kernel, padding = (
-        normal(window, window, channels // groups, filters),
-        ops.PAD_ONE if window == 3 else ops.NO_PADDING,
-    )
+def convolution(size, channels, filters, groups=1, window=(1, 1)):
+    kernel = normal(*window, channels // groups, filters)
+    padding = tuple(ops.explicit_padding(size, side, 1, 1, "same") for side in window)
     op = ops.Convolution(kernel, normal(filters), relu=True, padding=padding, groups=groups)
     return Case(op, (size, size, channels), (size, size, filters))
 
@@ -109,6 +107,25 @@ def transpose(size, channels):
     return Case(ops.Transpose((0, 2, 1)), (size * size, channels), (channels, size * size))
 
 
+def back(size, channels):
+    """An image from rows."""
+    return Case(ops.Transpose((0, 2, 1)), (channels, size * size), (size * size, channels))
+
+
+def unblock(size, channels, block):
+    """An image from blocks of pixels."""
+    down, across, *sides = size // block[0], size // block[1], *block
+    shape = (down, sides[0], across, sides[1], channels)
+    return Case(ops.Transpose((0, 1, 4, 2, 5, 3)), (down, across, channels, *sides), shape)
+
+
+def unblock_rows(size, channels, block):
+    """Rows from rows of blocks."""
+    down, across, *sides = size // block[0], size // block[1], *block
+    shape = (channels, down, sides[0], across, sides[1])
+    return Case(ops.Transpose((0, 1, 4, 2, 5, 3)), (channels, *sides, down, across), shape)
+
+
 def limit(size, channels):
     return same(ops.Maximum(normal(channels)), size, channels)
 
@@ -136,12 +153,19 @@ def concatenation(size, channels):
     return Case(ops.ConcatenateRows(), (channels, size, size), output, reads=2)
 
 
+def joined_channels(size, channels):
+    def output(number):
+        return (size, size, channels << (number + 1))
+
+    return Case(ops.ConcatenateChannels(), (size, size, channels), output, reads=2)
+
+
 def cases():
     """Operators of the sizes that the networks have."""
     for groups in (4, 8):
         yield convolution(56, 64, 64, groups)
         yield convolution(56, 32, 64, groups)
-        yield convolution(56, 64, 64, groups, window=3)
+        yield convolution(56, 64, 64, groups, window=(3, 3))
         yield shuffle(56, 64, groups)
     for size, width in ((112, 32), (56, 64), (56, 88), (28, 128), (14, 256), (7, 1024)):
         yield limit(size, width)
@@ -150,13 +174,33 @@ def cases():
     for size, inputs in ((28, 8), (14, 32), (7, 128)):
         for groups, filters in ((4, 4), (4, 6), (8, 12), (2, 24)):
             yield convolution(size, inputs * groups, filters * groups, groups)
+    for size, width in ((32, 16), (32, 48), (32, 72), (16, 64)):
+        for groups in (1, 2):
+            yield convolution(size, width, 32, groups)
     for size, inputs in ((28, 8), (14, 32)):
         for groups, filters in ((8, 2), (8, 4), (4, 12), (4, 16)):
-            yield convolution(size, inputs * groups, filters * groups, groups, window=3)
+            yield convolution(size, inputs * groups, filters * groups, groups, window=(3, 3))
+    # what blocks of pixels make of groups
+    for size, inputs, filters in ((32, 8, 16), (16, 8, 16), (16, 16, 16), (8, 32, 32)):
+        for window in ((3, 4), (4, 4), (4, 6)):
+            yield convolution(size, 4 * inputs, 4 * filters, 4, window)
+    for size, width in ((32, 32), (28, 24), (14, 64), (16, 32)):
+        yield shuffle(size, width, 4)
+        yield limit(size, width)
+    # to rows and back; at 32x32 pixels the numbers of a pixel are a page apart
+    for size, width in ((32, 16), (32, 32), (32, 72), (56, 48), (16, 48), (16, 128), (8, 256)):
+        yield transpose(size, width)
+        yield back(size, width)
+    for size, width in ((32, 8), (16, 16), (28, 32), (8, 32)):
+        for block in ((1, 2), (2, 2), (2, 4)):
+            yield unblock(size, width, block)
+            yield unblock_rows(size, width, block)
+    for size, width in ((32, 16), (28, 64), (14, 128)):
+        yield joined_channels(size, width)
     for size, width in ((28, 128), (14, 256)):
         for groups in (1, 4, 8):
             yield convolution(size, width, width, groups)
-            yield convolution(size, width, width // 4, groups, window=3)
+            yield convolution(size, width, width // 4, groups, window=(3, 3))
         yield depthwise(size, width, 1)
         yield depthwise(size, width, 3)
         yield affine(size, width)
@@ -168,6 +212,7 @@ def cases():
         yield shuffle(size, width)
         yield pick_rows(size, width)
         yield transpose(size, width)
+        yield back(size, width)
         for share in (0.02, 0.2):
             yield sparse(size, width, share)
         yield depthwise(size, width, 3, sparse=True, relu=False)
@@ -224,6 +269,20 @@ def timed(path: pathlib.Path) -> float:
     return 1e9 * benchmark_tflite(path, runs=30).minimum_ms
 
 
+def coefficients(sizes: np.ndarray, measured: np.ndarray) -> np.ndarray:
+    """A cost for each column of sizes: small operators are fitted as well as large ones, and x = twice as half of it.
+
+    The least sum of (cost - measured)^2 / (cost measured), found by weighting again and again.
+    """
+    smallest = max(measured.max() / 100, 1)
+    costs = measured
+    for _ in range(20):
+        weights = 1 / (np.maximum(measured, smallest) * np.maximum(costs, smallest))
+        fit = LinearRegression(fit_intercept=False, positive=True).fit(sizes, measured, sample_weight=weights)
+        costs = fit.predict(sizes)
+    return fit.coef_
+
+
 def fitted(samples):
     """A table of costs from (features, cost of two operators, what stands between them) for each kind."""
     table = {}
@@ -233,11 +292,8 @@ def fitted(samples):
         limits = [sum(table["maximum"][name] * one[name] for one in between for name in one) for *_, between in rows]
         measured = np.array([max(cost - limit, 0.0) for (_, cost, _), limit in zip(rows, limits, strict=True)])
         sizes = np.array([[row[name] for name in names] for row, _, _ in rows])
-        # relative errors count, so that small operators are fitted as well as large ones
-        weights = 1 / np.maximum(measured, max(measured.max() / 100, 1)) ** 2
-        fit = LinearRegression(fit_intercept=False, positive=True).fit(sizes, measured, sample_weight=weights)
-        table[kind] = dict(zip(names, map(float, fit.coef_.round(4)), strict=True))
-        error = np.abs(fit.predict(sizes) / np.maximum(measured, 1) - 1)
+        table[kind] = dict(zip(names, map(float, coefficients(sizes, measured).round(4)), strict=True))
+        error = np.abs(sizes @ list(table[kind].values()) / np.maximum(measured, 1) - 1)
         print(f"{kind:18s} {table[kind]}  relative error: median {np.median(error):.0%}, largest {error.max():.0%}")
     return table
 

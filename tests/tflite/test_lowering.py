@@ -191,6 +191,28 @@ def test_limits_cost_by_image_or_by_row(target):
         assert cost == pytest.approx(table["outputs"] * 1600 + table["steps"] * steps)
 
 
+@pytest.mark.parametrize(
+    ("order", "shape", "matrices", "conflicts"),
+    [
+        ((0, 3, 1, 2), (28, 28, 24), 1, 0),  # rows of an image
+        ((0, 3, 1, 2), (32, 32, 24), 1, 2 / 3),  # whose rows are 4 KiB each, and a set of the cache keeps 8
+        ((0, 2, 3, 1), (24, 32, 32), 1, 2 / 3),
+        ((0, 2, 3, 1), (8, 32, 32), 1, 0),
+        ((0, 1, 3, 2), (49, 4, 8), 49, 0),  # a shuffle
+        ((0, 1, 4, 2, 5, 3), (14, 7, 8, 2, 4), 14 * 7 * 2, 0),  # blocks of pixels
+        ((0, 2, 1, 3), (4, 5, 6), 0, 0),  # moves whole runs
+        ((0, 1, 2, 3), (4, 5, 6), 0, 0),
+    ],
+)
+def test_features_of_a_transposition(order, shape, matrices, conflicts):
+    output = tuple(shape[axis - 1] for axis in order[1:])
+    kind, features = ops.Transpose(order).features([shape], output, 1)
+    outputs = np.prod(shape)
+    assert kind == "transpose"
+    expected = {"outputs": outputs, "matrices": matrices, "conflicts": outputs * conflicts}
+    assert features == pytest.approx(expected)
+
+
 def test_cost_is_the_sum_of_features_and_grows_with_the_image():
     target = targets()["arm64"]
 
@@ -199,7 +221,7 @@ def test_cost_is_the_sum_of_features_and_grows_with_the_image():
         return Node("y", op, ("x",), (size, size, 16)), Node("x", ops.Input(), (), (size, size, 8))
 
     node, image = convolution(10)
-    features = {"multiply_adds": 100 * 4 * 16, "outputs": 100 * 16, "steps": 100 * 2}
+    features = {"multiply_adds": 100 * 4 * 16, "inputs": 100 * 8, "outputs": 100 * 16, "steps": 100 * 2}
     table = target.costs["float32"]["convolution"]
     expected = sum(table.get(name, 0.0) * value for name, value in features.items())
     assert node_cost(node, [image], target) == pytest.approx(expected)

@@ -23,6 +23,8 @@ from keras_condense.tflite.operators.convolutions import (
     explicit_padding,
 )
 from keras_condense.tflite.operators.movement import (
+    IMAGE_TO_ROWS,
+    ROWS_TO_IMAGE,
     ConcatenateChannels,
     ConcatenateRows,
     DepthToSpace,
@@ -34,12 +36,16 @@ from keras_condense.tflite.operators.movement import (
     SumOfPicks,
     Transpose,
     UnblockPixels,
+    rows_features,
+    shuffle_features,
     shuffled,
 )
 
 __all__ = [
+    "IMAGE_TO_ROWS",
     "NO_PADDING",
     "PAD_ONE",
+    "ROWS_TO_IMAGE",
     "Add",
     "Affine",
     "AveragePool",
@@ -69,5 +75,7 @@ __all__ = [
     "UnblockPixels",
     "convolution_features",
     "explicit_padding",
+    "rows_features",
+    "shuffle_features",
     "shuffled",
 ]

@@ -119,6 +119,7 @@ def convolution_features(kernel: Shape, groups: int, shape: Shape, lanes: int) -
         {
             # those that are computed, useful or not
             "multiply_adds": float(height * width * inputs * steps * lanes),
+            "inputs": float(height * width * inputs * groups * math.prod(shape[:-1])),  # read, once a group
             "outputs": math.prod(shape),
             "steps": float(steps),  # runs through an inner loop over inputs
             # those of them whose filters don't fill the lanes

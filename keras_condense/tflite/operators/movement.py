@@ -14,6 +14,8 @@ from keras_condense.tflite.operators.base import Features, Operator, Shape
 from keras_condense.tflite.operators.convolutions import Padding
 
 __all__ = [
+    "IMAGE_TO_ROWS",
+    "ROWS_TO_IMAGE",
     "ConcatenateChannels",
     "ConcatenateRows",
     "DepthToSpace",
@@ -25,13 +27,23 @@ __all__ = [
     "SumOfPicks",
     "Transpose",
     "UnblockPixels",
+    "rows_features",
+    "shuffle_features",
     "shuffled",
 ]
+
+# Of the first cache of today's processors: numbers `_WAY_BYTES` apart share a set, which keeps `_WAYS` of them.
+_WAY_BYTES, _WAYS = 4096, 8
 
 
 def shuffled(channels: int, groups: int) -> np.ndarray:
     """The order that interleaves groups: place d G + g takes channel g (channels / G) + d, as `ChannelShuffle` does."""
     return np.arange(channels).reshape(groups, -1).T.ravel()
+
+
+def shuffle_features(shape: Shape) -> Features:
+    """What the cost of a shuffle grows with: it transposes a small matrix in every pixel; see `Operator.features`."""
+    return "shuffle", {"outputs": math.prod(shape), "pixels": math.prod(shape[:-1])}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,8 +76,9 @@ class PickChannels(Operator):
         return tf.reshape(tf.transpose(grouped, [*range(rank - 1), rank, rank - 1]), full)
 
     def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
-        is_shuffle = self.shuffled_groups(inputs[0][-1]) is not None
-        return "shuffle" if is_shuffle else self.kind, {"outputs": math.prod(shape)}
+        if self.shuffled_groups(inputs[0][-1]) is None:
+            return self.kind, {"outputs": math.prod(shape)}
+        return shuffle_features(shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,7 +101,8 @@ class _Concatenate(Operator):
         return tf.concat(inputs, axis=self.axis)
 
     def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
-        return "concatenate", {"outputs": math.prod(shape)}
+        runs = len(inputs) * (math.prod(shape[:-1]) if self.axis == -1 else 1)
+        return "concatenate", {"outputs": math.prod(shape), "runs": runs}  # of numbers that stay together
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,6 +154,34 @@ class Transpose(Operator):
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
         return tf.transpose(inputs[0], self.order)
 
+    def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
+        outputs, sizes = math.prod(shape), {"matrices": 0, "conflicts": 0.0}
+        written = self.order.index(len(shape))  # where neighbours in the input go
+        if written != len(shape):
+            counts = self._extent(len(shape), shape), self._extent(written, shape)
+            steps = math.prod(inputs[0][self.order[-1] :]), math.prod(shape[written:])
+            crowded = [
+                1 - _WAYS / count for count, step in zip(counts, steps, strict=True) if 4 * step % _WAY_BYTES == 0
+            ]
+            # small matrices that are transposed one after another, and numbers that push each other out of the cache
+            sizes = {"matrices": outputs // math.prod(counts), "conflicts": outputs * max([0.0, *crowded])}
+        return self.kind, {"outputs": outputs} | sizes
+
+    def _extent(self, place: int, shape: Shape) -> int:
+        """How many numbers the output's axis at `place` has, with the axes before it that were before it already."""
+        first = place
+        while first > 1 and self.order[first - 1] == self.order[first] - 1:
+            first -= 1
+        return math.prod(shape[first - 1 : place])
+
+
+IMAGE_TO_ROWS, ROWS_TO_IMAGE = Transpose((0, 3, 1, 2)), Transpose((0, 2, 3, 1))
+
+
+def rows_features(shape: Shape) -> Features:
+    """What the cost of an image (height, width, channels) from rows, or of rows from it, grows with."""
+    return IMAGE_TO_ROWS.features([shape], (shape[2], *shape[:2]), 1)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slice(Operator):
@@ -180,6 +222,10 @@ class UnblockPixels(Operator):
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
         split = tf.reshape(inputs[0], [1, *self.parts(shape)])
         return tf.reshape(tf.transpose(split, (0, 1, 4, 2, 5, 3)), [1, *shape])
+
+    def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
+        down, across, channels, rows, columns = parts = self.parts(shape)
+        return Transpose((0, 1, 4, 2, 5, 3)).features([parts], (down, rows, across, columns, channels), lanes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -39,8 +39,11 @@ def block_cost(node: Node, block: Block, target: Target, scheme: Scheme) -> floa
     height, width, channels = node.shape
     kernel, shape = _kernel_shape(node, block), (height // rows, width // columns, channels * rows * columns)
     computed = convolution_features(kernel, node.op.groups // merged, shape, target.lanes)
-    moved = ("transpose", {"outputs": math.prod(shape) if rows * columns > 1 else 0})
-    return target.cost(computed, scheme.arithmetic) + target.cost(moved, scheme.arithmetic)
+    costs = [target.cost(computed, scheme.arithmetic)]
+    if rows * columns > 1:
+        moved = UnblockPixels((rows, columns)).features([shape], node.shape, target.lanes)
+        costs.append(target.cost(moved, scheme.arithmetic))
+    return sum(costs)
 
 
 def blocks(node: Node, scheme: Scheme) -> list[Block]:

@@ -17,6 +17,8 @@ from keras_condense.tflite.operators import (
     Shape,
     SumOfPicks,
     convolution_features,
+    rows_features,
+    shuffle_features,
 )
 from keras_condense.tflite.passes.stores import stores
 from keras_condense.tflite.schemes import Scheme
@@ -59,7 +61,7 @@ def _joined(groups: list[np.ndarray], merged: int) -> list[np.ndarray]:
 def _convolution_cost(kernel: Shape, groups: int, shape: Shape, target: Target, scheme: Scheme) -> float:
     """A 1x1 convolution, and its outputs as rows."""
     computed = target.cost(convolution_features(kernel, groups, shape, target.lanes), scheme.arithmetic)
-    return computed + target.cost(("transpose", {"outputs": math.prod(shape)}), scheme.arithmetic)
+    return computed + target.cost(rows_features(shape), scheme.arithmetic)
 
 
 def _dense_cost(node: Node, target: Target, scheme: Scheme) -> float:
@@ -97,7 +99,7 @@ def _grouped(
     cost = _convolution_cost(kernel.shape, len(groups), shape, target, scheme) + sum(
         target.cost(features, scheme.arithmetic)
         for features in (
-            ("shuffle", {"outputs": height * width * len(order)}),
+            shuffle_features((height, width, len(order))),
             ("pick_rows", {"outputs": written}),
             ("add", {"outputs": written}),
         )

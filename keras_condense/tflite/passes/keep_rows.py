@@ -5,6 +5,8 @@ An image (height, width, channels) is then rows (channels, height, width).
 
 from keras_condense.tflite.graph import Graph, Names, Node
 from keras_condense.tflite.operators import (
+    IMAGE_TO_ROWS,
+    ROWS_TO_IMAGE,
     Add,
     ConcatenateChannels,
     ConcatenateRows,
@@ -83,7 +85,7 @@ class _Layouts:
         if isinstance(node.op, UnblockPixels):
             self._unblock(node)
         else:
-            self._emit(name, Transpose((0, 2, 3, 1)), (self.rows(name),), node.shape, node)
+            self._emit(name, ROWS_TO_IMAGE, (self.rows(name),), node.shape, node)
         self._images.add(name)
 
     def rows(self, name: str) -> str:
@@ -95,7 +97,7 @@ class _Layouts:
                 self._write_rows(node, written, shape)
             else:
                 self.image(name)
-                self._emit(written, Transpose((0, 3, 1, 2)), (name,), shape, node)
+                self._emit(written, IMAGE_TO_ROWS, (name,), shape, node)
             self._rows[name] = written
         return self._rows[name]
 

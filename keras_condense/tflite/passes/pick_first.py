@@ -3,7 +3,7 @@
 import math
 
 from keras_condense.tflite.graph import Graph, Node
-from keras_condense.tflite.operators import Affine, HardSwish, Mean, PickChannels, Relu
+from keras_condense.tflite.operators import Affine, HardSwish, Mean, PickChannels, Relu, rows_features
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
 
@@ -39,5 +39,5 @@ def _pays(pick: Node, norm: Node, target: Target, scheme: Scheme) -> bool:
     """Whether normalising what is picked is cheaper than picking what is normalised."""
     before, after = (target.cost(("affine", {"outputs": math.prod(n.shape)}), scheme.arithmetic) for n in (norm, pick))
     # normalising before means an image from the rows of a store and rows from the image
-    moved = 2 * target.cost(("transpose", {"outputs": math.prod(norm.shape)}), scheme.arithmetic)
+    moved = 2 * target.cost(rows_features(norm.shape), scheme.arithmetic)
     return after <= before + moved

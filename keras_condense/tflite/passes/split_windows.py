@@ -12,7 +12,7 @@ from keras_condense.tflite.graph import Graph, Names, Node
 from keras_condense.tflite.operators import Add, Convolution, Depthwise, PickChannels, convolution_features
 from keras_condense.tflite.passes.block_pixels import block_cost, blocks, is_plain
 from keras_condense.tflite.schemes import Scheme
-from keras_condense.tflite.targets import Target
+from keras_condense.tflite.targets import Target, node_cost
 
 __all__ = ["run"]
 
@@ -31,7 +31,7 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
         if isinstance(source.op, PickChannels) and source.op.is_permutation(source.channels):
             before = by_name[source.inputs[0]]
             if before.channels == source.channels and graph.only_reader(source.name) is not None:
-                others += target.cost(("shuffle", {"outputs": math.prod(source.shape)}), scheme.arithmetic)
+                others += node_cost(source, [before], target, scheme.arithmetic)
                 order, source = source.op.indices, before
         if _split_cost(node, source.channels, target, scheme) < others:
             nodes += _split(node, source.name, np.arange(source.channels) if order is None else order, names)
