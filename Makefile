@@ -62,4 +62,6 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/build_time.py
 	$(VENV)/bin/python benchmarks/zoo.py
 	$(VENV)/bin/python benchmarks/random_networks.py
+	$(VENV)/bin/python benchmarks/accuracy.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(COUNTER),--counter "$(COUNTER)")
+	$(VENV)/bin/python benchmarks/model_cards.py
 	$(VENV)/bin/python benchmarks/readme_tables.py

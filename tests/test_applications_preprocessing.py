@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from keras_condense.applications import preprocessing
-from keras_condense.applications.preprocessing import CIFAR, IMAGENET, KERAS_DENSENET, KERAS_MOBILENET, Preprocessing
+from keras_condense.applications.preprocessing import (
+    CIFAR,
+    CIFAR10,
+    IMAGENET,
+    KERAS_DENSENET,
+    KERAS_MOBILENET,
+    Preprocessing,
+)
+from keras_condense.datasets.recipes import recipe_for
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype="uint8")
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -92,3 +100,8 @@ def test_bad_images(images, message) -> None:
 
 def test_everything_public_is_named() -> None:
     assert all(hasattr(preprocessing, name) for name in preprocessing.__all__)
+
+
+def test_networks_that_come_with_the_package_see_cifar10_as_it_is_loaded() -> None:
+    recipe = recipe_for("cifar10", channels=3)
+    assert (CIFAR10.mean, CIFAR10.std, CIFAR10.resize_to) == (recipe.mean, recipe.std, 32)

@@ -61,7 +61,7 @@ def test_digits_with_bad_numbers(run, tmp_path, arguments, message):
 
 
 def test_cifar10_with_bad_numbers(run, tmp_path):
-    error = error_of(run, "cifar10", "--batch-size", 0, "--output", tmp_path / "run")
+    error = error_of(run, "cifar10", "--train", "--batch-size", 0, "--output", tmp_path / "run")
     assert "`batch_size` (=0) must be a positive integer" in error
     assert not (tmp_path / "run").exists()
 

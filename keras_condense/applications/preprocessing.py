@@ -16,7 +16,7 @@ from keras_condense.validation import (
     check_positive_integer,
 )
 
-__all__ = ["CIFAR", "IMAGENET", "KERAS_DENSENET", "KERAS_MOBILENET", "Preprocessing"]
+__all__ = ["CIFAR", "CIFAR10", "IMAGENET", "KERAS_DENSENET", "KERAS_MOBILENET", "Preprocessing"]
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -122,5 +122,7 @@ IMAGENET = Preprocessing(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224
 KERAS_DENSENET = IMAGENET
 KERAS_MOBILENET = Preprocessing(size=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 # pytorchcv trains and evaluates its networks for CIFAR-10, CIFAR-100 and SVHN with these figures, of CIFAR-10, alike.
-# The deviations are smaller than those of all pixels (0.247, 0.243, 0.262), which `keras_condense.datasets` has.
+# The deviations are smaller than those of all pixels.
 CIFAR = Preprocessing(size=32, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010), crop_fraction=1.0)
+# Of all pixels of CIFAR-10, as `keras_condense.datasets` has them: for the networks that come with the package.
+CIFAR10 = Preprocessing(size=32, mean=(0.4914, 0.4824, 0.4467), std=(0.2471, 0.2435, 0.2616), crop_fraction=1.0)

@@ -72,7 +72,7 @@ def weights_of(constructor: str, arguments: Mapping[str, Any] = types.MappingPro
 
     Example:
         >>> weights_of("DenseNetBC100K12"), weights_of("CondenseNet50")
-        (('cifar10', 'cifar100'), ())
+        (('cifar10', 'cifar100'), ('cifar10',))
         >>> weights_of("ShuffleNet", {"groups": 3, "width": 2.0})
         ()
     """

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_condense.applications.preprocessing import CIFAR, IMAGENET, KERAS_DENSENET, KERAS_MOBILENET
+from keras_condense.applications.preprocessing import CIFAR, CIFAR10, IMAGENET, KERAS_DENSENET, KERAS_MOBILENET
 from keras_condense.applications.pretrained_rows import KERAS_FOLDER, KerasFiles, PretrainedWeights
 
 __all__ = ["WEIGHTS"]
@@ -209,7 +209,26 @@ def _keras_mobilenets() -> Iterator[PretrainedWeights]:
                 )
 
 
+# constructor, data set, SHA-256 of the file, and its error; `benchmarks/package_weights.py` prints the sum
+_TRAINED_HERE = (
+    ("CondenseNet50", "cifar10", "145192e8ab7d59ff9df2e65d396b0d273cb50b3bc9ffdd7d273ab22443509f20", 6.99),
+)  # fmt: skip
+
+
+def _packaged(constructor: str, dataset: str, sha256: str, error: float) -> PretrainedWeights:
+    return PretrainedWeights(
+        constructor=constructor,
+        dataset=dataset,
+        license="Apache-2.0",
+        preprocessing=CIFAR10,
+        packaged=f"{constructor.lower()}-{dataset}.weights.h5",
+        sha256=sha256,
+        measured_error=error,
+    )
+
+
 WEIGHTS: tuple[PretrainedWeights, ...] = (
+    *(_packaged(*row) for row in _TRAINED_HERE),
     *(_released(*network, "imagenet", model, *file) for network, model, *file in _IMAGENET),
     *(
         _released(*network, dataset, f"{model}_{dataset}", *file)

@@ -191,7 +191,7 @@ def test_every_row_has_a_test_set():
             ["SqueezeNet", "--weights", "cifar10"],
             r"names the weights 'cifar10' of SqueezeNet, and there are 'imagenet'",
         ),
-        (["CondenseNet50", "--weights", "cifar10"], "and there are none of it with these arguments"),
+        (["SparseDenseNet40", "--weights", "cifar10"], "and there are none of it with these arguments"),
         (["SqueezeNet(version='1.2')", "--weights", "imagenet"], "and there are none of it with these arguments"),
         (
             ["SqueezeNet(groups=2)", "--weights", "imagenet"],
