@@ -112,18 +112,10 @@ def back(size, channels):
     return Case(ops.Transpose((0, 2, 1)), (channels, size * size), (size * size, channels))
 
 
-def unblock(size, channels, block):
-    """An image from blocks of pixels."""
-    down, across, *sides = size // block[0], size // block[1], *block
-    shape = (down, sides[0], across, sides[1], channels)
-    return Case(ops.Transpose((0, 1, 4, 2, 5, 3)), (down, across, channels, *sides), shape)
-
-
-def unblock_rows(size, channels, block):
-    """Rows from rows of blocks."""
-    down, across, *sides = size // block[0], size // block[1], *block
-    shape = (channels, down, sides[0], across, sides[1])
-    return Case(ops.Transpose((0, 1, 4, 2, 5, 3)), (channels, *sides, down, across), shape)
+def moved(first, second, *others):
+    """What makes an image of blocks of pixels, and rows of rows of blocks."""
+    shape = (first, others[1], second, others[2], others[0])
+    return Case(ops.Transpose((0, 1, 4, 2, 5, 3)), (first, second, *others), shape)
 
 
 def limit(size, channels):
@@ -193,8 +185,9 @@ def cases():
         yield back(size, width)
     for size, width in ((32, 8), (16, 16), (28, 32), (8, 32)):
         for block in ((1, 2), (2, 2), (2, 4)):
-            yield unblock(size, width, block)
-            yield unblock_rows(size, width, block)
+            down, across = size // block[0], size // block[1]
+            yield moved(down, across, width, *block)
+            yield moved(width, block[0], block[1], down, across)
     for size, width in ((32, 16), (28, 64), (14, 128)):
         yield joined_channels(size, width)
     for size, width in ((28, 128), (14, 256)):
@@ -274,8 +267,7 @@ def coefficients(sizes: np.ndarray, measured: np.ndarray) -> np.ndarray:
 
     The least sum of (cost - measured)^2 / (cost measured), found by weighting again and again.
     """
-    smallest = max(measured.max() / 100, 1)
-    costs = measured
+    costs, smallest = measured, max(measured.max() / 100, 1)
     for _ in range(20):
         weights = 1 / (np.maximum(measured, smallest) * np.maximum(costs, smallest))
         fit = LinearRegression(fit_intercept=False, positive=True).fit(sizes, measured, sample_weight=weights)
