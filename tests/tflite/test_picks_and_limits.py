@@ -52,6 +52,18 @@ def test_index_that_repeats_much_stays_behind_a_norm():
     assert operators(only(pick_first, graph)) == ["affine", "pick_channels"]
 
 
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [([5, 2], ["pick_channels", "mean", "relu"]), ([5, 2] * 4, ["mean", "relu", "pick_channels"])],
+)
+def test_index_of_a_vector_moves_where_it_reads_less(indices, expected):
+    b = Builder()
+    graph = b.graph(b.index(b.relu(b.mean(b.input(3, 3, 6))), indices))
+    moved = only(pick_first, graph)
+    assert operators(moved) == expected
+    assert_equivalent(moved, graph)
+
+
 @pytest.mark.parametrize("scale", [[1, 2], [-1, -0.5], [0.5, -2], [0, 1], [0, -1], [1e-30, 1]])
 @pytest.mark.parametrize("after", ["convolution", "grouped", "mean"])
 def test_limit_instead_of_norm(scale, after):

@@ -38,6 +38,6 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
 def _pays(pick: Node, norm: Node, target: Target, scheme: Scheme) -> bool:
     """Whether normalising what is picked is cheaper than picking what is normalised."""
     before, after = (target.cost(("affine", {"outputs": math.prod(n.shape)}), scheme.arithmetic) for n in (norm, pick))
-    # normalising before means an image from the rows of a store and rows from the image
-    moved = 2 * target.cost(rows_features(norm.shape), scheme.arithmetic)
-    return after <= before + moved
+    if len(norm.shape) == 3:  # normalising before means an image from the rows of a store and rows from the image
+        before += 2 * target.cost(rows_features(norm.shape), scheme.arithmetic)
+    return after <= before
