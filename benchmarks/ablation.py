@@ -1,13 +1,15 @@
 """How good is learning the groups? CondenseNet against groups chosen otherwise, at equal multiply-adds, on CIFAR-10.
 
 Every arm is one network (arXiv:1711.09224, G = C = 4) with the same first weights and batches, trained by the same
-recipe; the arms differ in when three quarters of the 1x1 convolutions' connections go, and in what chooses them. The
-learning rate and all else is the paper's and was not tuned here; test images are looked at once, after the training.
+recipe; the arms differ in when three quarters of the 1x1 convolutions' connections go, and in what chooses them. One
+more keeps all of its connections and has lower growth rates instead. The recipe is one of those that `train` knows, and
+was not tuned for any arm; test images are looked at once, after the training.
 
 Every finished run is added to ablation.csv at once, and what stands there for the same settings is not run
 again. ablation_history.csv has the losses on the way, ablation_summary.csv the README's table.
 
     python benchmarks/ablation.py
+    python benchmarks/ablation.py --recipe paper --image-size 16 --epochs 6 --sizes 2-2-2 4-4-4
     python benchmarks/ablation.py --plot
 """
 
@@ -22,11 +24,8 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
-import numpy as np
 from ablation_arms import (
     ARMS,
-    CONDENSE_FACTOR,
-    GROUPS,
     GROWTH_RATES,
     PACKAGES,
     TRAINING_IMAGES,
@@ -35,14 +34,16 @@ from ablation_arms import (
     Settings,
     Training,
 )
+from ablation_networks import Shape, built, condensed_macs
 from ablation_report import report, results_paths
 from common import RESULTS, conditions, read_rows, write_rows
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import keras_condense as kc
-from keras_condense.layers import LearnedGroupConv2D, condensable_layers
-from keras_condense.masks import connections_left, drop_due
-from keras_condense.training import compile_model
+from keras_condense.layers import condensable_layers
+from keras_condense.masks import connections_left
+from keras_condense.training import RECIPES, Recipe, recipe_of
+from keras_condense.training.recipes import compile_for
 
 
 @functools.lru_cache(maxsize=1)  # reading CIFAR-10 takes longer than a short run
@@ -61,63 +62,6 @@ def load(settings: Settings, seed: int, data_dir: str | None) -> kc.datasets.Dat
     if data.train_size != settings.train_images:
         raise RuntimeError(f"{data.train_size} training images were read in place of {settings.train_images}")
     return data
-
-
-def built(training: Training, stages: tuple[int, ...], data: kc.datasets.Dataset, seed: int) -> keras.Model:
-    """The network before its first step; its weights follow from the seed alone."""
-    keras.utils.set_random_seed(seed)
-    model = kc.applications.CondenseNet(
-        stages,
-        GROWTH_RATES,
-        groups=GROUPS,
-        condense_factor=CONDENSE_FACTOR,
-        stem_strides=1,
-        group_lasso=training.group_lasso,
-        input_shape=data.image_shape,
-        classes=len(data.class_names),
-    )
-    if training.drops_at:
-        model = dropping_at(model, training.drops_at)
-    if training.chosen:
-        random = np.random.default_rng(seed)
-        for layer in condensable_layers(model):
-            choose_inputs(layer, PREFERENCES[training.chosen](layer, random))
-    return model
-
-
-def dropping_at(model: keras.Model, drops_at: tuple[float, ...]) -> keras.Model:
-    """The same network and weights, its connections dropped at other moments."""
-
-    def cloned(layer: keras.Layer) -> keras.Layer:
-        changes = {"drops_at": drops_at} if isinstance(layer, LearnedGroupConv2D) else {}
-        return type(layer).from_config(layer.get_config() | changes)
-
-    clone = keras.models.clone_model(model, clone_function=cloned)
-    clone.set_weights(model.get_weights())
-    return clone
-
-
-def interleaved(layer: LearnedGroupConv2D, random: np.random.Generator) -> np.ndarray:
-    """Group g reads every G-th input from input g on: a group convolution between two channel shuffles."""
-    groups, inputs = layer.mask.shape
-    return (np.arange(inputs) % groups == np.arange(groups)[:, None]).astype("float64")
-
-
-def drawn(layer: LearnedGroupConv2D, random: np.random.Generator) -> np.ndarray:
-    """Every group reads inputs of its own, drawn by lot."""
-    return random.random(layer.mask.shape)
-
-
-PREFERENCES: dict[str, Callable[[LearnedGroupConv2D, np.random.Generator], np.ndarray]] = {
-    "interleaved": interleaved,
-    "random": drawn,
-}
-
-
-def choose_inputs(layer: LearnedGroupConv2D, preferences: np.ndarray) -> None:
-    """Leave each group the inputs in C that it prefers; a mask that never changes is an ordinary group convolution."""
-    mask = drop_due(np.ones(layer.mask.shape), preferences, layer.final_stage, layer.plan)
-    layer.set_mask(mask)
 
 
 def renew_statistics(model: keras.Model, data: kc.datasets.Dataset) -> None:
@@ -160,19 +104,24 @@ class LossHistory(keras.callbacks.Callback):
 
 
 def trained(
-    training: Training, stages: tuple[int, ...], data: kc.datasets.Dataset, seed: int, epochs: int, on_epoch: Callable
+    training: Training,
+    shape: Shape,
+    data: kc.datasets.Dataset,
+    seed: int,
+    recipe: Recipe,
+    on_epoch: Callable[[float], None],
 ) -> tuple[keras.Model, float, list[dict], float]:
     """The network after its training, the loss of its last epoch, the losses on the way, and the seconds it took."""
-    model = built(training, stages, data, seed)
-    compile_model(model, epochs * data.steps_per_epoch)
+    model = built(training, shape, seed)
+    compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
     losses = LossHistory(data)
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: on_epoch(logs["loss"]))]
     if training.drops_at:
-        callbacks += [kc.callbacks.CondenseSchedule(epochs=epochs), losses]
+        callbacks += [kc.callbacks.CondenseSchedule(epochs=recipe.epochs), losses]
     start = time.perf_counter()
     history = model.fit(
-        data.training(0, epochs=epochs),
-        epochs=epochs,
+        data.training(0, epochs=recipe.epochs, alternate_flips=recipe.alternate_flips),
+        epochs=recipe.epochs,
         steps_per_epoch=data.steps_per_epoch,
         callbacks=callbacks,
         shuffle=False,  # `data` is
@@ -181,7 +130,7 @@ def trained(
     return model, history.history["loss"][-1], losses.rows, time.perf_counter() - start
 
 
-def tested(arm: Arm, model: keras.Model, data: kc.datasets.Dataset, stages: tuple[int, ...]) -> dict:
+def tested(arm: Arm, model: keras.Model, data: kc.datasets.Dataset, shape: Shape) -> dict:
     """Finish a trained network as the arm says, and test what it condenses to.
 
     Raises:
@@ -194,19 +143,10 @@ def tested(arm: Arm, model: keras.Model, data: kc.datasets.Dataset, stages: tupl
         renew_statistics(model, data)
     network = kc.condense(model) if arm.condensed else model
     profile = kc.profile_model(network)
-    if arm.condensed and profile.macs != condensed_macs(stages, data.image_shape, len(data.class_names)):
+    if arm.condensed and profile.macs != condensed_macs(shape):
         raise RuntimeError(f"the arms must be equal in multiply-adds, and one has {profile.macs:,}")
     accuracy = network.evaluate(data.test, verbose=0, return_dict=True)["accuracy"]
     return {"macs": profile.macs, "parameters": profile.parameters, "test_accuracy": f"{accuracy:.4f}"}
-
-
-@functools.cache
-def condensed_macs(stages: tuple[int, ...], image_shape: tuple[int, ...], classes: int) -> int:
-    """Multiply-adds of the network whose connections are dropped at once, whatever chose them."""
-    model = kc.applications.CondenseNet(
-        stages, GROWTH_RATES, GROUPS, CONDENSE_FACTOR, stem_strides=1, input_shape=image_shape, classes=classes
-    )
-    return kc.profile_model(kc.condense(model, finish=True)).macs
 
 
 def name_of(stages: tuple[int, ...]) -> str:
@@ -245,13 +185,15 @@ def run_all(arguments: argparse.Namespace, settings: Settings) -> None:
 
             keras.utils.clear_session()
             data = load(settings, seed, arguments.data_dir)
-            model, loss, losses, seconds = trained(training, stages, data, seed, settings.epochs, on_epoch)
+            shape = Shape(stages, data.image_shape, len(data.class_names))
+            recipe = recipe_of(settings.recipe, epochs=settings.epochs)
+            model, loss, losses, seconds = trained(training, shape, data, seed, recipe, on_epoch)
             rows = []
             for arm in arms:
                 run = {"arm": arm, "stages": name_of(stages), "seed": str(seed)} | settings.columns()
                 rows.append(
                     run
-                    | tested(ARMS[arm], model, data, stages)
+                    | tested(ARMS[arm], model, data, shape)
                     | {"final_training_loss": f"{loss:.4f}", "seconds": f"{seconds:.1f}"}
                     | conditions(threads=os.cpu_count(), packages=PACKAGES)
                 )
@@ -280,14 +222,15 @@ def main() -> None:
     parser.add_argument("--data", choices=TRAINING_IMAGES, default="cifar10", help="default: %(default)s")
     parser.add_argument("--data-dir", help="of tensorflow-datasets (default: ~/tensorflow_datasets)")
     parser.add_argument("--train-images", type=positive, default=50_000, help="of every class alike; default 50000")
-    parser.add_argument("--image-size", type=positive, default=16, help="sides in pixels (default: %(default)s)")
-    parser.add_argument("--epochs", type=positive, default=6, help="default: %(default)s")
+    parser.add_argument("--image-size", type=positive, default=24, help="sides in pixels (default: %(default)s)")
+    parser.add_argument("--recipe", choices=RECIPES, default="short", help="default: %(default)s")
+    parser.add_argument("--epochs", type=positive, default=20, help="default: %(default)s")
     parser.add_argument("--batch-size", type=positive, default=64, help="default: %(default)s")
     parser.add_argument(
         "--seeds", type=positive, default=2, help="runs of each, seeds 0, 1, ... (default: %(default)s)"
     )
-    sizes = [(2, 2, 2), (4, 4, 4)]
-    parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2 4-4-4")
+    sizes = [(2, 2, 2)]
+    parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2")
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--plot", action="store_true", help="run nothing; draw what the results of these settings hold")
@@ -295,7 +238,12 @@ def main() -> None:
     if arguments.train_images > TRAINING_IMAGES[arguments.data]:
         parser.error(f"--train-images must be at most {TRAINING_IMAGES[arguments.data]:,}, all that there are.")
     settings = Settings(
-        arguments.data, arguments.train_images, arguments.image_size, arguments.epochs, arguments.batch_size
+        arguments.data,
+        arguments.train_images,
+        arguments.image_size,
+        arguments.recipe,
+        arguments.epochs,
+        arguments.batch_size,
     )
     if not arguments.plot:
         run_all(arguments, settings)

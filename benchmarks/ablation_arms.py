@@ -21,11 +21,13 @@ class Training:
         chosen: which inputs each group is given before the first step; "" leaves it all of them.
         drops_at: the progress at which the least important connections are dropped; none if it is empty.
         group_lasso: weight of the group lasso.
+        narrow: a dense network with lower growth rates, of as many multiply-adds as the condensed ones.
     """
 
     chosen: str = ""
     drops_at: tuple[float, ...] = PAPERS_DROPS
     group_lasso: float = 0.0
+    narrow: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Arm:
         """Whether the network ends with one connection in C."""
         return bool(self.pruned or self.training.drops_at or self.training.chosen)
 
+    @property
+    def small(self) -> bool:
+        """Whether the network ends with the multiply-adds of a condensed one."""
+        return self.condensed or self.training.narrow
+
 
 # of arms that share a training, each goes on where the one above it ended
 ARMS = {
@@ -55,6 +62,7 @@ ARMS = {
     "fixed groups, interleaved": Arm(Training(chosen="interleaved", drops_at=())),
     "fixed groups, random": Arm(Training(chosen="random", drops_at=())),
     "one shot, then trained": Arm(Training(drops_at=(PAPERS_DROPS[-1],))),
+    "dense, narrower": Arm(Training(drops_at=(), narrow=True)),
     "dense": Arm(Training(drops_at=())),
     "one shot": Arm(Training(drops_at=()), pruned=True),
     "one shot, statistics renewed": Arm(Training(drops_at=()), pruned=True, renewed=True),
@@ -66,9 +74,10 @@ STYLES = {
     "fixed groups, interleaved": ("#E69F00", "^", "-"),
     "fixed groups, random": ("#D55E00", "v", "-"),
     "one shot, then trained": ("#009E73", "D", "-"),
+    "dense, narrower": ("#F0E442", "P", "-."),
     "dense": ("#777777", "*", ":"),
     "one shot": ("#CC79A7", "X", "-"),
-    "one shot, statistics renewed": ("#000000", "P", "-"),
+    "one shot, statistics renewed": ("#000000", "p", "-"),
 }
 
 
@@ -79,6 +88,7 @@ class Settings:
     data: str
     train_images: int
     image_size: int
+    recipe: str
     epochs: int
     batch_size: int
 

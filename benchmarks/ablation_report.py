@@ -16,6 +16,11 @@ def sizes_of(rows: list[dict]) -> list[str]:
     return sorted({row["stages"] for row in rows}, key=lambda stages: sum(map(int, stages.split("-"))))
 
 
+def kind_of(arm: str) -> str:
+    """Which networks an arm's has the multiply-adds of."""
+    return "condensed" if ARMS[arm].condensed else arm
+
+
 def percents(values: list[float]) -> str:
     """Mean, and smallest to largest: of shares in [0, 1], as percents."""
     mean = f"{statistics.mean(values):.1%}".rstrip("%")
@@ -26,13 +31,13 @@ def summary(rows: list[dict]) -> list[dict]:
     """A row an arm: test accuracy at each size, and how many points it is behind learned groups, run by run."""
     sizes = sizes_of(rows)
     accuracies = {(row["arm"], row["stages"], row["seed"]): float(row["test_accuracy"]) for row in rows}
-    macs = {(ARMS[row["arm"]].condensed, row["stages"]): int(row["macs"]) for row in rows}
+    macs = {(kind_of(row["arm"]), row["stages"]): int(row["macs"]) for row in rows}
 
-    def million_macs(condensed: bool) -> dict:
-        return {size: f"{macs[condensed, size] / 1e6:.2f}" if (condensed, size) in macs else "" for size in sizes}
+    def million_macs(kind: str) -> dict:
+        return {size: f"{macs[kind, size] / 1e6:.2f}" if (kind, size) in macs else "" for size in sizes}
 
     learned = {run[1:]: accuracy for run, accuracy in accuracies.items() if run[0] == "learned"}
-    table = [{"arm": "million multiply-adds"} | million_macs(True) | {"points_behind_learned": ""}]
+    table = [{"arm": "million multiply-adds"} | million_macs("condensed") | {"points_behind_learned": ""}]
     for arm in ARMS:
         runs = {run[1:]: accuracy for run, accuracy in accuracies.items() if run[0] == arm}
         if not runs:
@@ -44,8 +49,8 @@ def summary(rows: list[dict]) -> list[dict]:
             | {size: percents(values) if values else "" for size, values in cells.items()}
             | {"points_behind_learned": percents(behind) if behind and arm != "learned" else ""}
         )
-    if any(not condensed for condensed, _ in macs):
-        table.append({"arm": "million multiply-adds, dense"} | million_macs(False) | {"points_behind_learned": ""})
+    for kind in dict.fromkeys(kind for kind, _ in macs if kind != "condensed"):
+        table.append({"arm": f"million multiply-adds, {kind}"} | million_macs(kind) | {"points_behind_learned": ""})
     return [row | {name: rows[-1][name] for name in CONDITIONS} for row in table]
 
 
@@ -66,12 +71,12 @@ def plot_accuracies(rows: list[dict], path: pathlib.Path) -> None:
                 points.append((int(runs[0]["macs"]) / 1e6, mean, mean - min(percent), max(percent) - mean))
         if points:
             macs, means, below, above = zip(*points, strict=True)
-            beside = [value * 1.015 ** (place - 2) if ARMS[arm].condensed else value for value in macs]
+            beside = [value * 1.015 ** (place - 2) if ARMS[arm].small else value for value in macs]
             (lower if ARMS[arm].pruned else upper).errorbar(
                 beside,
                 means,
                 yerr=(below, above),
-                label=arm if ARMS[arm].condensed else f"{arm}: never pruned, more multiply-adds",
+                label=arm if ARMS[arm].small else f"{arm}: never pruned, more multiply-adds",
                 color=colour,
                 marker=marker,
                 linestyle=line,

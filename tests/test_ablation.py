@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow  # all of it, together
 
 PROGRAM = pathlib.Path(__file__).parent.parent / "benchmarks" / "ablation.py"
 STAGES = (1, 1, 1)
+DIGITS = (STAGES, (8, 8, 1), 10)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def program():
         patch.setenv("KERAS_BACKEND", "tensorflow")  # the program sets it: not for the tests that follow
         spec.loader.exec_module(module)
         yield module
-    for name in ("common", "ablation_arms", "ablation_report"):  # names that others may have
+    for name in ("common", "ablation_arms", "ablation_networks", "ablation_report"):  # names that others may have
         del sys.modules[name]
 
 
@@ -44,10 +45,12 @@ def masks(model):
     return [keras.ops.convert_to_numpy(layer.mask) for layer in condensable_layers(model)]
 
 
-def test_all_trainings_begin_with_the_same_weights(program, digits):
-    dense = program.built(program.Training(), STAGES, digits, seed=3)
+def test_all_trainings_begin_with_the_same_weights(program):
+    dense = program.built(program.Training(), program.Shape(*DIGITS), seed=3)
     for arm in program.ARMS.values():
-        model = program.built(arm.training, STAGES, digits, seed=3)
+        if arm.training.narrow:
+            continue
+        model = program.built(arm.training, program.Shape(*DIGITS), seed=3)
         for expected, layer in zip(condensable_layers(dense), condensable_layers(model), strict=True):
             kept = keras.ops.convert_to_numpy(layer.kernel_mask())
             np.testing.assert_array_equal(layer.kernel, keras.ops.convert_to_numpy(expected.kernel) * kept)
@@ -55,17 +58,17 @@ def test_all_trainings_begin_with_the_same_weights(program, digits):
 
 
 @pytest.mark.parametrize("chosen", ["interleaved", "random"])
-def test_fixed_groups_read_one_input_in_four_from_the_first_step(program, digits, chosen):
+def test_fixed_groups_read_one_input_in_four_from_the_first_step(program, chosen):
     training = program.Training(chosen=chosen, drops_at=())
-    first, second = (program.built(training, STAGES, digits, seed) for seed in (0, 1))
+    first, second = (program.built(training, program.Shape(*DIGITS), seed) for seed in (0, 1))
     for mask in masks(first):
         np.testing.assert_array_equal(mask.sum(axis=1), np.full(4, mask.shape[1] / 4))
     same = all(np.array_equal(a, b) for a, b in zip(masks(first), masks(second), strict=True))
     assert same == (chosen == "interleaved")
 
 
-def test_interleaved_groups_are_a_group_convolution_between_shuffles(program, digits):
-    model = program.built(program.Training(chosen="interleaved", drops_at=()), STAGES, digits, seed=0)
+def test_interleaved_groups_are_a_group_convolution_between_shuffles(program):
+    model = program.built(program.Training(chosen="interleaved", drops_at=()), program.Shape(*DIGITS), seed=0)
     layer = condensable_layers(model)[0]
     inputs, filters = layer.kernel.shape[-2:]
     images = np.random.default_rng(0).normal(size=(2, 3, 3, inputs)).astype("float32")
@@ -78,20 +81,31 @@ def test_interleaved_groups_are_a_group_convolution_between_shuffles(program, di
     np.testing.assert_allclose(layer(images), expected, atol=1e-5)
 
 
-def test_one_shot_drops_all_at_half_of_the_training(program, digits):
-    model = program.built(program.ARMS["one shot, then trained"].training, STAGES, digits, seed=0)
+def test_one_shot_drops_all_at_half_of_the_training(program):
+    model = program.built(program.ARMS["one shot, then trained"].training, program.Shape(*DIGITS), seed=0)
     assert {(layer.final_stage, layer.drops_at) for layer in condensable_layers(model)} == {(1, (0.5,))}
-    learned = program.built(program.ARMS["learned"].training, STAGES, digits, seed=0)
+    learned = program.built(program.ARMS["learned"].training, program.Shape(*DIGITS), seed=0)
     assert {(layer.final_stage, layer.plan.drops_at) for layer in condensable_layers(learned)} == {
         (3, (1 / 6, 1 / 3, 0.5))
     }
+
+
+def test_the_narrower_network_is_dense_and_as_large_as_a_condensed_one(program):
+    shape = program.Shape((2, 2, 2), (24, 24, 3), 10)
+    assert sys.modules["ablation_networks"].narrow_growth_rates(shape) == (4, 16, 32)
+    model = program.built(program.ARMS["dense, narrower"].training, shape, seed=0)
+    macs = kc.profile_model(model).macs
+    assert all(mask.all() for mask in masks(model))
+    assert macs == pytest.approx(program.condensed_macs(shape), rel=0.02)
+    assert kc.profile_model(kc.condense(model)).macs == macs
 
 
 def test_losses_on_the_way_are_those_of_the_epoch(program, digits):
     """Weighted by their images they add up to what Keras logs, less the group lasso."""
     logged = []
     training = program.Training(drops_at=(0.5,))
-    *_, windows, _ = program.trained(training, STAGES, digits, seed=0, epochs=2, on_epoch=logged.append)
+    recipe = kc.training.Recipe(epochs=2)
+    *_, windows, _ = program.trained(training, program.Shape(*DIGITS), digits, 0, recipe, on_epoch=logged.append)
     for epoch, loss in enumerate(logged):
         rows = windows[epoch * program.WINDOWS : (epoch + 1) * program.WINDOWS]
         ends = [round((float(row["epoch"]) - epoch) * digits.steps_per_epoch) for row in rows]
