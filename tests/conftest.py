@@ -1,12 +1,20 @@
 """What every test shares: a fixed seed, repeatable hypothesis examples, and TensorFlow's log kept quiet."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before anything imports TensorFlow
+# what XLA compiles here runs a few steps: compiling it well takes longer
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 import keras
 import pytest
 from hypothesis import settings
+
+import keras_condense  # noqa: F401
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("repeatable")
@@ -14,7 +22,13 @@ settings.load_profile("repeatable")
 
 @pytest.fixture(scope="module", autouse=True)
 def memory():
-    """Give back what a file's models took: Keras and TensorFlow keep their functions for the whole process."""
+    """Give back what a file's models took: Keras and TensorFlow keep their functions for the whole process.
+
+    What they still keep, like all that imports made, is never garbage, and looking through it again and again took a
+    third of the time.
+    """
+    gc.collect()
+    gc.freeze()
     yield
     keras.utils.clear_session()
 
