@@ -7,10 +7,12 @@ mistyped options are answered at once.
 import argparse
 import ast
 import contextlib
+import importlib.util
 import inspect
 import logging
 import os
 import pathlib
+import runpy
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -50,22 +52,14 @@ def run(
 
 def _import_quietly() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _no_native_stderr():  # what TensorFlow's libraries write while they load heeds no setting
+    with _native_output_logged()():  # what TensorFlow's libraries write while they load heeds no setting
         import keras_condense  # noqa: F401
 
 
-@contextlib.contextmanager
-def _no_native_stderr() -> Iterator[None]:
-    # as `tflite.runtime.native_output_logged`, which can't be had before the package and with it Keras is imported
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+def _native_output_logged() -> Callable[[], contextlib.AbstractContextManager]:
+    """The package's own, got by its path: as a module of the package it can't be had before Keras is imported."""
+    (package,) = importlib.util.find_spec("keras_condense").submodule_search_locations
+    return runpy.run_path(os.path.join(package, "tflite", "runtime", "native_output.py"))["native_output_logged"]
 
 
 def numbers(text: str) -> tuple[int, ...]:

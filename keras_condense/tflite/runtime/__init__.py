@@ -8,7 +8,8 @@ names. A device that only runs networks can copy it:
 """
 
 from .files import check_tflite
-from .interpreters import RUNTIMES, Runtime, native_output_logged
+from .interpreters import RUNTIMES, Runtime
+from .native_output import native_output_logged
 from .running import run_tflite
 from .timing import TFLiteBenchmark, benchmark_tflite, operators_outside_xnnpack
 

@@ -1,22 +1,16 @@
 """The packages that run .tflite files, and interpreters made by one of them."""
 
-import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
-import logging
-import os
-import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["RUNTIMES", "Runtime", "check_positive", "choose_runtime", "make_interpreter", "native_output_logged"]
+from .native_output import native_output_logged
 
-logger = logging.getLogger(__name__)
+__all__ = ["RUNTIMES", "Runtime", "check_positive", "choose_runtime", "make_interpreter"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,31 +39,6 @@ RUNTIMES = {
     "tflite-runtime": Runtime("tflite_runtime.interpreter", "tflite-runtime"),
     "tensorflow": Runtime("tensorflow", None),
 }
-
-
-@contextlib.contextmanager
-def native_output_logged() -> Iterator[None]:
-    """Send what C++ code writes to standard error to this module's log, at level DEBUG.
-
-    Converter and interpreter report on their own progress there, out of reach of Python's logging.
-    """
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        sys.stderr.flush()
-    try:
-        saved = os.dup(2)
-    except OSError:  # a process without standard error has nothing to keep quiet
-        yield
-        return
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            file.seek(0)
-            for line in file.read().decode(errors="replace").splitlines():
-                logger.debug(line)
 
 
 def check_positive(name: str, value: int, fix: str) -> None:
