@@ -24,6 +24,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import tensorflow as tf
 from ablation_arms import (
     ARMS,
     GROWTH_RATES,
@@ -160,7 +161,7 @@ def run_all(arguments: argparse.Namespace, settings: Settings) -> None:
     trainings = dict.fromkeys(ARMS[arm].training for arm in arguments.arms)
     missing = [
         (seed, stages, training, arms)
-        for seed in range(arguments.seeds)
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         for stages in arguments.sizes
         for training in trainings
         if (
@@ -195,7 +196,7 @@ def run_all(arguments: argparse.Namespace, settings: Settings) -> None:
                     run
                     | tested(ARMS[arm], model, data, shape)
                     | {"final_training_loss": f"{loss:.4f}", "seconds": f"{seconds:.1f}"}
-                    | conditions(threads=os.cpu_count(), packages=PACKAGES)
+                    | conditions(threads=arguments.threads or os.cpu_count(), packages=PACKAGES)
                 )
                 if losses:  # before the run itself, which marks it as done
                     others = [row for row in read_rows(history_path) if not row.items() >= run.items()]
@@ -226,9 +227,9 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="short", help="default: %(default)s")
     parser.add_argument("--epochs", type=positive, default=20, help="default: %(default)s")
     parser.add_argument("--batch-size", type=positive, default=64, help="default: %(default)s")
-    parser.add_argument(
-        "--seeds", type=positive, default=2, help="runs of each, seeds 0, 1, ... (default: %(default)s)"
-    )
+    parser.add_argument("--seeds", type=positive, default=2, help="runs of each (default: %(default)s)")
+    parser.add_argument("--first-seed", type=int, default=0, help="they go on from it (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, help="default: one for each core")
     sizes = [(2, 2, 2)]
     parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2")
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
@@ -246,6 +247,8 @@ def main() -> None:
         arguments.batch_size,
     )
     if not arguments.plot:
+        if arguments.threads:
+            tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
         run_all(arguments, settings)
     report(settings, arguments.output)
 
