@@ -1,6 +1,7 @@
 """What every benchmark shares: where results go, what stands beside each figure, and how rows are shown."""
 
 import datetime
+import filecmp
 import importlib.metadata
 import os
 import pathlib
@@ -9,9 +10,26 @@ import platform
 from rich.console import Console
 from rich.table import Table
 
+import keras_condense
 from keras_condense import csv_files
 
-RESULTS = pathlib.Path(__file__).resolve().parent.parent / "results"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+
+
+def check_package(package: pathlib.Path, sources: pathlib.Path) -> None:
+    """End the program unless a package has the contents of the sources, whose date its figures will bear."""
+    files = (path for path in sources.rglob("*") if path.suffix in (".py", ".json"))
+    names = [str(path.relative_to(sources)) for path in files]
+    _, different, missing = filecmp.cmpfiles(sources, package, names, shallow=False)
+    if others := sorted(different + missing):
+        raise SystemExit(
+            f"error: `keras_condense` ({package}) must be that of {sources}, or other code would be measured, and "
+            f"{len(others)} files differ, such as {others[0]}. Run `make install`, or set PYTHONPATH to {ROOT}."
+        )
+
+
+check_package(pathlib.Path(keras_condense.__file__).parent, ROOT / "keras_condense")
 
 
 def device() -> str:
