@@ -41,11 +41,9 @@ class Shape(NamedTuple):
 
 
 @functools.cache
-def condensed_macs(
-    shape: Shape, growth_rates: tuple[int, ...] = GROWTH_RATES, condense_factor: int = CONDENSE_FACTOR
-) -> int:
+def condensed_macs(shape: Shape) -> int:
     """Multiply-adds of the network whose connections are dropped at once, whatever chose them."""
-    return kc.profile_model(kc.condense(shape.network(growth_rates, condense_factor), finish=True)).macs
+    return kc.profile_model(kc.condense(shape.network(), finish=True)).macs
 
 
 @functools.cache
@@ -54,9 +52,12 @@ def narrow_growth_rates(shape: Shape) -> tuple[int, ...]:
 
     Like the others they do not fall from block to block.
     """
+
+    def apart(rates: tuple[int, ...]) -> int:
+        return abs(kc.profile_model(shape.network(rates, condense_factor=1)).macs - condensed_macs(shape))
+
     fewer = itertools.product(*(range(GROUPS, rate + 1, GROUPS) for rate in GROWTH_RATES))
-    growing = [rates for rates in fewer if list(rates) == sorted(rates)]
-    return min(growing, key=lambda rates: abs(condensed_macs(shape, rates, 1) - condensed_macs(shape)))
+    return min((rates for rates in fewer if list(rates) == sorted(rates)), key=apart)
 
 
 def built(training: Training, shape: Shape, seed: int) -> keras.Model:
