@@ -9,7 +9,7 @@ Every finished run is added to ablation.csv at once, and what stands there for t
 again. ablation_history.csv has the losses on the way, ablation_summary.csv the README's table.
 
     python benchmarks/ablation.py
-    python benchmarks/ablation.py --recipe paper --image-size 16 --epochs 6 --sizes 2-2-2 4-4-4
+    python benchmarks/ablation.py --recipe paper --image-size 16 --epochs 6 --sizes 2-2-2 4-4-4 --name ablation_short
     python benchmarks/ablation.py --plot
 """
 
@@ -234,6 +234,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2")
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--name", default="ablation", help="of the summary and the pictures (default: %(default)s)")
     parser.add_argument("--plot", action="store_true", help="run nothing; draw what the results of these settings hold")
     arguments = parser.parse_args()
     if arguments.train_images > TRAINING_IMAGES[arguments.data]:
@@ -250,7 +251,7 @@ def main() -> None:
         if arguments.threads:
             tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
         run_all(arguments, settings)
-    report(settings, arguments.output)
+    report(settings, arguments.output, arguments.name)
 
 
 if __name__ == "__main__":

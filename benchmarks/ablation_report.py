@@ -136,8 +136,13 @@ def save(figure, path: pathlib.Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def report(settings: Settings, folder: pathlib.Path) -> None:
+def report(settings: Settings, folder: pathlib.Path, name: str) -> None:
     """Write the summary and the plots from the csv files alone, and print the summary.
+
+    Args:
+        settings: of the runs to be shown.
+        folder: of the csv files, and of what is written.
+        name: what the names of the summary and the plots begin with.
 
     Raises:
         SystemExit: there are no runs of these settings.
@@ -147,9 +152,9 @@ def report(settings: Settings, folder: pathlib.Path) -> None:
     if not rows:
         raise SystemExit(f"error: {path} must have runs of {settings}, and has none. Run it without --plot first.")
     table = summary(rows)
-    write_rows(folder / "ablation_summary.csv", table)
-    plot_accuracies(rows, folder / "ablation_accuracy.png")
+    write_rows(folder / f"{name}_summary.csv", table)
+    plot_accuracies(rows, folder / f"{name}_accuracy.png")
     if losses := settings.chosen(read_rows(history_path)):
-        plot_losses(losses, settings.epochs, folder / "ablation_loss.png")
+        plot_losses(losses, settings.epochs, folder / f"{name}_loss.png")
     shown = [{column: cell for column, cell in row.items() if column not in CONDITIONS} for row in table]
     print_rows(shown, str(path), width=140)
