@@ -6,7 +6,7 @@ cost. A least-squares fit with no negative coefficient gives the cost of a multi
     python benchmarks/operator_costs.py x86_64
     python benchmarks/operator_costs.py arm64 --counter "python arm_cost.py count"
     python benchmarks/operator_costs.py x86_64 --only add hard_swish
-    python benchmarks/operator_costs.py x86_64 --arithmetic int8
+    python benchmarks/operator_costs.py x86_64 --arithmetic int8 --lanes 16
     python benchmarks/operator_costs.py riscv64 --lanes 4          a processor of its own
 
 The counter is a command that takes .tflite files and prints a line for each: its name and the millions of instructions
@@ -99,15 +99,16 @@ def main() -> None:
     parser.add_argument(
         "--arithmetic", choices=ARITHMETICS, default="float32", help="what is computed in (default: %(default)s)"
     )
-    parser.add_argument("--lanes", type=int, default=8, help="of a new target: filters that are computed together")
+    parser.add_argument("--lanes", type=int, help="filters that are computed together (default: as known, or 8)")
     arguments = parser.parse_args()
     unit = "instructions" if arguments.counter else "picoseconds"
     target = targets().get(arguments.target)
     if target is None:
         # what counts instructions stands for a processor that is not this one
         machines = () if arguments.counter else (platform.machine(),)
-        target = Target(arguments.target, machines, unit, arguments.lanes, {})
+        target = Target(arguments.target, machines, unit, {}, {})
     scheme = ARITHMETICS[arguments.arithmetic]
+    lanes = arguments.lanes or target.lanes.get(scheme.arithmetic, 8)
     known = [case for case in cases() if scheme.sparse or not case.is_sparse]
     chosen = [case for case in known if not arguments.only or row_of(case) in (*arguments.only, "maximum")]
     if unknown := set(arguments.only or ()) - {row_of(case) for case in chosen}:
@@ -127,7 +128,7 @@ def main() -> None:
 
         def features(name, by_name=by_name):
             node = by_name[name]
-            return node.op.features([by_name[source].shape for source in node.inputs], node.shape, target.lanes)
+            return node.op.features([by_name[source].shape for source in node.inputs], node.shape, lanes)
 
         for name in ("operator1", "operator2"):  # what the longer network has more
             kind, more = features(name)
@@ -142,7 +143,7 @@ def main() -> None:
         "name": target.name,
         "machines": target.machines,
         "unit": unit,
-        "lanes": target.lanes,
+        "lanes": dict(target.lanes) | {scheme.arithmetic: lanes},
         "versions": versions("ai-edge-litert"),
         "costs": dict(target.costs) | {scheme.arithmetic: dict(sorted(table.items()))},
     }

@@ -26,7 +26,7 @@ class Target:
         name: what `export_tflite(target=...)` calls it.
         machines: what `platform.machine()` calls such processors.
         unit: of the costs, "instructions" or "picoseconds".
-        lanes: filters of a group that its convolutions compute together.
+        lanes: for each arithmetic, the filters of a group that its convolutions compute together.
         costs: for each arithmetic ("float32", "int8") and each kind of operator, the cost of each of its features
             (`Operator.features`).
     """
@@ -34,8 +34,12 @@ class Target:
     name: str
     machines: tuple[str, ...]
     unit: str
-    lanes: int
+    lanes: Mapping[str, int]
     costs: Mapping[str, Mapping[str, Mapping[str, float]]]
+
+    def lanes_of(self, arithmetic: str = "float32") -> int:
+        """Filters of a group that convolutions in this arithmetic compute together."""
+        return self.lanes[arithmetic if arithmetic in self.costs else "float32"]
 
     def cost(self, features: Features, arithmetic: str = "float32") -> float:
         """What an operator costs.
@@ -76,7 +80,8 @@ def this_machine() -> Target | None:
 
 def node_cost(node: Node, inputs: list[Node], target: Target, arithmetic: str = "float32") -> float:
     """The cost of an operator that reads `inputs`."""
-    return target.cost(node.op.features([source.shape for source in inputs], node.shape, target.lanes), arithmetic)
+    lanes = target.lanes_of(arithmetic)
+    return target.cost(node.op.features([source.shape for source in inputs], node.shape, lanes), arithmetic)
 
 
 def graph_costs(graph: Graph, target: Target, arithmetic: str = "float32") -> dict[str, float]:

@@ -40,7 +40,9 @@ def random_target(random: np.random.Generator) -> Target:
     }
     if random.random() < 0.5:  # convolutions are split where both are cheap
         table |= {"depthwise": {}, "convolution": {"outputs": 1e-3}}
-    return dataclasses.replace(known, lanes=int(random.choice([1, 2, 4, 8, 16, 32])), costs={"float32": table})
+    return dataclasses.replace(
+        known, lanes={"float32": int(random.choice([1, 2, 4, 8, 16, 32]))}, costs={"float32": table}
+    )
 
 
 def difference(actual: dict, expected: dict) -> float:

@@ -30,7 +30,7 @@ def riscv(monkeypatch, tmp_path):
     for name, target in targets.targets().items():
         (tmp_path / f"{name}.json").write_text(json.dumps(dataclasses.asdict(target)))
     costs = {kind: {feature: 1.0 for feature in row} for kind, row in target.costs["float32"].items()}
-    made = {"name": "riscv64", "machines": ["riscv64"], "unit": "picoseconds", "lanes": 4}
+    made = {"name": "riscv64", "machines": ["riscv64"], "unit": "picoseconds", "lanes": {"float32": 4, "int8": 8}}
     made["costs"] = {"float32": costs | {"pick_channels": {}, "shuffle": {}}, "int8": {}}
     (tmp_path / "riscv64.json").write_text(json.dumps(made))
     monkeypatch.setattr(targets, "FOLDER", tmp_path)

@@ -38,10 +38,10 @@ def block_cost(node: Node, block: Block, target: Target, scheme: Scheme) -> floa
     (rows, columns), merged = block
     height, width, channels = node.shape
     kernel, shape = _kernel_shape(node, block), (height // rows, width // columns, channels * rows * columns)
-    computed = convolution_features(kernel, node.op.groups // merged, shape, target.lanes)
+    computed = convolution_features(kernel, node.op.groups // merged, shape, target.lanes_of(scheme.arithmetic))
     costs = [target.cost(computed, scheme.arithmetic)]
     if rows * columns > 1:
-        moved = UnblockPixels((rows, columns)).features([shape], node.shape, target.lanes)
+        moved = UnblockPixels((rows, columns)).features([shape], node.shape, target.lanes_of(scheme.arithmetic))
         costs.append(target.cost(moved, scheme.arithmetic))
     return sum(costs)
 

@@ -60,7 +60,9 @@ def _joined(groups: list[np.ndarray], merged: int) -> list[np.ndarray]:
 
 def _convolution_cost(kernel: Shape, groups: int, shape: Shape, target: Target, scheme: Scheme) -> float:
     """A 1x1 convolution, and its outputs as rows."""
-    computed = target.cost(convolution_features(kernel, groups, shape, target.lanes), scheme.arithmetic)
+    computed = target.cost(
+        convolution_features(kernel, groups, shape, target.lanes_of(scheme.arithmetic)), scheme.arithmetic
+    )
     return computed + target.cost(rows_features(shape), scheme.arithmetic)
 
 

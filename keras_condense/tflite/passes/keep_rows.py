@@ -43,8 +43,10 @@ def _limited(graph: Graph, rows: set[str], target: Target, scheme: Scheme) -> se
     limited: set[str] = set()
     for node in graph:
         if isinstance(node.op, (Maximum, Minimum)) and node.inputs[0] in rows | limited:
-            of_rows = _as_rows(node.op).features([], (node.channels, *node.shape[:2]), target.lanes)
-            of_image = node.op.features([], node.shape, target.lanes)
+            of_rows = _as_rows(node.op).features(
+                [], (node.channels, *node.shape[:2]), target.lanes_of(scheme.arithmetic)
+            )
+            of_image = node.op.features([], node.shape, target.lanes_of(scheme.arithmetic))
             if target.cost(of_rows, scheme.arithmetic) < target.cost(of_image, scheme.arithmetic):
                 limited.add(node.name)
     return limited

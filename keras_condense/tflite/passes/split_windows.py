@@ -44,8 +44,8 @@ def _split_cost(node: Node, channels: int, target: Target, scheme: Scheme) -> fl
     """The cost of a depthwise and a 1x1 convolution for each filter of a group, and of their sum."""
     windowed, per_group = (*node.shape[:2], channels), node.channels // node.op.groups
     once = (
-        Depthwise(np.empty((*node.op.window, channels))).features([], windowed, target.lanes),
-        convolution_features((1, 1, channels, node.channels), 1, node.shape, target.lanes),
+        Depthwise(np.empty((*node.op.window, channels))).features([], windowed, target.lanes_of(scheme.arithmetic)),
+        convolution_features((1, 1, channels, node.channels), 1, node.shape, target.lanes_of(scheme.arithmetic)),
     )
     added = ("add", {"outputs": (per_group - 1) * math.prod(node.shape)})
     return per_group * sum(target.cost(each, scheme.arithmetic) for each in once) + target.cost(
