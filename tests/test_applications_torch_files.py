@@ -7,12 +7,13 @@ import pickle
 import pickletools
 import re
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
-from keras_condense.applications import torch_files
+from keras_condense.applications import torch_files, torch_pickles
 from keras_condense.applications.torch_files import read_state_dict
 
 torch = pytest.importorskip("torch")
@@ -174,6 +175,23 @@ REFUSED = {
         name("torch", "FloatStorage") + pickle.NONE + pickle.EMPTY_DICT + text("dtype") + text("int64")
         + pickle.SETITEM + pickle.TUPLE2 + pickle.BUILD, "can't be read",
     ),
+    "a dictionary's items": (
+        name("collections", "OrderedDict") + pickle.EMPTY_TUPLE + pickle.REDUCE + text("k") + number(5) + pickle.SETITEM
+        + pickle.EMPTY_DICT + text("items") + name("collections", "OrderedDict") + pickle.SETITEM + pickle.BUILD,
+        "its entry 'k' is not a tensor",
+    ),
+    # hashing it would overflow the stack of C
+    "tuples in tuples": (
+        pickle.EMPTY_DICT + pickle.EMPTY_TUPLE + 200_000 * pickle.TUPLE1 + pickle.NONE + pickle.SETITEM,
+        "lie in each other more than 100 deep",
+    ),
+    "tuples in tuples, remembered": (
+        pickle.EMPTY_TUPLE + pickle.BINPUT + b"\0" + 200 * (pickle.BINGET + b"\0" + pickle.NONE + pickle.TUPLE2
+        + pickle.BINPUT + b"\0"), "lie in each other more than 100 deep",
+    ),
+    "lists in lists": (200 * pickle.EMPTY_LIST + 199 * pickle.APPEND, "lie in each other more than 100 deep"),
+    "an empty stack": (pickle.TUPLE1, "can't be read"),
+    "no mark": (pickle.TUPLE, "can't be read"),
 }  # fmt: skip
 
 
@@ -185,7 +203,7 @@ def test_what_is_no_part_of_weights(opcodes, message, tmp_path, monkeypatch):
             read_state_dict(path)
         assert str(error.value).startswith(f"`path` (={str(path)!r}) must be a whole file of PyTorch weights")
     assert not (tmp_path / "made").exists()
-    assert torch_files._GLOBALS["torch FloatStorage"].dtype == "float32"
+    assert torch_pickles._GLOBALS["torch FloatStorage"].dtype == "float32"
 
 
 def test_a_bad_pickle_after_good_ones(tmp_path, monkeypatch):
@@ -243,7 +261,7 @@ BAD_TENSORS = {
     "a storage that is missing": (tensor_of("FloatStorage", 2, (2,), (1,), key="7"), "archive/data/7"),
     "another type": (tensor_of("BFloat16Storage", 2, (2,), (1,)), "names 'torch.BFloat16Storage'"),
     "a path for a key": (tensor_of("FloatStorage", 2, (2,), (1,), key="../../etc/passwd"), "etc/passwd"),
-    "no tensor": (pickle.EMPTY_DICT + text("a") + number(1) + pickle.SETITEM, "its entry 'a' is no tensor"),
+    "no tensor": (pickle.EMPTY_DICT + text("a") + number(1) + pickle.SETITEM, "its entry 'a' is not a tensor"),
     "no dictionary": (pickle.EMPTY_LIST, "holds a list and not a dictionary"),
     "nothing": (pickle.EMPTY_DICT, "holds a dict and not a dictionary of tensors"),
 }
@@ -262,8 +280,8 @@ def test_a_good_file_of_these_opcodes(tmp_path):
 
 
 def test_zip_bombs(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch_files, "MAX_BYTES", 10_000)
-    monkeypatch.setattr(torch_files, "MAX_PICKLE_BYTES", 10_000)
+    monkeypatch.setattr(torch_pickles, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(torch_pickles, "MAX_PICKLE_BYTES", 10_000)
     with zipfile.ZipFile(tmp_path / "a.pth.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.pth", bytes(1_000_000))
     with pytest.raises(ValueError, match=r"'a\.pth' has 1,000,000 bytes, more than the 10,000 that are read"):
@@ -283,6 +301,34 @@ def test_zip_bombs(tmp_path, monkeypatch):
         read_state_dict(tmp_path / "d.pth.zip")
 
 
+def test_no_more_is_unpacked_than_the_directory_says(tmp_path, monkeypatch):
+    size = 50_000_000
+    with zipfile.ZipFile(tmp_path / "a.pth.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.pth", bytes(size))
+    data = (tmp_path / "a.pth.zip").read_bytes().replace(struct.pack("<I", size), struct.pack("<I", 100))
+    (tmp_path / "a.pth.zip").write_bytes(data)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="can't be read"):
+            read_state_dict(tmp_path / "a.pth.zip")
+        assert tracemalloc.get_traced_memory()[1] < size / 10
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_zips_that_are_packed_otherwise(kind, tmp_path):
+    path = saved({"a": torch.ones(2)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth.zip", "w", kind) as file:
+        file.write(path, "a.pth")
+    data = bytearray((tmp_path / "a.pth.zip").read_bytes())
+    data[60] ^= 0xFF
+    (tmp_path / "b.pth.zip").write_bytes(data)
+    for name in ("a.pth.zip", "b.pth.zip"):
+        with pytest.raises(ValueError, match=r"'a\.pth' in it is packed in a way that is not known here"):
+            read_state_dict(tmp_path / name)
+
+
 def test_zips_of_other_contents(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.pth.zip", "w") as file:
         file.writestr("readme.txt", "hello")
@@ -300,8 +346,8 @@ def test_zips_of_other_contents(tmp_path):
 def test_every_opcode_that_is_admitted_has_a_use(tmp_path):
     """What torch.save writes is all that is admitted, and none that calls by a name from the stack is."""
     known = {opcode.name for opcode in pickletools.opcodes}
-    assert known >= torch_files._OPCODES
-    assert not torch_files._OPCODES & {
+    assert known >= torch_pickles._OPCODES
+    assert not torch_pickles._OPCODES & {
         "STACK_GLOBAL",
         "INST",
         "OBJ",
@@ -317,4 +363,4 @@ def test_every_opcode_that_is_admitted_has_a_use(tmp_path):
     with zipfile.ZipFile(path) as file:
         contents = file.read(next(name for name in file.namelist() if name.endswith("data.pkl")))
     seen |= {opcode.name for opcode, _, _ in pickletools.genops(io.BytesIO(contents))}
-    assert seen <= torch_files._OPCODES
+    assert seen <= torch_pickles._OPCODES
