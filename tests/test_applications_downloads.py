@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -169,7 +170,9 @@ def test_the_folder_is_keras_own(monkeypatch, tmp_path):
 
 def test_files_of_keras_are_fetched_once_and_checked(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    calls, content = [], b"weights"
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["x"] = np.arange(1000)
+    calls, content = [], files_at(tmp_path / "whole.h5")
 
     def get_file(name, address, *, cache_dir, cache_subdir, file_hash):
         calls.append((address, file_hash))
@@ -205,3 +208,62 @@ def test_files_of_keras_that_cannot_be_fetched(monkeypatch, tmp_path):
     with pytest.raises(OSError, match=r"The weights at https://.*mobilenet.* could not be .*unreachable.* Check"):
         applications.MobileNet(weights="imagenet")
     assert os.listdir(tmp_path / "models") == []
+
+
+def test_files_of_keras_without_a_sum_are_whole_or_not_kept(monkeypatch, tmp_path):
+    """A login page in place of a file, or half a file that another program left, is fetched again and never kept."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["x"] = np.arange(1000)
+    whole = (tmp_path / "whole.h5").read_bytes()
+    for name, content in (("page.h5", b"<html>Log in</html>"), ("cut.h5", whole[:-100])):
+        (tmp_path / name).write_bytes(content)
+        files = pretrained_rows.KerasFiles(tmp_path.as_uri(), (name, None), (name, None))
+        with pytest.raises(OSError, match=r"could not be fetched .*not a whole HDF5 file\)\. Check the connection"):
+            downloads.keras_file(files, True)
+        assert not list(downloads.folder().iterdir())
+    (downloads.folder() / "whole.h5").write_bytes(whole[:-100])
+    files = pretrained_rows.KerasFiles(tmp_path.as_uri(), ("whole.h5", None), ("whole.h5", None))
+    assert pathlib.Path(downloads.keras_file(files, True)).read_bytes() == whole
+
+
+def test_packaged_files_that_are_damaged_or_missing(monkeypatch, tmp_path):
+    row = pretrained.find_weights("CondenseNet50", "cifar10")
+    assert downloads.packaged_file(row) == row.address
+    damaged = pathlib.Path(row.address).read_bytes()[:-1]
+    monkeypatch.setattr(pretrained_rows, "__file__", str(tmp_path / "pretrained_rows.py"))
+    with pytest.raises(OSError, match=r"and are missing\. Install the package again"):
+        applications.CondenseNet50(weights="cifar10")
+    pathlib.Path(row.address).parent.mkdir()
+    pathlib.Path(row.address).write_bytes(damaged)
+    with pytest.raises(OSError, match=r"must have the SHA-256 \w+, and have \w+\. Install the package again"):
+        applications.CondenseNet50(weights="cifar10")
+
+
+def test_a_cache_that_takes_no_files(monkeypatch, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "other"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+    assert downloads.folder() == tmp_path / "other" / ".keras" / "models"  # as Keras does
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"must be a folder that takes files, and neither of .* does\. Set KERAS_HOME"):
+        downloads.folder()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KERAS_HOME", "~/cache")
+    assert downloads.folder() == tmp_path / "home" / "cache" / "models"
+
+
+def test_what_a_killed_conversion_left_is_removed(published):
+    _, row = published("densenet bc")
+    name = pathlib.PurePosixPath(row.release).name
+    build(row)
+    (converted,) = (path for path in published.cache.iterdir() if path.name.endswith(".weights.h5"))
+    converted.unlink()
+    leftover = published.cache / f".{name}.abc"
+    leftover.mkdir()
+    (leftover / converted.name).write_bytes(b"half")
+    os.utime(leftover, (0, 0))
+    build(row)
+    assert sorted(path.name for path in published.cache.iterdir()) == sorted([name, converted.name])

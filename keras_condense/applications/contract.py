@@ -181,7 +181,7 @@ class Contract(SharedArguments):
     def _load_foreign(self, network: keras.Model) -> None:
         row = self.pretrained
         if row is not None and row.packaged:
-            load_weights(network, row.address)
+            load_weights(network, downloads.packaged_file(row))
             return
         if row is not None and row.keras_files is not None:
             load_weights(network, downloads.keras_file(row.keras_files, self.include_top))

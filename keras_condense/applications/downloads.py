@@ -23,22 +23,36 @@ import keras
 from keras_condense.applications.pretrained import KerasFiles, PretrainedWeights
 from keras_condense.applications.torch_files import state_dict_of, unpacked
 from keras_condense.applications.weight_files import UNREADABLE
-from keras_condense.files import replacing
 
-__all__ = ["fetch", "folder", "keras_file", "load"]
+__all__ = ["fetch", "folder", "keras_file", "load", "packaged_file"]
 
 ABANDONED = 24 * 3600  # seconds after which nobody is still fetching
 VERSION = 1  # of the conversion; a change of what it makes of a file needs the next number
 
 
 def folder() -> pathlib.Path:
-    """Return the folder of Keras' cache for models, made if it is missing (see `keras.utils.get_file`)."""
-    base = pathlib.Path(os.environ.get("KERAS_HOME") or os.path.expanduser(os.path.join("~", ".keras")))
-    if base.exists() and not os.access(base, os.W_OK):
-        base = pathlib.Path(tempfile.gettempdir(), ".keras")
-    models = base / "models"
-    models.mkdir(parents=True, exist_ok=True)
-    return models
+    """Return the folder of Keras' cache for models, made if it is missing (see `keras.utils.get_file`).
+
+    It is in the temporary folder where Keras' own takes no files.
+
+    Raises:
+        OSError: neither takes files.
+    """
+    usual = os.path.expanduser(os.environ.get("KERAS_HOME") or os.path.join("~", ".keras"))
+    folders = [pathlib.Path(usual, "models"), pathlib.Path(tempfile.gettempdir(), ".keras", "models")]
+    reasons = []
+    for models in folders:
+        try:
+            models.mkdir(parents=True, exist_ok=True)
+            if os.access(models, os.W_OK):
+                return models
+            reasons.append("it is read-only")
+        except OSError as error:
+            reasons.append(error.strerror or type(error).__name__)
+    described = ", ".join(f"{str(models)!r} ({reason})" for models, reason in zip(folders, reasons, strict=True))
+    raise OSError(
+        f"The cache of Keras must be a folder that takes files, and neither of {described} does. Set KERAS_HOME to one."
+    )
 
 
 def load(row: PretrainedWeights, model: keras.Model, convert: Callable[[Mapping[str, Any]], None]) -> None:
@@ -59,8 +73,10 @@ def load(row: PretrainedWeights, model: keras.Model, convert: Callable[[Mapping[
     data, described = fetch(row)
     convert(state_dict_of(data, described))
     try:
-        with replacing(cached) as temporary:
-            model.save_weights(temporary)
+        with _private(pathlib.PurePosixPath(row.release).name) as private:
+            converted = os.path.join(private, cached.name)
+            model.save_weights(converted)
+            os.replace(converted, cached)
     except (OSError, ValueError, RuntimeError) as error:  # the network has its weights
         warnings.warn(
             f"The converted weights could not be kept in {str(cached.parent)!r} ({error}). They will be converted "
@@ -100,31 +116,68 @@ def keras_file(files: KerasFiles, include_top: bool) -> str:
         include_top: whether it is the one with the classifier's weights.
 
     Raises:
-        OSError: it can't be fetched or kept, or does not match its MD5 sum.
+        OSError: it can't be fetched or kept, does not match its MD5 sum or, where none is published, is not a whole
+            HDF5 file.
     """
     name, md5 = files.top if include_top else files.no_top
     kept, address = folder() / name, f"{files.folder}/{name}"
-    if not kept.is_file() or (md5 and hashlib.md5(kept.read_bytes()).hexdigest() != md5):
+    if not _is_whole(kept, md5):
         with _fetched(address, name, file_hash=md5) as fetched:
+            if not _is_whole(pathlib.Path(fetched), md5):
+                raise _failed(address, OSError("what came is not a whole HDF5 file"))
             _keep(fetched, kept, address)
     return str(kept)
+
+
+def packaged_file(row: PretrainedWeights) -> str:
+    """Return the path of a file that comes with this package, checked.
+
+    Raises:
+        OSError: it is missing or damaged.
+    """
+    path = pathlib.Path(row.address)
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    if found != row.sha256:
+        raise OSError(
+            f"The weights that come with keras_condense ({str(path)!r}) must have the SHA-256 {row.sha256}, and "
+            f"{'are missing' if found is None else f'have {found}'}. Install the package again."
+        )
+    return str(path)
+
+
+def _is_whole(path: pathlib.Path, md5: str | None) -> bool:
+    """Whether a file of Keras is there and has its sum; without a sum, whether it is an HDF5 file that is not cut."""
+    if not path.is_file():
+        return False
+    if md5:
+        return hashlib.md5(path.read_bytes()).hexdigest() == md5
+    try:
+        with h5py.File(path, "r"):
+            return True
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
 def _fetched(address: str, name: str, **checks: str | None) -> Iterator[str]:
     """The path of a file that was fetched into a folder of its own beside its place, and goes with it if it stays."""
-    models = folder()
-    _remove_abandoned(models, name)
-    try:
-        private = tempfile.mkdtemp(prefix=f".{name}.", dir=models)
-    except OSError as error:
-        raise _failed(address, error) from error
-    try:
+    with contextlib.ExitStack() as stack:
         try:
+            private = stack.enter_context(_private(name))
             fetched = keras.utils.get_file(name, address, cache_dir=private, cache_subdir=".", **checks)
         except Exception as error:  # which is what Keras raises for an address that does not answer
             raise _failed(address, error) from error
         yield fetched
+
+
+@contextlib.contextmanager
+def _private(name: str) -> Iterator[str]:
+    """A folder in the cache for what becomes of the file `name`; those that killed processes left go too."""
+    models = folder()
+    _remove_abandoned(models, name)
+    private = tempfile.mkdtemp(prefix=f".{name}.", dir=models)
+    try:
+        yield private
     finally:
         shutil.rmtree(private, ignore_errors=True)
 
@@ -137,7 +190,7 @@ def _keep(fetched: str, kept: pathlib.Path, address: str) -> None:
 
 
 def _remove_abandoned(models: pathlib.Path, name: str) -> None:
-    """Remove what processes left that were killed while they fetched."""
+    """Remove what processes left that were killed while they fetched or converted."""
     for leftover in models.glob(f".{glob.escape(name)}.*"):
         with contextlib.suppress(OSError):  # another process removes it too
             if time.time() - leftover.stat().st_mtime > ABANDONED:

@@ -85,7 +85,8 @@ def MobileNetV2(
         alpha: the width multiplier: each layer has about this many times the paper's filters, a multiple of 8.
         weights: None (random), "imagenet" (for an alpha of 0.35, 0.5, 0.75, 1.0, 1.3 or 1.4), or the path of a
             `.weights.h5`, `.keras` or `.h5` file. Those for ImageNet are of square images of 96, 128, 160, 192 or 224
-            pixels, whichever the model is built for, and of 224 for any other size, which needs `include_top=False`.
+            pixels, whichever the model is built for, and of 224 for any other size, which needs `include_top=False`;
+            for an alpha above 1 they are of 224 alone.
         input_tensor: as `MobileNet`'s, and so are all arguments that follow.
         input_shape: (height, width, channels), at least 32x32.
         pooling: None, "avg" or "max".
@@ -106,7 +107,7 @@ def MobileNetV2(
     contract = Contract(
         constructor="MobileNetV2",
         arguments={"alpha": alpha},
-        default_size=_image_size(_SIZES_V2, shared["input_tensor"], shared["input_shape"]),
+        default_size=_image_size(_SIZES_V2 if alpha <= 1 else (224,), shared["input_tensor"], shared["input_shape"]),
         min_size=32,
         **shared,
     )

@@ -5,7 +5,7 @@ Two publishers stand behind it, and this package:
 
 - pytorchcv (github.com/osmr/imgclsmob, MIT licence): zipped files of PyTorch, checked by their SHA-1 and converted
   (`torch_files`, `torch_conversion`, `downloads`). CondenseNet's are the authors' own training, the others pytorchcv's.
-- keras.applications, for the networks that it has: files of Keras, checked by their MD5.
+- keras.applications, for the networks that it has: files of Keras, checked by their MD5; MobileNet's have none.
 - keras_condense: networks trained with it, whose weights come with the package (`weights/`, each with a card).
 
 None of pytorchcv's addresses could be tried where this table was written. It equals the list of files in pytorchcv
@@ -153,8 +153,8 @@ _KERAS_DENSENETS = (
     ("DenseNet169", "d699b8f76981ab1b30698df4c175e90b", "b8c4d4c20dd625c148057b9ff1c1176b", (23.8, 6.8)),
     ("DenseNet201", "1ceb130c1ea1b78c3bf6114dbdfd8807", "c13680b51ded0fb44dff2d8f86ac8bb1", (22.7, 6.4)),
 )
-# constructor, folder, file, the file's word for each alpha, sizes of the images (those for any other size first), and
-# errors at alpha 1 and 224 pixels, the only ones that Keras gives
+# constructor, folder, file, the file's word for each alpha, sizes of the images (those for any other size first; of the
+# alphas above 1 the first alone), and errors at alpha 1 and 224 pixels, the only ones that Keras gives
 _KERAS_MOBILENETS = (
     (
         "MobileNet",
@@ -192,7 +192,7 @@ def _keras_densenets() -> Iterator[PretrainedWeights]:
 def _keras_mobilenets() -> Iterator[PretrainedWeights]:
     for constructor, folder, pattern, words, sizes, errors in _KERAS_MOBILENETS:
         for alpha, word in words.items():
-            for size in sizes:
+            for size in sizes if alpha <= 1 else sizes[:1]:
                 file = pattern.format(alpha=word, size=size)
                 error, top5_error = errors if (alpha, size) == (1.0, 224) else (None, None)
                 yield PretrainedWeights(
