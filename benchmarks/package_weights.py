@@ -6,7 +6,7 @@ device, and the file's SHA-256, which belongs into a row of `keras_condense.appl
 
     python scripts/train.py --dataset cifar10 --network CondenseNet50 --recipe short --on-device --mixed-precision \
         --no-validation --output runs/condensenet50
-    python benchmarks/package_weights.py runs/condensenet50 CondenseNet50
+    python benchmarks/package_weights.py runs/condensenet50 CondenseNet50 --command "python scripts/train.py ..."
 """
 
 import argparse

@@ -178,7 +178,9 @@ def find_constructor(name: str) -> Callable[..., Any]:
     constructors = {key.lower(): getattr(kc.applications, key) for key in kc.applications.__all__ if key[0].isupper()}
     if name.lower() not in constructors:
         listing = ", ".join(constructor.__name__ for constructor in constructors.values())
-        raise ValueError(f"`network` (={name!r}) must be a name in keras_condense.applications. Choose of {listing}.")
+        raise ValueError(
+            f"`network` (={name!r}) must be a name in keras_condense.applications. Choose one of {listing}."
+        )
     return constructors[name.lower()]
 
 
@@ -211,9 +213,21 @@ def read_network(option: str, text: str) -> tuple[Callable[..., Any], dict[str, 
     if unknown := sorted(arguments.keys() - accepted):
         raise ValueError(
             f"`{option}` (={text!r}) has the argument {unknown[0]!r}, which {constructor.__name__} does not take here. "
-            f"Choose of {', '.join(sorted(accepted))}."
+            f"Choose among {', '.join(sorted(accepted))}."
         )
     return constructor, arguments
+
+
+def check_complete(option: str, text: str) -> None:
+    """Raise ValueError where a network such as "CondenseNet" lacks arguments that have no default."""
+    constructor, arguments = read_network(option, text)
+    parameters = inspect.signature(constructor).parameters.values()
+    required = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if missing := [name for name in required if name not in arguments]:
+        raise ValueError(
+            f"`{option}` (={text!r}) must have the argument{'s' * (len(missing) > 1)} {', '.join(missing)}, which "
+            f"{constructor.__name__} has no default for. Write them in brackets behind the name."
+        )
 
 
 def check_file(path: str, suffix: str, *, to_write: bool = False) -> pathlib.Path:

@@ -58,11 +58,15 @@ def convert_weights(arguments: argparse.Namespace) -> None:
     options = dict(arguments.argument)
     architecture(arguments.network, options)  # which knows the constructors
     constructor = getattr(kc.applications, arguments.network)
-    classes = arguments.classes or CLASSES.get(arguments.weights)
+    if arguments.classes is not None and (arguments.no_top or "classes" in options):
+        other = "--no-top" if arguments.no_top else "--argument classes=..."
+        raise ValueError(f"`--classes` (={arguments.classes}) must be left out with {other}. Give one of them.")
     if arguments.no_top:
         options["include_top"] = False
-    elif classes is not None:
-        options["classes"] = classes
+    elif arguments.classes is not None:
+        options["classes"] = arguments.classes
+    elif arguments.weights in CLASSES:
+        options.setdefault("classes", CLASSES[arguments.weights])
     try:
         model = constructor(weights=arguments.weights, **options)
     except TypeError as error:  # an argument that the constructor does not have, or lacks

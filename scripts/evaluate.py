@@ -71,11 +71,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_file(arguments: argparse.Namespace) -> None:
+    from keras_condense.datasets.imagenet import has_imagenet_classes
+
     arguments.dataset = arguments.dataset or "digits"
     _refuse_network(arguments)
     _refuse_imagenet(arguments)
     predict, shape = _read_file(arguments)
     data = command_line.load_dataset(arguments, shape)
+    if has_imagenet_classes(data.class_names):  # a part of ImageNet under another name
+        raise _unknown_preprocessing(arguments)
     count, correct = data.test_size, _correct(predict, *data.test_arrays(), len(data.class_names))
     print(f"accuracy {correct / count:.4f} ({correct:,} of {count:,} test images of {data.name})")
 
@@ -89,7 +93,13 @@ def _read_file(arguments: argparse.Namespace) -> tuple[Callable[["np.ndarray"], 
         command_line.check_file(arguments.model, ".tflite")
         return lambda images: kc.run_tflite(arguments.model, images, threads=arguments.threads), None
     model = load_model(arguments.model)
-    return lambda images: model.predict(images, verbose=0), model.input_shape[1:]
+    shape = getattr(model, "input_shape", None)  # a model that was never built has none
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            f"`MODEL` (={arguments.model!r}) must take one image (height, width, channels), and takes "
+            f"{'inputs of no known shape' if shape is None else shape}. Give a model of images."
+        )
+    return lambda images: model.predict(images, verbose=0), shape[1:]
 
 
 def _correct(predict: Callable, images: "np.ndarray", labels: "np.ndarray", classes: int) -> int:
@@ -105,15 +115,19 @@ def _refuse_imagenet(arguments: argparse.Namespace) -> None:
     """Raise for ImageNet's images where nobody said how they become what the network takes."""
     from keras_condense.datasets.imagenet import has_imagenet_classes
 
-    path = pathlib.Path(arguments.dataset).expanduser()
+    path = pathlib.Path(os.path.expanduser(arguments.dataset))
     folders = [folder for folder in (path / "val", path) if folder.is_dir()]
     classes = [sorted(entry.name for entry in folder.iterdir() if entry.is_dir()) for folder in folders]
     if re.split("[/:]", arguments.dataset)[0] in IMAGENETS or any(map(has_imagenet_classes, classes)):
-        raise ValueError(
-            f"`--preprocessing` must be given for {arguments.model!r} on {arguments.dataset!r}: a file does not say "
-            "how its images were cropped and normalised. Name the weights that it was made of, for instance "
-            "--preprocessing CondenseNetImageNet74G8:imagenet."
-        )
+        raise _unknown_preprocessing(arguments)
+
+
+def _unknown_preprocessing(arguments: argparse.Namespace) -> ValueError:
+    return ValueError(
+        f"`--preprocessing` must be given for {arguments.model!r} on {arguments.dataset!r}: a file does not say "
+        "how its images were cropped and normalised. Name the weights that it was made of, for instance "
+        "--preprocessing CondenseNetImageNet74G8:imagenet."
+    )
 
 
 def _refuse_network(arguments: argparse.Namespace) -> None:
@@ -142,7 +156,9 @@ def _evaluate_as_published(arguments: argparse.Namespace) -> None:
             "how images are resized. Leave it out."
         )
     row, preprocessing = _row_and_preprocessing(arguments)
-    if arguments.weights is None:
+    if arguments.weights is not None:
+        command_line.check_complete("MODEL", arguments.model)
+    else:
         predict, shape = _read_file(arguments)
     images = kc.datasets.load_evaluation(
         arguments.dataset, preprocessing, batch_size=arguments.batch_size, data_dir=arguments.data_dir
@@ -163,18 +179,26 @@ def _evaluate_as_published(arguments: argparse.Namespace) -> None:
 
 def _print_errors(wrong: dict[int, int], size: int, row: Any) -> None:
     published = {1: getattr(row, "published_error", None), TOP: getattr(row, "published_top5_error", None)}
+    measured = {1: getattr(row, "measured_error", None)}
     for top, count in wrong.items():
         known = "none published" if published[top] is None else f"published {published[top]:.2f} %"
+        if published[top] is None and measured.get(top) is not None:
+            known = f"{measured[top]:.2f} % when it was packaged"
         print(f"top-{top} error    {100 * count / size:.2f} % ({count:,} of {size:,}), {known}")
-    if row is not None:
-        network = f"{row.constructor}({', '.join(f'{name}={value!r}' for name, value in row.arguments.items())})"
-        print(f"published      for {network.removesuffix('()')} on {TEST_SETS[row.dataset][1]}, {row.address}")
+    if row is None:
+        return
+    network = f"{row.constructor}({', '.join(f'{name}={value!r}' for name, value in row.arguments.items())})"
+    network = network.removesuffix("()")
+    if published[1] is not None:
+        print(f"published      for {network} on {TEST_SETS[row.dataset][1]}, {row.address}")
+    else:
+        print(f"weights        of {network}, {row.address}")
 
 
 def _row_and_preprocessing(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """Return the row of the published weights that were named, or None, and how images are made; name the test set."""
     weights, given = arguments.weights, arguments.preprocessing
-    if weights is None or os.path.exists(weights):
+    if weights is None or _is_file(weights):
         if given is None or arguments.dataset is None:
             raise ValueError(
                 f"`--preprocessing` and `--dataset` must be given for {weights or arguments.model!r}, for a file does "
@@ -234,9 +258,14 @@ def _row(option: str, constructor: Callable, options: dict[str, Any], weights: s
     return pretrained.find_weights(constructor.__name__, weights, options)
 
 
+def _is_file(weights: str) -> bool:
+    """Whether `--weights` is a path; a name goes before a file or a folder of that name, as in the constructors."""
+    return weights not in TEST_SETS and os.path.isfile(weights)
+
+
 def _build(arguments: argparse.Namespace, row: Any) -> Any:
     constructor, options = command_line.read_network("MODEL", arguments.model)
-    if not os.path.exists(arguments.weights):
+    if not _is_file(arguments.weights):
         options.setdefault("classes", row.classes)
     return constructor(**options, weights=arguments.weights)
 
@@ -245,7 +274,8 @@ def _check_classes(arguments: argparse.Namespace, row: Any, class_names: Sequenc
     """Raise unless labels mean what the weights mean by them; a file's other count of classes shows in its outputs."""
     from keras_condense.datasets.imagenet import CLASSES, has_imagenet_classes
 
-    if arguments.weights is not None and row is not None and len(class_names) != row.classes:
+    is_published = arguments.weights is not None and not _is_file(arguments.weights)
+    if is_published and len(class_names) != row.classes:
         raise ValueError(
             f"`--dataset` (={arguments.dataset!r}) must have the {row.classes} classes of the weights, and has "
             f"{len(class_names)}. Choose the data set that the network was trained on."
@@ -279,7 +309,7 @@ def _ranks(outputs: "np.ndarray", labels: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     if not np.isfinite(outputs).all():
-        raise ValueError("`MODEL` gives scores that are no finite numbers. Check that it was trained to the end.")
+        raise ValueError("`MODEL` gives scores that are NaN or infinite. Check that it was trained to the end.")
     own = np.take_along_axis(outputs, labels[:, None], axis=1)
     is_earlier = np.arange(outputs.shape[1]) < labels[:, None]
     return ((outputs > own) | ((outputs == own) & is_earlier)).sum(axis=1)

@@ -78,3 +78,9 @@ def test_an_argument_that_is_none(argument, capsys):
 
 def test_the_table_is_reached_from_the_package():
     assert kc.applications.pretrained is pretrained
+
+
+@pytest.mark.parametrize("others", [["--no-top"], ["--argument", "classes=5"]])
+def test_classes_that_contradict_others(others, tmp_path, fails):
+    argv = ["ShuffleNet", "imagenet", tmp_path / "a.keras", "--classes", "7", *others]
+    assert "`--classes` (=7) must be left out with" in fails(convert_weights.main, *argv)

@@ -1,6 +1,7 @@
 """`evaluate.py` on ImageNet's images and with published weights: counted again with scikit-learn and NumPy."""
 
 import re
+import warnings
 
 import evaluate
 import keras
@@ -211,6 +212,11 @@ def test_every_row_has_a_test_set():
         ([DENSENET, "--weights", "cifar10", "--dataset", "digits"], "must be 'cifar10' or an .npz file of it"),
         (["SqueezeNet", "--weights", "imagenet", "--dataset", "digits"], "must have the 1000 classes of the weights"),
         (["float32.keras", "--preprocessing", SMALL], "`--preprocessing` and `--dataset` must be given"),
+        (
+            ["CondenseNet", "--weights", "float32.keras", "--preprocessing", SMALL, "--dataset", "digits"],
+            "must have the arguments stages, growth_rates, which CondenseNet has no default for",
+        ),
+        (["float32.keras", "--dataset", "~nosuchuser/x"], "must be 'digits', an .npz file"),
         (["float32.keras", "--dataset", "x", "--preprocessing", "imagenet"], "of its weights with a colon between"),
         (["float32.keras", "--dataset", "x", "--preprocessing", "SqueezeNet:cifar10"], "names the weights 'cifar10'"),
         (
@@ -256,6 +262,45 @@ def test_classes_in_another_order(files, tmp_path, fails, monkeypatch):
     assert "must number ImageNet's classes as the weights do" in message
 
 
+@pytest.mark.parametrize("kind", ["vectors", "two inputs", "never built"])
+def test_models_of_other_inputs(kind, tmp_path, fails):
+    if kind == "vectors":
+        model, found = keras.Sequential([keras.Input((784,)), keras.layers.Dense(10)]), "(None, 784)"
+    elif kind == "two inputs":
+        images = [keras.Input((8, 8, 1), name=name) for name in "ab"]
+        model, found = keras.Model(images, keras.layers.Flatten()(keras.layers.Add()(images))), "(None, 8, 8, 1)"
+    else:
+        model, found = keras.Sequential([keras.layers.Flatten()]), "inputs of no known shape"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of one that was never built
+        model.save(tmp_path / "model.keras")
+    message = fails(evaluate.main, tmp_path / "model.keras")
+    assert "must take one image (height, width, channels), and takes" in message
+    assert found in message
+
+
+def test_parts_of_imagenet_under_other_names(files, fails, monkeypatch):
+    data = kc.datasets.load("digits", image_size=28, channels=3)
+    object.__setattr__(data, "class_names", imagenet.imagenet_classes())
+    monkeypatch.setattr(kc.datasets, "load", lambda *_args, **_kwargs: data)
+    message = fails(evaluate.main, files / "float32.keras", "--dataset", "imagenet2012_subset")
+    assert "`--preprocessing` must be given" in message
+
+
+def test_a_name_of_weights_goes_before_a_folder_of_that_name(data_dir, untrained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar10").mkdir()
+    output, _ = run(capsys, DENSENET, "--weights", "cifar10", "--data-dir", data_dir)
+    assert "published 6.43 %" in output
+
+
+def test_weights_of_this_package(data_dir, capsys):
+    output, _ = run(capsys, "CondenseNet50", "--weights", "cifar10", "--data-dir", data_dir)
+    assert re.search(r"top-1 error .* of 25\), 6\.99 % when it was packaged\n", output)
+    assert re.search(r"weights        of CondenseNet50, \S+condensenet50-cifar10\.weights\.h5\n", output)
+    assert "published      for" not in output
+
+
 @pytest.mark.parametrize("kind", ["not finite", "two outputs"])
 def test_models_that_can_t_be_evaluated(kind, folder, tmp_path, fails):
     image = keras.Input((28, 28, 3))
@@ -263,7 +308,7 @@ def test_models_that_can_t_be_evaluated(kind, folder, tmp_path, fails):
     if kind == "two outputs":
         model, message = keras.Model(image, [scores, scores]), "`model` gives 2 outputs"
     else:
-        model, message = keras.Model(image, scores), "`MODEL` gives scores that are no finite numbers"
+        model, message = keras.Model(image, scores), "`MODEL` gives scores that are NaN or infinite"
         model.set_weights([np.full(weight.shape, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "model.keras")
     assert message in fails(evaluate.main, tmp_path / "model.keras", "--preprocessing", SMALL, "--dataset", folder)
