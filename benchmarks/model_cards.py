@@ -109,7 +109,7 @@ def cards() -> dict[pathlib.Path, str]:
             key = {"network": row.constructor, "data_set": row.dataset}
             found[name] = [other for other in read_rows(RESULTS / f"{name}.csv") if other.items() >= key.items()]
             if not found[name]:
-                raise SystemExit(f"error: results/{name}.csv must have {key}, and has not. Run benchmarks/accuracy.py.")
+                raise SystemExit(f"error: results/{name}.csv must have a row for {key}. Run benchmarks/accuracy.py.")
         path = FOLDER / row.packaged.replace(".weights.h5", ".md")
         texts[path] = card(row, found["trainings"][0], found["accuracy"][0], found["accuracy_forms"])
     return texts

@@ -42,6 +42,10 @@ def table(name: str, columns: list[str], key: str | None = None, values: list[st
     if not path.is_file():
         raise ValueError(f"results/{name}.csv is missing; run the program in benchmarks/ that writes it")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := set(columns) - set(frame):
+        raise ValueError(
+            f"results/{name}.csv lacks the columns {', '.join(sorted(missing))}; instructions need --counter"
+        )
     if key is not None:
         if missing := set(values) - set(frame[key]):
             raise ValueError(f"results/{name}.csv has no row whose {key} is {', '.join(sorted(missing))}")

@@ -2,9 +2,7 @@
 
 A trial trains a CondenseNet of 4-4-4 layers on 45,000 CIFAR-10 training images scaled to 16x16, by a `Recipe`, and is
 judged on the 5,000 training images that were held out. The test images are never looked at. Trials of an equal `cost`
-(epochs, those on small crops counted by their pixels) can be compared. Beside the error after the last step stands
-that of averaged weights: the mean over the ends of the last quarter of the epochs, with batch norms' statistics
-gathered anew.
+(epochs, those on small crops counted by their pixels) can be compared.
 
 Every finished trial is added to short_recipe.csv at once, and what stands there already is not run again.
 

@@ -24,7 +24,7 @@ class DeploymentRow:
 
     Attributes:
         form: "masked", "condensed" or "tflite".
-        accuracy: share of the test images classified rightly.
+        accuracy: share of the test images classified correctly.
         largest_difference: of any output from the masked network's, over all test images.
         parameters: trainable weights, dropped connections left out; None for a file.
         macs: multiply-adds of one image; None for a file.
@@ -110,7 +110,7 @@ def compare_deployed(
     check_path("tflite_path", tflite_path)
     if len(images) == 0 or len(images) != len(labels):
         raise ValueError(
-            f"`images` ({len(images)}) and `labels` ({len(labels)}) must be as many, and at least one. "
+            f"`images` ({len(images)}) and `labels` ({len(labels)}) must be equal in number, and not empty. "
             "Give the test set's: `data.test_arrays()`."
         )
     outputs = {

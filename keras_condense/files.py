@@ -64,7 +64,7 @@ def check_readable(name: str, value: Any, fix: str = "Check the name.") -> pathl
         fix: a sentence that says how to fix it.
 
     Raises:
-        ValueError: no path, nothing there, no regular file, or no right to read it.
+        ValueError: no path, nothing there, not a regular file, or no right to read it.
 
     Example:
         >>> check_readable("path", "no/such/model.keras")
@@ -114,7 +114,7 @@ def check_writable(path: str | os.PathLike) -> pathlib.Path:
         >>> check_writable("/no/such/folder/model.tflite")
         Traceback (most recent call last):
         ...
-        ValueError: `path` (='/no/such/folder/model.tflite') must lie in an existing folder...
+        ValueError: `path` (='/no/such/folder/model.tflite') must be in an existing folder...
     """
     path = check_path("path", path)
     _, probe, _ = _neighbour(path)
@@ -145,7 +145,7 @@ def _neighbour(path: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path, os.stat_
     folder = target.parent
     if not folder.is_dir():
         raise ValueError(
-            f"`path` (={str(path)!r}) must lie in an existing folder, and {str(folder)!r} is none. Make it first."
+            f"`path` (={str(path)!r}) must be in an existing folder, and {str(folder)!r} is none. Create it first."
         )
     try:
         # access(2) says yes to root even on a read-only mount: only a real file tells

@@ -49,13 +49,14 @@ def parser() -> argparse.ArgumentParser:
 def export(arguments: argparse.Namespace) -> None:
     import keras_condense as kc
     from keras_condense.saving import load_model
+    from keras_condense.tflite.schemes import SCHEMES
 
     command_line.need_tensorflow()
     output = command_line.check_file(arguments.output, ".tflite", to_write=True)
     model = load_model(arguments.model)
     quantize = None if arguments.quantize == "none" else arguments.quantize
     representative_data = None
-    if quantize == "int8":
+    if getattr(SCHEMES.get(quantize), "needs_data", False):
         data = command_line.load_dataset(arguments, model.input_shape[1:])
         representative_data = data.representative_data(arguments.calibration_images)
     with command_line.log_shown("keras_condense.tflite"):

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         "--recipe",
         default="paper",
         metavar="NAME",
-        help='"paper" (300 epochs) or "short" (about as much work as 60) (default: %(default)s)',
+        help='"paper" (300 epochs) or "short" (60 epochs) (default: %(default)s)',
     )
     training.add_argument("--epochs", type=int, metavar="N", help="default: 20 for digits, else the recipe's")
     training.add_argument(

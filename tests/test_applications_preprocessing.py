@@ -16,7 +16,7 @@ from keras_condense.applications.preprocessing import (
     KERAS_MOBILENET,
     Preprocessing,
 )
-from keras_condense.datasets.recipes import recipe_for
+from keras_condense.datasets.image_defaults import defaults_for
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype="uint8")
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
@@ -103,5 +103,5 @@ def test_everything_public_is_named() -> None:
 
 
 def test_networks_that_come_with_the_package_see_cifar10_as_it_is_loaded() -> None:
-    recipe = recipe_for("cifar10", channels=3)
+    recipe = defaults_for("cifar10", channels=3)
     assert (CIFAR10.mean, CIFAR10.std, CIFAR10.resize_to) == (recipe.mean, recipe.std, 32)

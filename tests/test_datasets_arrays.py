@@ -86,7 +86,7 @@ def write(path, **changes):
 def test_a_file_of_ones_own(tmp_path):
     data = datasets.load_arrays(write(tmp_path / "mnist.npz"), batch_size=8)
     assert (data.name, data.image_shape, data.class_names) == ("mnist", (6, 6, 1), ("0", "1", "2", "3"))
-    assert data.mean == datasets.RECIPES["mnist"].mean
+    assert data.mean == datasets.IMAGE_DEFAULTS["mnist"].mean
     assert data.train_labels.shape == (20,)
     data = datasets.load_arrays(str(write(tmp_path / "mine.npz")), batch_size=8, image_size=12, channels=3)
     assert data.image_shape == (12, 12, 3)
@@ -135,7 +135,7 @@ def test_files_that_can_not_be_read(tmp_path):
 def test_what_can_not_be_saved(digits, tmp_path):
     with pytest.raises(ValueError, match=r"`path` \(='digits\.npy'\) must end in '\.npz'\. Name it"):
         digits.save("digits.npy")
-    with pytest.raises(ValueError, match=r"must lie in an existing folder"):
+    with pytest.raises(ValueError, match=r"must be in an existing folder"):
         digits.save(tmp_path / "none" / "digits.npz")
     data = datasets.load_arrays("digits", validation_fraction=0.1)
     with pytest.raises(

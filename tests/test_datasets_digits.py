@@ -58,7 +58,7 @@ def test_digits_facts(digits):
 def test_the_tables_digits_constants_are_those_of_the_training_images():
     plain = datasets.load("digits", augment=False, mean=(0.0,), std=(1.0,))
     images, labels = arrays(plain.train)
-    row = datasets.RECIPES["digits"]
+    row = datasets.IMAGE_DEFAULTS["digits"]
     assert images.mean(dtype="float64") == pytest.approx(row.mean[0], abs=5e-5)
     assert images.std(dtype="float64") == pytest.approx(row.std[0], abs=5e-5)
     assert np.bincount(labels).min() > 130

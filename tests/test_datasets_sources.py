@@ -116,7 +116,7 @@ def test_names_of_keras_datasets(missing, monkeypatch):
     np.testing.assert_array_equal(data.train_images, images)
     np.testing.assert_array_equal(data.test_labels, labels[:5, 0])
     assert (data.name, data.mean, data.class_names) == (
-        "cifar10", datasets.RECIPES["cifar10"].mean, tuple("0123456789"),
+        "cifar10", datasets.IMAGE_DEFAULTS["cifar10"].mean, tuple("0123456789"),
     )  # fmt: skip
     assert data.augmentation == Augmentation(4, True)
     with pytest.raises(ValueError, match=r"`download` \(=False\) must be True for 'cifar10' where tensorflow-datasets"):

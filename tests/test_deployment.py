@@ -29,5 +29,5 @@ def test_what_is_no_path(model, bad):
 
 @pytest.mark.parametrize(("images", "labels"), [(IMAGES, LABELS[:1]), (IMAGES[:0], LABELS[:0])])
 def test_images_and_labels_that_do_not_fit(model, images, labels):
-    with pytest.raises(ValueError, match=r"must be as many, and at least one\. Give the test set's"):
+    with pytest.raises(ValueError, match=r"must be equal in number, and not empty\. Give the test set's"):
         compare_deployed(model, model, "model.tflite", images, labels)

@@ -162,7 +162,7 @@ def test_a_link_to_nothing_makes_its_target(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "new").read_bytes() == b"x"
     (tmp_path / "astray").symlink_to("no/new")
-    with pytest.raises(ValueError, match="must lie in an existing folder"):
+    with pytest.raises(ValueError, match="must be in an existing folder"):
         write_bytes(tmp_path / "astray", b"x")
 
 
@@ -253,12 +253,12 @@ def test_what_is_no_path(path):
 
 
 def test_a_folder_that_is_missing(tmp_path):
-    with pytest.raises(ValueError, match=r"`path` \(=.*\) must lie in an existing folder, and .* is none\. Make it"):
+    with pytest.raises(ValueError, match=r"`path` \(=.*\) must be in an existing folder, and .* is none\. Create it"):
         check_writable(tmp_path / "no" / "a")
 
 
 def test_a_folder_that_is_a_file(old):
-    with pytest.raises(ValueError, match=r"must lie in an existing folder, and '.*model.tflite' is none"):
+    with pytest.raises(ValueError, match=r"must be in an existing folder, and '.*model.tflite' is none"):
         check_writable(old / "a")
 
 

@@ -61,7 +61,7 @@ def test_what_is_no_model_is_not_saved(bad, tmp_path):
 
 
 def test_a_missing_folder_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="must lie in an existing folder"):
+    with pytest.raises(ValueError, match="must be in an existing folder"):
         save_model(model, tmp_path / "none" / "model.keras")
 
 

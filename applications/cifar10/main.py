@@ -1,7 +1,7 @@
 """CIFAR-10 with trained weights: evaluate, condense, export, compare, and show what the network says of twelve images.
 
 Without options it takes CondenseNet-50 as it comes with the package and needs no training. `--train` trains a network
-first, by the short recipe (about as much work as 60 epochs, hours on two CPU cores) or the paper's 300 epochs
+first, by the short recipe (60 epochs, hours on two CPU cores) or the paper's 300 epochs
 (section 4.1 of the paper, which reports 5.06 % test error of CondenseNet-86).
 
     python applications/cifar10/main.py --data-dir ~/tensorflow_datasets

@@ -59,8 +59,10 @@ def CondenseNet(
         classifier_condense_factor: F; above 1 the classifier is a `keras_condense.layers.CondenseDense`, of whose
             inputs 1/F are left once it is condensed, those of the largest weights. Until then it is a dense layer.
         weights: None (random), "imagenet" (where the network is CondenseNetImageNet74G4 or 74G8: the authors' own
-            training, at its last stage, so that it can be condensed at once or trained on), or the path of a
-            `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
+            training, at its last stage, so that it can be condensed at once or trained on), "cifar10" (where it is
+            CondenseNet50: trained with this package, which has the file; its images are those that
+            `pretrained.find_weights("CondenseNet50", "cifar10").preprocessing.normalize` makes, and not this module's
+            `preprocess_input`), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip` file.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (32, 32, 3) with `stem_strides` 1; (None, None, 3) without the classifier.
         **shared: what every constructor takes, described in `shared.SharedArguments`.

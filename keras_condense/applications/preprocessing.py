@@ -1,4 +1,4 @@
-"""How images become what a trained network takes: size, colours and statistics, a constant for each family.
+"""How images become what a trained network takes: size, colours and statistics, a constant for each kind of weights.
 
 Nothing here needs Keras or TensorFlow: `Preprocessing.normalize` is NumPy.
 """

@@ -42,9 +42,10 @@ def ResNeXt(
         stages: the number of residual blocks of each stage.
         cardinality: C, the groups of the 3x3 convolutions.
         bottleneck_width: d, the channels of a group in the first stage.
-        weights: None (random), "imagenet" (where the network is ResNeXt50 or ResNeXt101; trained by the authors of
-            pytorchcv, because this paper's authors published files of Torch 7), or the path of a `.weights.h5`,
-            `.keras`, `.pth` or `.pth.zip` file.
+        weights: None (random), "imagenet" (where the network is ResNeXt50, ResNeXt101 or, with stages (3, 4, 6, 3),
+            cardinality 1 and bottleneck width 64, a ResNet-50; trained by the authors of pytorchcv, because this
+            paper's authors published files of Torch 7), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip`
+            file.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (224, 224, 3), and (None, None, 3) without the classifier.
         **shared: what every constructor takes, described in `shared.SharedArguments`.

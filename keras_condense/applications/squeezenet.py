@@ -52,9 +52,9 @@ def SqueezeNet(
         bypass: None, "simple" (the input of every second fire module, of those that keep the number of channels, is
             added to its output) or "complex" (the other modules have a bypass too, through a 1x1 convolution). Only
             version 1.0 has bypasses.
-        weights: None (random), "imagenet" (without bypass; trained by the authors of pytorchcv, because this
-            paper's authors published files of Caffe), or the path of a `.weights.h5`, `.keras`, `.pth` or `.pth.zip`
-            file.
+        weights: None (random), "imagenet" (without bypass, or 1.0 with the simple one; trained by the authors of
+            pytorchcv, because this paper's authors published files of Caffe), or the path of a `.weights.h5`, `.keras`,
+            `.pth` or `.pth.zip` file.
         input_shape: (height, width, channels); height and width may be None if `include_top` is False. By default
             (227, 227, 3), the authors' crop, of which the sizes in the paper's table follow, and (224, 224, 3) with
             the published weights, whose crop that is; (None, None, 3) without the classifier.

@@ -11,18 +11,20 @@
 
 from keras_condense.datasets.arrays import ImageArrays, load_arrays
 from keras_condense.datasets.evaluation import EvaluationImages, evaluation_crop, load_evaluation
+from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS, Augmentation, ImageDefaults
 from keras_condense.datasets.loading import Dataset, load
-from keras_condense.datasets.recipes import RECIPES, Augmentation, Recipe
 
 __all__ = [
-    "RECIPES",
+    "IMAGE_DEFAULTS",
     "Augmentation",
     "Dataset",
     "EvaluationImages",
     "ImageArrays",
-    "Recipe",
+    "ImageDefaults",
     "evaluation_crop",
     "load",
     "load_arrays",
     "load_evaluation",
 ]
+
+Recipe, RECIPES = ImageDefaults, IMAGE_DEFAULTS  # former names

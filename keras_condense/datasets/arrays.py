@@ -10,9 +10,9 @@ import numpy as np
 from keras_condense.augmenting import normalize
 from keras_condense.datasets.drawing import Drawing, shuffled
 from keras_condense.datasets.examples import in_memory
+from keras_condense.datasets.image_defaults import Augmentation
 from keras_condense.datasets.pixels import check_examples
 from keras_condense.datasets.preparing import prepare
-from keras_condense.datasets.recipes import Augmentation
 from keras_condense.datasets.request import Request, check_calibration_size, check_seed
 from keras_condense.files import check_path, replacing
 from keras_condense.validation import check_positive_integer
@@ -242,11 +242,12 @@ def load_arrays(
     Args:
         name: as for `load`, or an `.npz` file of `ImageArrays.save`, or of yours: x_train and x_test of uint8,
             (examples, height, width) or (examples, height, width, channels), and y_train and y_test, class numbers;
-            class_names if you like. The file's stem is looked up in `RECIPES`: cifar10.npz is normalised as "cifar10".
+            class_names if you like. The file's stem is looked up in `datasets.IMAGE_DEFAULTS`: cifar10.npz is
+            normalised as "cifar10".
         batch_size: images in a batch.
         image_size: as for `load`, like all others.
         channels: 1 for gray, 3 for RGB.
-        augment: True for the data set's row in `RECIPES`, False for none, or an `Augmentation`.
+        augment: True for the data set's row in `datasets.IMAGE_DEFAULTS`, False for none, or an `Augmentation`.
         mean: of each channel.
         std: of each channel.
         validation_fraction: the share of the training set to hold out; the same images as `load` holds out.

@@ -88,7 +88,7 @@ def read_image(path: str, image_shape: tuple[int, int, int] | None = None) -> np
     """
     try:
         if not os.path.isfile(path):  # to open a pipe would wait for somebody who writes to it
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         with open(path, "rb") as file:
             pixels = decode_image(file.read(), image_shape[-1] if image_shape else 3)
     except (OSError, ValueError) as error:

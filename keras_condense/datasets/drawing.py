@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_condense.datasets.recipes import Augmentation
+from keras_condense.datasets.image_defaults import Augmentation
 from keras_condense.validation import check_crop_size
 
 __all__ = ["Drawing", "as_they_are", "shuffled"]

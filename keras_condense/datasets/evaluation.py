@@ -103,7 +103,8 @@ def load_evaluation(
             of which the split "validation" is read, or "test" if there is none; a folder of ImageNet's images,
             `<folder>/val/<WordNet number>/*.JPEG` or `<folder>/<WordNet number>/*.JPEG`; "digits"; or an `.npz` file
             of `ImageArrays.save`. A name goes before a folder: write "./imagenet2012" for a folder of that name.
-        preprocessing: how images are made for the network; `keras_condense.applications` has that of each family.
+        preprocessing: how images are made for the network: that of its weights
+            (`applications.pretrained.find_weights(...).preprocessing`), or one of `applications.preprocessing`.
         batch_size: images in a batch.
         data_dir: the folder of TensorFlow Datasets; None for its default, `~/tensorflow_datasets`.
         download: whether TensorFlow Datasets may download what is not prepared in `data_dir`.
@@ -115,7 +116,7 @@ def load_evaluation(
         ValueError: an argument of another kind; no such name or file; a folder of another layout, or with unknown
             classes; not prepared, and it can't be downloaded or may not be.
         ConnectionError: not prepared, and the download failed for lack of a network.
-        ImportError: TensorFlow or, for its names, tensorflow-datasets is not installed.
+        ImportError: Pillow is not installed; for folders, TensorFlow; for most names, tensorflow-datasets.
 
     Example:
         >>> import os, tempfile, keras
@@ -185,7 +186,7 @@ def _decoded(origin: str, content: bytes) -> np.ndarray:
     except ValueError as error:
         raise ValueError(
             f"{origin} ({len(content):,} bytes) must be an image that can be decoded, and it can't be. "
-            "Copy it again: an error rate without it could not be compared."
+            "Copy it again: it is not skipped, since the error rate could then not be compared."
         ) from error
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_condense.datasets.image_defaults import Augmentation
 from keras_condense.datasets.pipeline import batches_in_order, calibration_images, training_batches
 from keras_condense.datasets.preparing import Prepared, prepare
-from keras_condense.datasets.recipes import Augmentation
 from keras_condense.datasets.request import Request, check_calibration_size, check_seed
 from keras_condense.validation import check_positive_integer
 
@@ -185,9 +185,11 @@ def load(
         image_size: side length or (height, width) to resize to, bilinearly, whatever the sides' ratio was. None for
             16x16 digits, else for the images' own size.
         channels: 1 for gray, 3 for RGB. None for the data set's own; RGB for a folder, whatever its files are.
-        augment: True for the data set's row in `RECIPES` (the paper's padding by 4, random crops and mirror images,
-            for data sets without a row too; digits are cropped only), False for none, or an `Augmentation`.
-        mean: of each channel, pixels in [0, 1], subtracted from them. None for the row in `RECIPES`, else ImageNet's.
+        augment: True for the data set's row in `datasets.IMAGE_DEFAULTS` (the paper's padding by 4, random crops and
+            mirror images, for data sets without a row too; digits are cropped only), False for none, or an
+            `Augmentation`.
+        mean: of each channel, pixels in [0, 1], subtracted from them. None for the row in `datasets.IMAGE_DEFAULTS`,
+            else ImageNet's.
         std: standard deviation of the same, by which they are then divided.
         validation_fraction: the share of the training set to hold out as `validation`, of every class alike.
         test_fraction: the share to hold out as the test set where none comes with the data.

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from keras_condense.datasets.drawing import Drawing
-from keras_condense.datasets.recipes import Augmentation, recipe_for
+from keras_condense.datasets.image_defaults import Augmentation, defaults_for
 from keras_condense.datasets.request import Request
 from keras_condense.datasets.sources import Images, find_source, stratified_split
 from keras_condense.validation import check_channel_constants
@@ -46,8 +46,8 @@ def prepare(request: Request) -> Prepared:
     """
     source = find_source(request)
     images = source.read()
-    recipe, channels = recipe_for(source.recipe, images.image_shape[-1]), images.image_shape[-1]
-    mean, std = (getattr(recipe if getattr(request, name) is None else request, name) for name in ("mean", "std"))
+    defaults, channels = defaults_for(source.defaults, images.image_shape[-1]), images.image_shape[-1]
+    mean, std = (getattr(defaults if getattr(request, name) is None else request, name) for name in ("mean", "std"))
     fix = "Leave it out for the usual values."
     train, validation = images.train, None
     if request.validation_fraction:
@@ -64,5 +64,5 @@ def prepare(request: Request) -> Prepared:
         image_shape=images.image_shape,
         mean=check_channel_constants("mean", mean, channels, fix),
         std=check_channel_constants("std", std, channels, fix, above_zero=True),
-        augmentation=recipe.augmentation if request.augment is True else request.augment or None,
+        augmentation=defaults.augmentation if request.augment is True else request.augment or None,
     )

@@ -5,7 +5,7 @@ import os
 import pathlib
 from typing import Any
 
-from keras_condense.datasets.recipes import Augmentation
+from keras_condense.datasets.image_defaults import Augmentation
 from keras_condense.files import check_path
 from keras_condense.validation import (
     LARGEST_SIDE,

@@ -194,7 +194,7 @@ class LearnedConnections:
         """The layers that compute what this one computes at its last stage; `keras_condense.condense` puts them there.
 
         Args:
-            new_name: gives a name that the model has not, like the one it is called with.
+            new_name: gives a name that no layer of the model has, similar to the one it is called with.
 
         Returns:
             Layers, not built yet, in the order of their calls, each with its weights (None: those that it begins with).

@@ -70,8 +70,9 @@ def export_tflite(
             and outputs in float32.
         representative_data: for "int8", some hundred inputs, preprocessed as for training: an array (rows, ...) or an
             iterable of batches, as `model.predict` takes them. At most 1000 rows are used.
-        target: what a network with our layers is lowered for: "arm64" or "x86_64" choose by a table of measured costs,
-            "measure" times each candidate on the interpreter at hand. The file runs everywhere all the same.
+        target: what a network with our layers is lowered for: "arm64" or "x86_64" choose by a table of costs that
+            were measured in float32; "measure" times each candidate, in what `quantize` says, on the interpreter at
+            hand. The file runs everywhere all the same.
         report: print what was chosen, layer by layer what it and the alternatives cost, and how the file compares.
         verify: False leaves the comparison out.
 

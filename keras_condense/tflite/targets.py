@@ -27,8 +27,8 @@ class Target:
         machines: what `platform.machine()` calls such processors.
         unit: of the costs, "instructions" or "picoseconds".
         lanes: for each arithmetic, the filters of a group that its convolutions compute together.
-        costs: for each arithmetic ("float32", "int8") and each kind of operator, the cost of each of its features
-            (`Operator.features`).
+        costs: for each arithmetic ("float32", "dynamic", "int8") and each kind of operator, the cost of each of its
+            features (`Operator.features`). Arithmetics that were not measured take those of float32.
     """
 
     name: str

@@ -105,7 +105,10 @@ def test_what_is_neither_a_path_nor_content(value):
 def test_paths_that_would_never_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
-        with time_limit(2), pytest.raises(ValueError, match=r"that can be read, and cannot \(it is no regular file\)"):
+        with (
+            time_limit(2),
+            pytest.raises(ValueError, match=r"that can be read, and cannot \(it is not a regular file\)"),
+        ):
             benchmark_tflite(path)
     with pytest.raises(
         ValueError, match=r"must be a \.tflite file that can be read, and cannot \(File name too long\)"

@@ -60,7 +60,7 @@ def test_other_backend_is_refused(monkeypatch):
 
 
 def test_path_is_checked_before_the_work(tmp_path):
-    with pytest.raises(ValueError, match="must lie in an existing folder"):
+    with pytest.raises(ValueError, match="must be in an existing folder"):
         export_tflite(networks.masked(), tmp_path / "missing" / "model.tflite")
 
 

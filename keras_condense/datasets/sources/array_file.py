@@ -23,7 +23,7 @@ class ArrayFile(Source):
 
     def __init__(self, request: Request):
         super().__init__(request)
-        self.name = self.recipe = request.path.stem
+        self.name = self.defaults = request.path.stem
 
     @classmethod
     def open(cls, request: Request) -> "ArrayFile | None":
@@ -63,7 +63,7 @@ class ArrayFile(Source):
                 file = np.load(opened, allow_pickle=False)
                 arrays = {name: file[name] for name in (*_ARRAYS, "class_names") if name in file}
                 if others := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                    raise ValueError(f"{', '.join(others)} in it is no array")
+                    raise ValueError(f"{', '.join(others)} in it is not an array")
         except (Exception, Warning) as error:  # a stranger's file can end in any
             raise ValueError(
                 f"`name` (={str(path)!r}) must be a whole .npz file of numbers, and can't be read "

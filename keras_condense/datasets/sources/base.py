@@ -59,7 +59,7 @@ class Source:
         needs_tensorflow: whether reading it does, and not only what becomes of the images.
         request: what is to be read.
         name: what to call it.
-        recipe: its row in `RECIPES`, if there is one.
+        defaults: its row in `IMAGE_DEFAULTS`, if there is one.
     """
 
     described: str
@@ -67,7 +67,7 @@ class Source:
 
     def __init__(self, request: Request):
         self.request = request
-        self.name = self.recipe = os.fspath(request.name)
+        self.name = self.defaults = os.fspath(request.name)
 
     @classmethod
     def open(cls, request: Request) -> "Source | None":

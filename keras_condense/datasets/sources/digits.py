@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_condense.datasets.recipes import RECIPES
+from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS
 from keras_condense.datasets.request import Request
 from keras_condense.datasets.sources.base import Images, Source, images_of_arrays, stratified_split
 
@@ -33,6 +33,6 @@ class Digits(Source):
         gray = np.rint(digits.images * (255 / 16)).astype("uint8")[..., None]
         parts = stratified_split(digits.target, _TEST_SIZE, seed=0, argument="digits")
         train, test = ((gray[part], digits.target[part]) for part in parts)
-        size = self.request.image_size or RECIPES["digits"].image_size
+        size = self.request.image_size or IMAGE_DEFAULTS["digits"].image_size
         request = dataclasses.replace(self.request, image_size=size)
         return images_of_arrays(request, train, test, tuple(map(str, digits.target_names)))

@@ -35,7 +35,7 @@ class Folder(Source):
 
     def __init__(self, request: Request):
         super().__init__(request)
-        self.name, self.recipe = str(request.path), ""
+        self.name, self.defaults = str(request.path), ""
 
     @classmethod
     def open(cls, request: Request) -> "Folder | None":

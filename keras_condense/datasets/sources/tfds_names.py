@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from keras_condense.datasets.examples import Stream, fits_in_memory, in_memory
-from keras_condense.datasets.recipes import RECIPES
+from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS
 from keras_condense.datasets.request import Request
 from keras_condense.datasets.sources.base import (
     HeldOutImages,
@@ -33,7 +33,7 @@ class TfdsNames(Source):
     def __init__(self, request: Request, builder: Any):
         super().__init__(request)
         self._builder = builder
-        self.recipe = builder.name
+        self.defaults = builder.name
 
     @classmethod
     def open(cls, request: Request) -> "TfdsNames | None":
@@ -56,7 +56,7 @@ class TfdsNames(Source):
     @classmethod
     def names(cls) -> list[str]:
         if missing_package("tensorflow_datasets"):
-            return list(RECIPES)
+            return list(IMAGE_DEFAULTS)
         return require("tensorflow_datasets", "tfds").list_builders()
 
     def read(self) -> Images:

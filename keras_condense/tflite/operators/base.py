@@ -19,7 +19,7 @@ class Operator:
 
     A subclass is a frozen dataclass: its fields are the attributes and the learned weights. It says how TensorFlow
     computes it, from which the converter makes operators of TensorFlow Lite, and what its cost grows with. A new
-    operator is a new subclass, and nothing else.
+    operator is a new subclass; what is in no table of costs costs nothing.
 
     Attributes:
         kind: what reports and tables of costs call it.

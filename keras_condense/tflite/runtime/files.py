@@ -245,12 +245,12 @@ def check_tflite(data: bytes, name: str = "model") -> None:
         >>> check_tflite(b"PK and so on", "weights.zip")
         Traceback (most recent call last):
         ...
-        ValueError: 'weights.zip' (12 bytes) must be a TensorFlow Lite model, and has not the mark "TFL3" ...
+        ValueError: 'weights.zip' (12 bytes) must be a TensorFlow Lite model, and lacks the mark "TFL3" ...
     """
     if data[4:8] != b"TFL3":
         raise ValueError(
-            f'{name!r} ({len(data)} bytes) must be a TensorFlow Lite model, and has not the mark "TFL3" at bytes 4 to '
-            "8. Give a file that `export_tflite` wrote."
+            f'{name!r} ({len(data)} bytes) must be a TensorFlow Lite model, and lacks the mark "TFL3" in bytes 4 to 7. '
+            "Give a file that `export_tflite` wrote."
         )
     try:
         _Checker(data).model()
@@ -280,7 +280,7 @@ def load_file(path_or_bytes: str | os.PathLike | bytes) -> tuple[bytes, str]:
         try:
             # a pipe waits for somebody who writes to it, and a device may never end
             if not stat.S_ISREG(os.stat(name).st_mode):
-                raise OSError(0, "it is no regular file")
+                raise OSError(0, "it is not a regular file")
             data = pathlib.Path(name).read_bytes()
         except OSError as error:
             raise ValueError(

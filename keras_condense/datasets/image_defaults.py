@@ -4,7 +4,7 @@ import dataclasses
 
 from keras_condense.validation import check_padding
 
-__all__ = ["RECIPES", "Augmentation", "Recipe", "recipe_for"]
+__all__ = ["IMAGE_DEFAULTS", "Augmentation", "ImageDefaults", "defaults_for"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Augmentation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class ImageDefaults:
     """What is done to one data set's images unless the caller says otherwise.
 
     Attributes:
@@ -58,30 +58,30 @@ _PAPER = Augmentation(pad=4, flip=True)
 _ASYMMETRIC = Augmentation(pad=2, flip=False)  # a mirrored digit or letter is none
 
 # cifar10, cifar100 and ImageNet (every name that is not listed) as in the authors' program
-RECIPES = {
-    "digits": Recipe((0.3054,), (0.3187,), Augmentation(pad=1, flip=False), image_size=(16, 16)),
-    "mnist": Recipe((0.1307,), (0.3081,), _ASYMMETRIC),
-    "fashion_mnist": Recipe((0.2860,), (0.3530,), Augmentation(pad=2, flip=True)),
-    "svhn_cropped": Recipe((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), _ASYMMETRIC),
-    "cifar10": Recipe((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616), _PAPER),
-    "cifar100": Recipe((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), _PAPER),
+IMAGE_DEFAULTS = {
+    "digits": ImageDefaults((0.3054,), (0.3187,), Augmentation(pad=1, flip=False), image_size=(16, 16)),
+    "mnist": ImageDefaults((0.1307,), (0.3081,), _ASYMMETRIC),
+    "fashion_mnist": ImageDefaults((0.2860,), (0.3530,), Augmentation(pad=2, flip=True)),
+    "svhn_cropped": ImageDefaults((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), _ASYMMETRIC),
+    "cifar10": ImageDefaults((0.4914, 0.4824, 0.4467), (0.2471, 0.2435, 0.2616), _PAPER),
+    "cifar100": ImageDefaults((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761), _PAPER),
 }
-_OTHERS = Recipe((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _PAPER)
+_OTHERS = ImageDefaults((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), _PAPER)
 
 
-def recipe_for(name: str, channels: int) -> Recipe:
+def defaults_for(name: str, channels: int) -> ImageDefaults:
     """Return the row of `name` (ImageNet's if it has none), its constants made to fit `channels`.
 
     Example:
-        >>> recipe_for("cifar10", 3).mean
+        >>> defaults_for("cifar10", 3).mean
         (0.4914, 0.4824, 0.4467)
-        >>> recipe_for("digits", 3).mean
+        >>> defaults_for("digits", 3).mean
         (0.3054, 0.3054, 0.3054)
-        >>> recipe_for("my_photographs", 1).mean
+        >>> defaults_for("my_photographs", 1).mean
         (0.449,)
     """
-    recipe = RECIPES.get(name, _OTHERS)
-    return dataclasses.replace(recipe, mean=_fit(recipe.mean, channels), std=_fit(recipe.std, channels))
+    defaults = IMAGE_DEFAULTS.get(name, _OTHERS)
+    return dataclasses.replace(defaults, mean=_fit(defaults.mean, channels), std=_fit(defaults.std, channels))
 
 
 def _fit(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
