@@ -48,7 +48,7 @@ def CondenseNet(
     U(-1/sqrt(in), 1/sqrt(in)), as in the authors' program.
 
     Args:
-        stages: the number of layers of each dense block.
+        stages: the number of layers of each dense block; not the stages of condensing (`layer.stage`).
         growth_rates: k of each block: the channels that each of its layers adds.
         groups: groups of the learned 1x1 and of the 3x3 convolutions.
         condense_factor: C; the condensed network keeps 1/C of the learned convolutions' connections.
