@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
 
-__all__ = ["NewNames", "Replacement", "check_rewritable", "reachable_layers", "rewrite"]
+__all__ = ["NewNames", "Replacement", "check_rewritable", "copied", "reachable_layers", "rewrite"]
 
 # What stands for a layer: layers in the order of their calls, and for each the weights it gets once it is built (None:
 # those that it begins with).
@@ -111,7 +111,9 @@ class NewNames:
         return name
 
 
-def rewrite(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement | None]) -> keras.Model:
+def rewrite(
+    model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement | None], *, compile: bool = True
+) -> keras.Model:
     """A new model with other layers in the place of some; the remaining ones are copied with their weights.
 
     A layer or nested model that is called several times is replaced or copied once, and stays shared.
@@ -119,6 +121,7 @@ def rewrite(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacem
     Args:
         model: a functional or built sequential model, nested models included; it is left as it is.
         replace: gives what stands for a layer, or None for a copy of it.
+        compile: False leaves the new model uncompiled.
 
     Returns:
         The new model, of the same name, inputs and structure of outputs, compiled as `model` is, with a fresh
@@ -143,7 +146,7 @@ def rewrite(model: keras.Model, replace: Callable[[keras.layers.Layer], Replacem
         for part in layer._flatten_layers():
             if isinstance(part, keras.layers.Normalization):
                 part.finalize_state()  # what it computes with is derived from its weights
-    for new, old in rewriting.compiled:
+    for new, old in rewriting.compiled if compile else ():
         _compile_like(new, old)
     return rewritten
 
@@ -167,18 +170,17 @@ class _Rewriting:
         if is_graph(operation):
             return [self.model(operation)]
         if not isinstance(operation, keras.layers.Layer):
-            return [_copy(operation)]
+            return [copied(operation)]
         replacement = self._replace(operation)
         if replacement is None:
-            replacement = [(_copy(operation), operation.get_weights())]
+            replacement = [(copied(operation), operation.get_weights())]
         self.weights += [(layer, weights) for layer, weights in replacement if weights is not None]
         return [layer for layer, _ in replacement]
 
     def model(self, model: keras.Model) -> keras.Model:
         sequential = isinstance(model, keras.Sequential)
-        inputs = keras.tree.map_structure(
-            lambda tensor: _copy(tensor._keras_history.operation).output, model.inputs[0] if sequential else model.input
-        )
+        given = model.inputs[0] if sequential else model.input
+        inputs = keras.tree.map_structure(lambda tensor: copied(tensor._keras_history.operation).output, given)
         kind = type(model)  # a subclass, with a training step of its own, stays one
         if sequential:
             kind = kind if _is_made_like_its_base(kind) else keras.Sequential
@@ -199,10 +201,15 @@ def _call_in_turn(layers: list[Any], *args, **kwargs) -> Any:
     return outputs
 
 
-def _copy(operation: Any) -> Any:
+def copied(operation: Any, config: dict[str, Any] | None = None) -> Any:
+    """A layer or operation made anew, without its weights: from its own configuration, or from another.
+
+    Raises:
+        ValueError: its class can't make one from it.
+    """
     try:
         with keras.saving.custom_object_scope(_functions(operation)):
-            return type(operation).from_config(operation.get_config())
+            return type(operation).from_config(operation.get_config() if config is None else config)
     except (NotImplementedError, TypeError, ValueError) as error:
         kind = type(operation).__name__
         raise ValueError(

@@ -14,7 +14,7 @@ from keras_condense.tflite.lowering import lower_model, lowering_targets
 from keras_condense.tflite.preparation import check_model, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
 from keras_condense.tflite.schemes import SCHEMES
-from keras_condense.tflite.signature import inputs_of
+from keras_condense.tflite.signature import check_outputs, inputs_of
 from keras_condense.tflite.verification import verify as compare_with_model
 from keras_condense.validation import check_choice
 
@@ -113,6 +113,7 @@ def export_tflite(
         )
     check_model(model)
     inputs = inputs_of(model)
+    check_outputs(model)
     rows = None
     if scheme.needs_data:
         rows = representative_rows(representative_data, inputs)

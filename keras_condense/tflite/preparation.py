@@ -8,8 +8,11 @@ from keras import ops
 
 from keras_condense.condensation import condense
 from keras_condense.layers import ChannelIndex, ChannelScatterAdd, LearnedConnections
+from keras_condense.rewriting import Replacement, check_rewritable, copied, rewrite
 
 __all__ = ["check_model", "in_float32", "prepared"]
+
+_OTHERS = ("float16", "bfloat16", "float64")
 
 
 def check_model(model: Any) -> None:
@@ -46,21 +49,65 @@ def check_model(model: Any) -> None:
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """`model` computing in float32, which is what .tflite kernels compute in; itself if it does so already."""
-    if all(layer.compute_dtype in (None, "float32") for layer in model._flatten_layers(include_self=False)):
+    """`model` computing in float32, which is what .tflite kernels compute in; itself if it does so already.
+
+    Raises:
+        ValueError: it can't be built anew, or a part of it that computes in another precision can't.
+    """
+    # a functional model computes nothing itself, a sequential one casts what it is given
+    if not _other_precision(model, include_self=isinstance(model, keras.Sequential)):
         return model
     if not getattr(model, "inputs", None):
         raise ValueError(
             f"`model` (={model.name!r}) computes in {model.compute_dtype}, and a subclassed model must compute in "
             'float32 to be exported. Build it with `dtype="float32"` and copy the weights with `set_weights`.'
         )
+    check_rewritable(model)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # which sequential models, and layers inside layers, take
+    try:
+        made = rewrite(model, _in_float32, compile=False)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    if left := _other_precision(made, include_self=True):
+        raise ValueError(
+            f"Layer {left[0].name!r} of `model` (={model.name!r}) must compute in float32 to be exported, and still "
+            f"computes in {left[0].compute_dtype} when it is made anew. Build the model in float32 and copy the "
+            "weights with `set_weights`."
+        )
+    return made
 
-    def with_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
-        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
 
-    clone = keras.models.clone_model(model, clone_function=with_float32, recursive=True)
-    clone.set_weights(model.get_weights())
-    return clone
+def _other_precision(model: keras.Model, include_self: bool) -> list[keras.layers.Layer]:
+    """The layers that compute in floating point other than float32."""
+    layers = model._flatten_layers(include_self=include_self)
+    inputs = keras.layers.InputLayer  # which computes nothing
+    return [layer for layer in layers if layer.compute_dtype in _OTHERS and not isinstance(layer, inputs)]
+
+
+def _in_float32(layer: keras.layers.Layer) -> Replacement | None:
+    if not any(part.compute_dtype in _OTHERS for part in layer._flatten_layers()):
+        return None
+    return [(copied(layer, _with_float32(layer.get_config())), layer.get_weights())]
+
+
+def _with_float32(config: Any) -> Any:
+    """A configuration, and those of layers in it, whose policies of other precision are float32."""
+    if isinstance(config, (list, tuple)):
+        return type(config)(map(_with_float32, config))
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" and _is_other_policy(value) else _with_float32(value)
+        for key, value in config.items()
+    }
+
+
+def _is_other_policy(value: Any) -> bool:
+    if isinstance(value, dict):  # as Keras writes policies down
+        value = value.get("config", {}).get("name")
+    name = getattr(value, "name", value)
+    return isinstance(name, str) and name.removeprefix("mixed_") in _OTHERS
 
 
 def prepared(model: keras.Model) -> keras.Model:

@@ -6,9 +6,9 @@ from typing import Any
 
 import keras
 
-from keras_condense.keras_graphs import functional_form
+from keras_condense.keras_graphs import functional_form, is_graph
 
-__all__ = ["Inputs", "inputs_of", "output_names"]
+__all__ = ["Inputs", "check_outputs", "inputs_of", "output_names"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,11 @@ def _is_flat_dict(structure: Any) -> bool:
     return isinstance(structure, dict) and not any(isinstance(value, nests) for value in structure.values())
 
 
+def _keys(structure: dict) -> list[Any]:
+    """The keys of a dict in the order in which Keras flattens it: sorted, but for an OrderedDict its own."""
+    return [path[0] for path, _ in keras.tree.flatten_with_path(structure)]
+
+
 def _signature_name(name: str) -> str:
     """An input's name, or "input" if Keras made it up; such names count on through a process and mean nothing."""
     return "input" if re.fullmatch(r"(input_layer|keras_tensor)(_\d+)?", name) else name
@@ -79,15 +84,15 @@ def inputs_of(model: keras.Model) -> Inputs:
         its `keras.Input`.
 
     Raises:
-        ValueError: a shape that is not known, a batch that is fixed to another size than 1.
+        ValueError: a shape that is not known, a batch that is fixed to another size than 1, no numbers.
 
     Example:
         >>> inputs_of(keras.Sequential([keras.Input((8, 8, 3), name="image"), keras.layers.Flatten()])).shapes
         [(8, 8, 3)]
     """
-    if isinstance(model, keras.Sequential):
+    if isinstance(model, keras.Sequential) and is_graph(model):
         structure = model.inputs[0]
-    elif getattr(model, "inputs", None):
+    elif not isinstance(model, keras.Sequential) and getattr(model, "inputs", None):
         structure = model.input
     else:
         structure = _subclassed_inputs(model)
@@ -104,8 +109,13 @@ def inputs_of(model: keras.Model) -> Inputs:
                 f"{described}, a fixed batch, and export is for batch 1. Build the model again without `batch_shape` "
                 "and copy the weights with `set_weights`."
             )
+        if not re.fullmatch(r"bool|u?int\d+|b?float\d+", keras.backend.standardize_dtype(tensor.dtype)):
+            raise ValueError(
+                f"Input {_layer_name(tensor)!r} of `model` has the dtype {tensor.dtype}, and must hold numbers. Look "
+                "strings up outside the model."
+            )
     keyed = _is_flat_dict(structure)
-    keys = sorted(structure) if keyed else [_layer_name(tensor) for tensor in tensors]
+    keys = _keys(structure) if keyed else [_layer_name(tensor) for tensor in tensors]
     return Inputs(
         structure,
         _unique([str(key) if keyed else _signature_name(key) for key in keys]),
@@ -113,6 +123,16 @@ def inputs_of(model: keras.Model) -> Inputs:
         [tuple(tensor.shape[1:]) for tensor in tensors],
         [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors],
     )
+
+
+def check_outputs(model: keras.Model) -> None:
+    """Raise ValueError for an output that is not one row for each row of the inputs."""
+    for tensor in getattr(model, "outputs", None) or ():
+        if not tensor.shape or tensor.shape[0] not in (None, 1):
+            raise ValueError(
+                f"Output {tensor.name!r} of `model` (={model.name!r}) has the shape {tuple(tensor.shape)}, and must "
+                "begin with the batch axis. Compute within each row, for instance a mean over all axes but the first."
+            )
 
 
 def output_names(model: keras.Model, outputs: Any = None) -> list[str]:
@@ -128,7 +148,7 @@ def output_names(model: keras.Model, outputs: Any = None) -> list[str]:
     if outputs is None:
         outputs = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
     if _is_flat_dict(outputs):
-        return _unique([str(key) for key in sorted(outputs)])
+        return _unique([str(key) for key in _keys(outputs)])
     count = len(keras.tree.flatten(outputs))
     names = list(getattr(functional_form(model), "output_names", None) or [])
     return _unique(names if len(names) == count else ["output"] * count)

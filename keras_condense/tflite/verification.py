@@ -66,6 +66,8 @@ def verify(
     rows, expected = _rows_and_outputs(reference, given)
     if not rows:
         return "not compared"
+    if reference is not model:
+        _check_reference(reference, expected, model, rows)
     of_file = file_outputs(content, list(expected), rows)
     exact = of_file if scheme.is_exact else graph_outputs(lowering.graph, rows) if lowering else None
     differences = compare(of_file if exact is None else exact, expected)
@@ -91,6 +93,17 @@ def verify(
                 "%s: in %s, %s; calibrate with other inputs or quantize less", model.name, scheme.name, difference
             )
     return f"{len(rows)} inputs, {'; '.join(map(str, differences))}"
+
+
+def _check_reference(reference: keras.Model, expected: Outputs, model: keras.Model, rows: Rows) -> None:
+    """Say where a model in float32 computes something else than the model in half precision that it was made of."""
+    for difference in compare(expected, _outputs_of(model, rows)):
+        if not difference.rms <= _LARGEST_RMS and difference.finite == 1:
+            raise ValueError(
+                f"`model` (={model.name!r}) must compute about the same in float32, in which files compute, and does "
+                f"not: {difference}. Build it in float32 and copy the weights with `set_weights`, or leave the check "
+                "out with verify=False. No file was written."
+            )
 
 
 def _outputs_of(model: keras.Model, rows: Rows, *, at_once: bool = False) -> Outputs:

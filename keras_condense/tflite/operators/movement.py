@@ -140,7 +140,7 @@ class Reshape(Operator):
     kind: ClassVar[str] = "reshape"
 
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        return tf.reshape(inputs[0], [1, *shape])
+        return tf.reshape(inputs[0], [inputs[0].shape[0], *shape])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -190,7 +190,7 @@ class Slice(Operator):
     kind: ClassVar[str] = "slice"
 
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        return tf.slice(inputs[0], [0] * (len(shape) + 1), [1, *shape])
+        return tf.slice(inputs[0], [0] * (len(shape) + 1), [inputs[0].shape[0], *shape])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -220,8 +220,9 @@ class UnblockPixels(Operator):
         return height // rows, width // columns, channels, rows, columns
 
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        split = tf.reshape(inputs[0], [1, *self.parts(shape)])
-        return tf.reshape(tf.transpose(split, (0, 1, 4, 2, 5, 3)), [1, *shape])
+        batch = inputs[0].shape[0]  # above 1 where the model put several images into one batch
+        split = tf.reshape(inputs[0], [batch, *self.parts(shape)])
+        return tf.reshape(tf.transpose(split, (0, 1, 4, 2, 5, 3)), [batch, *shape])
 
     def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
         down, across, channels, rows, columns = parts = self.parts(shape)

@@ -107,6 +107,12 @@ def run_tflite(
     data, name = load_file(path_or_bytes)
     interpreter = make_interpreter(data, name, choose_runtime(runtime), threads)
     input_details, output_details = _details(interpreter)
+    for key, detail in output_details.items():
+        if len(detail["shape"]) == 0 or detail["shape"][0] != 1:
+            raise ValueError(
+                f"{name!r} must give one row for one row of inputs, and its output {key!r} has the shape "
+                f"{tuple(map(int, detail['shape']))}. Let the model keep the batch axis."
+            )
     inputs = _named_inputs(inputs, input_details)
     rows = len(next(iter(inputs.values()))) if inputs else 1
     outputs = {
