@@ -49,6 +49,12 @@ def _convert(module: Any, model: keras.Model | None, scheme: Scheme, rows: Rows 
     from tensorflow.lite.python.convert_phase import ConverterError
 
     graph = module.serve.get_concrete_function()
+    if held := [inner.name for outer, inner in graph.graph.captures if outer.dtype == tf.resource]:
+        raise ValueError(
+            f"`model` (={getattr(model, 'name', None)!r}) must hold its variables as weights of its layers, and "
+            f"{len(held)} are none, or are tables ({', '.join(held[:3])}). Make them with `add_weight`, or look values "
+            "up outside the model."
+        )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([graph], module)
     converter.exclude_conversion_metadata = True
     scheme.configure(converter, tf, rows)

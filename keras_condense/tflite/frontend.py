@@ -198,6 +198,7 @@ def read_model(model: keras.Model, input_names: list[str], output_names: list[st
         The graph; its nodes carry the names of the Keras layers, which `Node.layer` says too.
 
     Example:
+        >>> from keras_condense.layers import ChannelShuffle
         >>> inputs = keras.Input((8, 8, 4))
         >>> outputs = keras.layers.ReLU(name="relu")(ChannelShuffle(2, name="shuffle")(inputs))
         >>> [(node.name, node.op.kind) for node in read_model(keras.Model(inputs, outputs), ["image"], ["y"])]

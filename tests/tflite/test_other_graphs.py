@@ -185,3 +185,18 @@ def test_inputs_that_are_no_numbers():
     text = keras.Input((1,), dtype="string")
     with pytest.raises(ValueError, match=r"has the dtype string, and must hold numbers"):
         kc.export_tflite(keras.Model(text, L.Identity()(text)))
+
+
+def test_variables_that_no_layer_holds(tmp_path):
+    image, factor = keras.Input((4,)), tf.Variable(2.0)
+    scaled = L.Lambda(lambda x: x * factor, output_shape=(4,))(L.Dense(4)(image))
+    with pytest.raises(ValueError, match=r"must hold its variables as weights of its layers, and 1 are none"):
+        kc.export_tflite(keras.Model(image, scaled), tmp_path / "a.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_activation_with_weights_of_its_own():
+    image = keras.Input((4, 4, 8))
+    model = keras.Model(image, ChannelShuffle(2)(GroupConv2D(8, 1, groups=2, activation=L.PReLU("uniform"))(image)))
+    model(networks.images(1, 4, 4, 8))  # which makes them
+    assert same(model, computed(model), 4, 4, 8)
