@@ -1,5 +1,6 @@
 """A model's graph built anew with some of its layers replaced: what `condense` and `learn_groups` share."""
 
+import contextlib
 import inspect
 import itertools
 import types
@@ -112,7 +113,11 @@ class NewNames:
 
 
 def rewrite(
-    model: keras.Model, replace: Callable[[keras.layers.Layer], Replacement | None], *, compile: bool = True
+    model: keras.Model,
+    replace: Callable[[keras.layers.Layer], Replacement | None],
+    *,
+    compile: bool = True,
+    policy: str | None = None,
 ) -> keras.Model:
     """A new model with other layers in the place of some; the remaining ones are copied with their weights.
 
@@ -122,6 +127,7 @@ def rewrite(
         model: a functional or built sequential model, nested models included; it is left as it is.
         replace: gives what stands for a layer, or None for a copy of it.
         compile: False leaves the new model uncompiled.
+        policy: the dtype policy of the new models, which a sequential one casts its inputs by; None for the old ones'.
 
     Returns:
         The new model, of the same name, inputs and structure of outputs, compiled as `model` is, with a fresh
@@ -139,7 +145,7 @@ def rewrite(
         >>> [layer.name for layer in new.layers]
         ['same', 'scores']
     """
-    rewriting = _Rewriting(replace)
+    rewriting = _Rewriting(replace, policy)
     rewritten = rewriting.model(model)
     for layer, weights in rewriting.weights:
         layer.set_weights(weights)
@@ -154,10 +160,10 @@ def rewrite(
 class _Rewriting:
     """Builds models anew, and notes what is to be done once all layers are built."""
 
-    def __init__(self, replace: Callable[[keras.layers.Layer], Replacement | None]):
+    def __init__(self, replace: Callable[[keras.layers.Layer], Replacement | None], policy: str | None):
         self.weights: list[tuple[keras.layers.Layer, list[np.ndarray]]] = []
         self.compiled: list[tuple[keras.Model, keras.Model]] = []
-        self._replace = replace
+        self._replace, self._policy = replace, policy
         self._done: dict[int, list[Any]] = {}
 
     def layers(self, operation: Any) -> list[Any]:
@@ -178,6 +184,10 @@ class _Rewriting:
         return [layer for layer, _ in replacement]
 
     def model(self, model: keras.Model) -> keras.Model:
+        with _global_policy(self._policy or model.dtype_policy):  # whatever it is now: models have no argument for it
+            return self._model(model)
+
+    def _model(self, model: keras.Model) -> keras.Model:
         sequential = isinstance(model, keras.Sequential)
         given = model.inputs[0] if sequential else model.input
         inputs = keras.tree.map_structure(lambda tensor: copied(tensor._keras_history.operation).output, given)
@@ -192,6 +202,16 @@ class _Rewriting:
         if model.compiled:
             self.compiled.append((new, model))
         return new
+
+
+@contextlib.contextmanager
+def _global_policy(policy: Any) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _call_in_turn(layers: list[Any], *args, **kwargs) -> Any:

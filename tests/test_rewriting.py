@@ -117,3 +117,21 @@ def test_layers_that_can_not_be_copied_are_named(layer):
     message = rf"Layer 'bad' of class {kind} must be one that `{kind}\.from_config\(.*\)` can copy, .+\. Let its"
     with pytest.raises(ValueError, match=message):
         rewrite(model, same)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32"])
+def test_models_keep_their_precision_whatever_the_global_one_is(policy):
+    """A sequential model casts what it is given."""
+    keras.config.set_dtype_policy(policy)
+    inner = keras.Sequential([keras.Input((3,)), L.Dense(4, dtype="float32")])
+    model = keras.Sequential([keras.Input((3,)), inner, L.Dense(2, dtype="float32")])
+    other = "float32" if policy == "mixed_bfloat16" else "mixed_bfloat16"
+    keras.config.set_dtype_policy(other)
+    try:
+        new = rewrite(model, same)
+        assert keras.config.dtype_policy().name == other
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert [layer.dtype_policy.name for layer in (new, new.layers[0])] == [policy, policy]
+    x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
+    np.testing.assert_array_equal(new(x), model(x))

@@ -63,12 +63,7 @@ def in_float32(model: keras.Model) -> keras.Model:
             'float32 to be exported. Build it with `dtype="float32"` and copy the weights with `set_weights`.'
         )
     check_rewritable(model)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")  # which sequential models, and layers inside layers, take
-    try:
-        made = rewrite(model, _in_float32, compile=False)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    made = rewrite(model, _in_float32, compile=False, policy="float32")
     if left := _other_precision(made, include_self=True):
         raise ValueError(
             f"Layer {left[0].name!r} of `model` (={model.name!r}) must compute in float32 to be exported, and still "
