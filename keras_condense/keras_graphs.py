@@ -7,6 +7,7 @@ import keras
 
 __all__ = [
     "forget_losses",
+    "freeze_alone",
     "functional_form",
     "is_graph",
     "nodes_in_order",
@@ -14,6 +15,18 @@ __all__ = [
     "standardized_inputs",
     "values_of",
 ]
+
+
+def freeze_alone(model: keras.Model) -> None:
+    """Set `trainable` of a model to False and leave that of its layers: assigning it would set theirs too.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> freeze_alone(model)
+        >>> model.trainable_weights, model.layers[0].trainable
+        ([], True)
+    """
+    model._trainable = False
 
 
 def functional_form(model: keras.Model) -> keras.Model:

@@ -181,9 +181,17 @@ def _connections(layer: LearnedConnections) -> int:
 
 def _parameters(layer) -> int:
     count = sum(math.prod(weight.shape) for weight in getattr(layer, "trainable_weights", ()))
-    if isinstance(layer, LearnedConnections) and layer.trainable:
-        count += _connections(layer) - math.prod(layer.kernel.shape)
+    parts = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ()
+    for part in parts:  # a learned layer may lie in another one
+        if isinstance(part, LearnedConnections) and part.trainable and part.built:
+            count += _connections(part) - math.prod(part.kernel.shape)
     return count
+
+
+def _pixels(layer, shape) -> int:
+    """How many places an image or a batch of them has, each with all of its channels."""
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return math.prod(shape[1:] if first else shape[:-1])
 
 
 def _operations(layer, inputs, outputs) -> tuple[int, int]:
@@ -194,9 +202,9 @@ def _operations(layer, inputs, outputs) -> tuple[int, int]:
         macs = _connections(layer) * (output // layer.kernel.shape[-1])
     elif isinstance(layer, _CONVOLUTION):
         kernels = [weight for weight in layer.weights if weight.name.endswith("kernel")]
-        macs = sum(math.prod(kernel.shape) for kernel in kernels) * (output // outputs[0][-1])
+        macs = sum(math.prod(kernel.shape) for kernel in kernels) * _pixels(layer, outputs[0])
     elif isinstance(layer, _TRANSPOSED):
-        macs = math.prod(layer.kernel.shape) * math.prod(inputs[0][:-1])
+        macs = math.prod(layer.kernel.shape) * _pixels(layer, inputs[0])
     elif isinstance(layer, keras.layers.Dense):
         macs = layer.kernel.shape[0] * output
     elif isinstance(layer, _GLOBAL_POOLING):

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import itertools
+import tempfile
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
+from keras_condense.keras_graphs import freeze_alone, functional_form, is_graph, run_through_graph
 
 __all__ = ["NewNames", "Replacement", "check_rewritable", "copied", "reachable_layers", "rewrite"]
 
@@ -199,6 +200,8 @@ class _Rewriting:
             kind = kind if _is_made_like_its_base(kind) else keras.Model
             outputs = run_through_graph(model, inputs, self.layers, _call_in_turn)
             new = kind(inputs, outputs, name=model.name)
+        if not model.trainable:
+            freeze_alone(new)
         if model.compiled:
             self.compiled.append((new, model))
         return new
@@ -229,7 +232,7 @@ def copied(operation: Any, config: dict[str, Any] | None = None) -> Any:
     """
     try:
         with keras.saving.custom_object_scope(_functions(operation)):
-            return type(operation).from_config(operation.get_config() if config is None else config)
+            made = type(operation).from_config(operation.get_config() if config is None else config)
     except (NotImplementedError, TypeError, ValueError) as error:
         kind = type(operation).__name__
         raise ValueError(
@@ -237,6 +240,22 @@ def copied(operation: Any, config: dict[str, Any] | None = None) -> Any:
             "copy, and that fails. Let its `get_config` return all arguments of its `__init__`; if it holds a Python "
             "lambda, write a function, or call `keras.config.enable_unsafe_deserialization()`."
         ) from error
+    if isinstance(operation, keras.layers.Layer):
+        for old, new in zip(operation._flatten_layers(), made._flatten_layers(), strict=False):
+            _hand_on(old, new)
+    return made
+
+
+def _hand_on(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
+    """Give a copied layer what its configuration does not have: functions, which it has by name, and vocabularies."""
+    for name, value in vars(old).items():
+        # what Keras puts before methods of a class belongs to the layer
+        if isinstance(value, types.FunctionType) and not hasattr(type(old), name):
+            setattr(new, name, value)
+    if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
+        with tempfile.TemporaryDirectory() as folder:
+            old.save_assets(folder)
+            new.load_assets(folder)
 
 
 def _functions(operation: Any) -> dict[str, Callable]:
@@ -255,10 +274,25 @@ def _compile_like(new: keras.Model, model: keras.Model) -> None:
 
     def fresh(value):
         has_state = isinstance(value, (keras.optimizers.Optimizer, keras.metrics.Metric))
-        return type(value).from_config(value.get_config()) if has_state else value
+        if not has_state:
+            return value
+        kind = type(value).__name__
+        schedule = getattr(value, "_learning_rate", None)
+        objects = [type(schedule), *(part for part in vars(value).values() if isinstance(part, types.FunctionType))]
+        try:
+            with keras.saving.custom_object_scope({each.__name__: each for each in objects}):
+                return type(value).from_config(value.get_config())
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`model` (={model.name!r}) is compiled with a {kind}, which must be one that "
+                f"`{kind}.from_config(value.get_config())` can copy, and that fails ({error}). Let its `get_config`, "
+                "and that of its schedule, return all arguments of their `__init__`, or compile with others."
+            ) from error
 
     if type(model).compile is not keras.Model.compile:
         new.compile_from_config(model.get_compile_config())  # says that it can't
         return
-    new.compile(**keras.tree.map_structure(fresh, model._compile_config.config))
-    new.optimizer.build(new.trainable_variables)
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    new.compile(**keras.tree.map_structure(fresh, model._compile_config.config), auto_scale_loss=scaled)
+    if new.optimizer is not None:  # of a model that is only evaluated there is none
+        new.optimizer.build(new.trainable_variables)

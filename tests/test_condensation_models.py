@@ -210,3 +210,16 @@ def test_what_nobody_registered_is_handed_on(kind):
     assert core.bias_initializer is ones
     small.compile("sgd", "mse")
     small.fit(array(4, 4, 4, 16), array(4, *small.output_shape[1:]), verbose=0)  # it trains further with them
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_mask_of_time_steps_means_the_same(factor):
+    words = keras.Input((6,), dtype="int32")
+    x = keras.layers.Embedding(10, 8, mask_zero=True)(words)
+    x = kc.layers.CondenseDense(4, condense_factor=factor)(x)
+    model = keras.Model(words, keras.layers.GlobalAveragePooling1D()(x))
+    tokens = np.array([[1, 2, 0, 0, 0, 0]])
+    expected = keras.ops.convert_to_numpy(kc.condense(model, finish=True)(tokens))
+    for layer in kc.layers.condensable_layers(model):
+        layer.condense_to(layer.final_stage)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(model(tokens)), expected, atol=1e-6)

@@ -163,3 +163,14 @@ def test_the_former_name_of_operations_still_counts():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, activation="relu")])
     profile = profile_model(model)
     assert profile.flops == profile.operations == profile.layers[0].flops == profile.macs + 6 * 6 * 4
+
+
+def test_channels_first_and_learned_layers_inside_others():
+    images = keras.Input((3, 32, 16))
+    model = keras.Model(images, keras.layers.Conv2D(8, 3, padding="same", data_format="channels_first")(images))
+    assert profile_model(model).macs == 3 * 9 * 8 * 32 * 16
+    inner = CondenseDense(8, condense_factor=4)
+    model = keras.Sequential([keras.Input((5, 16)), keras.layers.TimeDistributed(inner)])
+    assert profile_model(model).parameters == 16 * 8 + 8
+    inner.condense_to(inner.final_stage)
+    assert profile_model(model).parameters == 4 * 8 + 8

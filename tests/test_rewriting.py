@@ -135,3 +135,90 @@ def test_models_keep_their_precision_whatever_the_global_one_is(policy):
     assert [layer.dtype_policy.name for layer in (new, new.layers[0])] == [policy, policy]
     x = np.random.default_rng(0).normal(size=(2, 3)).astype("float32")
     np.testing.assert_array_equal(new(x), model(x))
+
+
+def leaky_relu(x):
+    return keras.ops.leaky_relu(x, 0.01)  # Keras' own has a slope of 0.2
+
+
+def times_tanh(factor):
+    def act(x):
+        return keras.ops.tanh(factor * x)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.Dense(4, activation=leaky_relu),
+        L.Activation(leaky_relu),
+        L.LSTM(4, activation=times_tanh(1.0), recurrent_activation=times_tanh(0.5)),
+        L.TimeDistributed(L.Dense(4, activation=leaky_relu)),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_functions_called_as_others_stay_what_they_are(layer):
+    model = keras.Sequential([keras.Input((3, 5)), layer])
+    x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype("float32")
+    np.testing.assert_array_equal(rewrite(model, same)(x), model(x))
+
+
+def test_vocabularies_are_copied():
+    pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("strings are TensorFlow's")
+    look = L.StringLookup(output_mode="one_hot")
+    look.adapt(["a", "b", "c"])
+    words = keras.Input((1,), dtype="string")
+    model = keras.Model(words, look(words))
+    new = rewrite(model, same)
+    assert new.get_layer(look.name).get_vocabulary() == look.get_vocabulary()
+    import tensorflow as tf
+
+    x = tf.constant([["b"], ["x"]])
+    np.testing.assert_array_equal(new(x), model(x))
+
+
+def test_a_model_that_is_frozen_alone_stays_so():
+    inner = keras.Sequential([keras.Input((3,)), L.Dense(2)], trainable=False)
+    model = keras.Sequential([keras.Input((3,)), inner, L.Dense(2)])
+    assert [layer.trainable for layer in rewrite(model, same).layers] == [False, True]
+    assert inner.trainable_weights == rewrite(inner, same).trainable_weights == []
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, rate):
+        self.rate = rate
+
+    def __call__(self, step):
+        return self.rate
+
+    def get_config(self):
+        return {"rate": self.rate}
+
+
+class Secret(keras.metrics.Metric):
+    def __init__(self, k, **options):
+        super().__init__(**options)
+        self.k = k
+
+    def update_state(self, *args, **kwargs):
+        pass
+
+    def result(self):
+        return 0.0
+
+
+def test_models_that_are_compiled_in_any_way():
+    model = keras.Sequential([keras.Input((3,)), L.Dense(2)])
+    model.compile(keras.optimizers.SGD(Warmup(0.25)), "mse")
+    assert float(rewrite(model, same).optimizer.learning_rate) == 0.25
+    model.compile(optimizer=None, loss="mse")
+    x, y = np.ones((2, 3), "float32"), np.ones((2, 2), "float32")
+    assert rewrite(model, same).evaluate(x, y, verbose=0) == pytest.approx(model.evaluate(x, y, verbose=0))
+    model.compile("sgd", "mse", metrics=[Secret(3)])
+    with pytest.raises(
+        ValueError, match=r"is compiled with a Secret, which must be one that .* can copy, and that fails"
+    ):
+        rewrite(model, same)

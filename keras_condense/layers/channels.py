@@ -23,7 +23,11 @@ def _check_indices(indices, meaning: str) -> np.ndarray:
 
 
 class _MovesChannels(keras.layers.Layer):
-    """What the layers below share: they give out what they get, in its dtype."""
+    """What the layers below share: they give out what they get, in its dtype, and with its mask of time steps."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.supports_masking = True
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=inputs.dtype)

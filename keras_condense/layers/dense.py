@@ -96,7 +96,6 @@ class CondenseDense(LearnedConnections, keras.layers.Dense):
             name=name,
         )
         self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=2)
-        self.supports_masking = False  # nor does the index layer of its condensed form pass a mask of time steps on
 
     def build(self, input_shape):
         inputs = input_shape[-1]
