@@ -1,4 +1,4 @@
-"""How good is learning the groups? CondenseNet against groups chosen otherwise, at equal multiply-adds, on CIFAR-10.
+r"""How good is learning the groups? CondenseNet against groups chosen otherwise, at equal multiply-adds, on CIFAR-10.
 
 Every arm is one network (arXiv:1711.09224, G = C = 4) with the same first weights and batches, trained by the same
 recipe; the arms differ in when three quarters of the 1x1 convolutions' connections go, and in what chooses them. One
@@ -6,10 +6,11 @@ more keeps all of its connections and has lower growth rates instead. The recipe
 was not tuned for any arm; test images are looked at once, after the training.
 
 Every finished run is added to ablation.csv at once, and what stands there for the same settings is not run
-again. ablation_history.csv has the losses on the way, ablation_summary.csv the README's table.
+again. ablation_history.csv has the losses on the way; NAME_summary.csv and the pictures show the runs of one setting.
 
     python benchmarks/ablation.py
-    python benchmarks/ablation.py --recipe paper --image-size 16 --epochs 6 --sizes 2-2-2 4-4-4 --name ablation_short
+    python benchmarks/ablation.py --recipe paper --image-size 16 --epochs 6 --sizes 2-2-2 4-4-4 \
+        --name ablation_six_epochs
     python benchmarks/ablation.py --plot
 """
 

@@ -1,4 +1,4 @@
-"""Pack the weights of a finished training run into the package, and note down what made them.
+r"""Pack the weights of a finished training run into the package, and note down what made them.
 
 The weights of `runs/<run>/model.keras` become `keras_condense/applications/weights/<name>.weights.h5`: float32, every
 dropped connection an exact zero that compression removes. results/trainings.csv gets a row: recipe, seed, seconds,
