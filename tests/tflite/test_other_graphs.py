@@ -200,3 +200,13 @@ def test_an_activation_with_weights_of_its_own():
     model = keras.Model(image, ChannelShuffle(2)(GroupConv2D(8, 1, groups=2, activation=L.PReLU("uniform"))(image)))
     model(networks.images(1, 4, 4, 8))  # which makes them
     assert same(model, computed(model), 4, 4, 8)
+
+
+def test_chains_longer_than_python_calls_itself():
+    image = keras.Input((4, 4, 8))
+    x = image
+    for _ in range(600):
+        x = L.Add()([x, image])
+    x = kc.layers.ChannelIndex([3, 1, 2, 0, 9, 12, 11, 5])(L.Concatenate()([x, image]))
+    model = keras.Model(image, GroupConv2D(8, 1, groups=2)(x))
+    assert same(model, computed(model), 4, 4, 8)

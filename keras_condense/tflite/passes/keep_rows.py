@@ -92,16 +92,28 @@ class _Layouts:
 
     def rows(self, name: str) -> str:
         """The node that holds `name` as rows."""
-        if name not in self._rows:
-            node, written = self._graph[name], self._names.new(f"{name}_rows")
-            shape = (node.shape[2], *node.shape[:2])
-            if name in self._lazy:
-                self._write_rows(node, written, shape)
+        asked = [name]  # a stack, for chains longer than Python calls itself
+        while asked:
+            inputs = self._graph[asked[-1]].inputs if asked[-1] in self._lazy else ()
+            missing = [each for each in inputs if each not in self._rows]
+            if missing and asked[-1] not in self._rows:
+                asked.append(missing[0])
             else:
-                self.image(name)
-                self._emit(written, IMAGE_TO_ROWS, (name,), shape, node)
-            self._rows[name] = written
+                self._have_rows(asked.pop())
         return self._rows[name]
+
+    def _have_rows(self, name: str) -> None:
+        """Have `name` written as rows, whose inputs are if it only moves data."""
+        if name in self._rows:
+            return
+        node, written = self._graph[name], self._names.new(f"{name}_rows")
+        shape = (node.shape[2], *node.shape[:2])
+        if name in self._lazy:
+            self._write_rows(node, written, shape)
+        else:
+            self.image(name)
+            self._emit(written, IMAGE_TO_ROWS, (name,), shape, node)
+        self._rows[name] = written
 
     def _write_rows(self, node: Node, name: str, shape: Shape) -> None:
         """Compute a node from rows, as rows."""
