@@ -248,9 +248,9 @@ def copied(operation: Any, config: dict[str, Any] | None = None) -> Any:
 
 def _hand_on(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Give a copied layer what its configuration does not have: functions, which it has by name, and vocabularies."""
+    arguments = inspect.signature(type(old).__init__).parameters  # other functions may belong to the old layer
     for name, value in vars(old).items():
-        # what Keras puts before methods of a class belongs to the layer
-        if isinstance(value, types.FunctionType) and not hasattr(type(old), name):
+        if isinstance(value, types.FunctionType) and name in arguments:
             setattr(new, name, value)
     if hasattr(old, "save_assets") and hasattr(new, "load_assets"):
         with tempfile.TemporaryDirectory() as folder:
@@ -277,10 +277,10 @@ def _compile_like(new: keras.Model, model: keras.Model) -> None:
         if not has_state:
             return value
         kind = type(value).__name__
+        known = {part.__name__: part for part in vars(value).values() if isinstance(part, types.FunctionType)}
         schedule = getattr(value, "_learning_rate", None)
-        objects = [type(schedule), *(part for part in vars(value).values() if isinstance(part, types.FunctionType))]
         try:
-            with keras.saving.custom_object_scope({each.__name__: each for each in objects}):
+            with keras.saving.custom_object_scope(known | {type(schedule).__name__: type(schedule)}):
                 return type(value).from_config(value.get_config())
         except (NotImplementedError, TypeError, ValueError) as error:
             raise ValueError(

@@ -164,6 +164,30 @@ def test_functions_called_as_others_stay_what_they_are(layer):
     np.testing.assert_array_equal(rewrite(model, same)(x), model(x))
 
 
+@keras.saving.register_keras_serializable("test_rewriting")
+class Scaled(L.Layer):
+    """Holds a function that reads its own weight."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.scaled = lambda inputs: inputs * self.factor
+
+    def build(self, input_shape):
+        self.factor = self.add_weight(shape=(), initializer="ones")
+
+    def call(self, inputs):
+        return self.scaled(inputs)
+
+
+def test_a_function_of_the_layer_itself_is_the_copys_own():
+    model = keras.Sequential([keras.Input((3,)), Scaled()])
+    new = rewrite(model, same)
+    new.layers[0].factor.assign(5.0)
+    x = np.ones((1, 3), "float32")
+    np.testing.assert_array_equal(new(x), 5 * x)
+    np.testing.assert_array_equal(model(x), x)
+
+
 def test_vocabularies_are_copied():
     pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
