@@ -179,11 +179,11 @@ def _evaluate_as_published(arguments: argparse.Namespace) -> None:
 
 def _print_errors(wrong: dict[int, int], size: int, row: Any) -> None:
     published = {1: getattr(row, "published_error", None), TOP: getattr(row, "published_top5_error", None)}
-    measured = {1: getattr(row, "measured_error", None)}
+    measured = getattr(row, "measured_error", None)
     for top, count in wrong.items():
         known = "none published" if published[top] is None else f"published {published[top]:.2f} %"
-        if published[top] is None and measured.get(top) is not None:
-            known = f"{measured[top]:.2f} % when it was packaged"
+        if top == 1 and published[1] is None and measured is not None:
+            known = f"{measured:.2f} % when it was packaged"
         print(f"top-{top} error    {100 * count / size:.2f} % ({count:,} of {size:,}), {known}")
     if row is None:
         return

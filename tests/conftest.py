@@ -24,8 +24,8 @@ settings.load_profile("repeatable")
 def memory():
     """Give back what a file's models took: Keras and TensorFlow keep their functions for the whole process.
 
-    What they still keep, like all that imports made, is never garbage, and looking through it again and again took a
-    third of the time.
+    What they still keep, like all that imports made, is never garbage, and looking through it again and again takes up
+    to a third of the time.
     """
     gc.collect()
     gc.freeze()

@@ -123,7 +123,7 @@ def keras_file(files: KerasFiles, include_top: bool) -> str:
     kept, address = folder() / name, f"{files.folder}/{name}"
     if not _is_whole(kept, md5):
         with _fetched(address, name, file_hash=md5) as fetched:
-            if md5 is None and not _is_whole(pathlib.Path(fetched), md5):  # a sum was compared by Keras
+            if not md5 and not _is_hdf5(fetched):  # a sum was compared by Keras
                 raise _failed(address, OSError("what came is not a whole HDF5 file"))
             _keep(fetched, kept, address)
     return str(kept)
@@ -149,8 +149,10 @@ def _is_whole(path: pathlib.Path, md5: str | None) -> bool:
     """Whether a file of Keras is there and has its sum; without a sum, whether it is an HDF5 file that is not cut."""
     if not path.is_file():
         return False
-    if md5:
-        return hashlib.md5(path.read_bytes()).hexdigest() == md5
+    return hashlib.md5(path.read_bytes()).hexdigest() == md5 if md5 else _is_hdf5(path)
+
+
+def _is_hdf5(path: str | os.PathLike) -> bool:
     try:
         with h5py.File(path, "r"):
             return True

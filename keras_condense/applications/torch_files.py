@@ -1,9 +1,8 @@
 """Files of PyTorch weights, read without PyTorch and without running what they may hold.
 
-`torch.save` writes a pickle, and a pickle is a program. What is read here is scanned first: the opcodes and the names
-that a dictionary of tensors needs are known, and a file with any other is refused before one of them runs. Both formats
-are read: the stream that PyTorch wrote before 1.6, and the zip archive since; and a zip with one such file in it, as
-pytorchcv releases them. Sizes are checked against the bytes that are there.
+`torch_pickles` reads the pickles in them. Both formats are known: the stream that PyTorch wrote before 1.6, and the zip
+archive since; and a zip with one such file in it, as pytorchcv releases them. Sizes are checked against the bytes that
+are there.
 """
 
 import hashlib
@@ -28,7 +27,6 @@ TORCH_SUFFIXES = (".pth", ".pth.zip")
 
 _ZIP_KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of others zipfile unpacks more than it is asked for
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # with which the stream begins
-
 
 # what the standard library raises for bytes that are no pickle, no zip, or not whole
 _BROKEN = (

@@ -40,12 +40,16 @@ class _StorageType(NamedTuple):
 
 
 class Storage(NamedTuple):
+    """Numbers that a file holds under a key: their dtype in NumPy's words, and how many they are."""
+
     dtype: str
     key: str
     count: int
 
 
 class TensorParts(NamedTuple):
+    """What a pickle says of a tensor, unchecked: a place in a storage, and the strides in numbers."""
+
     storage: Any
     offset: Any
     shape: Any
@@ -75,6 +79,7 @@ _GLOBALS: Mapping[str, Any] = {
 
 
 def check_size(size: int, limit: int, what: str) -> None:
+    """Raise ValueError if `what` has more bytes than are read."""
     if size > limit:
         raise ValueError(f"{what} has {size:,} bytes, more than the {limit:,} that are read")
 
@@ -158,10 +163,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def size_of(value: Any) -> int:
+    """Return a number of elements; raise ValueError for what is none."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"it has {value!r} where a number of elements is to be")
     return value
 
 
 def bytes_of(storage: Storage) -> int:
+    """Return how many bytes a storage takes."""
     return storage.count * np.dtype(storage.dtype).itemsize

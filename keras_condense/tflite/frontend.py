@@ -159,7 +159,7 @@ def _output_shapes(node: Any, input_shapes: list[Shape]) -> list[Shape]:
 
 def _output_dtypes(node: Any, input_shapes: list[Shape], dtypes: list[str]) -> list[str]:
     """Dtypes of a node's outputs; of inputs in others than float32 a layer may declare what it does not cast to."""
-    if all(dtype == "float32" for dtype in dtypes):
+    if all(dtype == "float32" for dtype in dtypes) or not isinstance(node.operation, keras.layers.Layer):
         return [keras.backend.standardize_dtype(tensor.dtype) for tensor in node.outputs]
     zeros = [ops.zeros((1, *shape), dtype) for shape, dtype in zip(input_shapes, dtypes, strict=True)]
     with keras.StatelessScope():

@@ -60,7 +60,8 @@ def verify(
         How near the file comes, in words.
 
     Raises:
-        ValueError: the file computes something else than the model, or the model gives no finite numbers.
+        ValueError: the file computes something else than the model, or the model in float32 than in half precision; the
+            model gives no finite numbers.
     """
     reference = in_float32(model)
     rows, expected = _rows_and_outputs(reference, given)

@@ -95,17 +95,17 @@ class _Layouts:
         asked = [name]  # a stack, for chains longer than Python calls itself
         while asked:
             inputs = self._graph[asked[-1]].inputs if asked[-1] in self._lazy else ()
-            missing = [each for each in inputs if each not in self._rows]
-            if missing and asked[-1] not in self._rows:
-                asked.append(missing[0])
+            missing = next((each for each in inputs if each not in self._rows), None)
+            if asked[-1] in self._rows:
+                asked.pop()
+            elif missing is not None:
+                asked.append(missing)
             else:
                 self._have_rows(asked.pop())
         return self._rows[name]
 
     def _have_rows(self, name: str) -> None:
-        """Have `name` written as rows, whose inputs are if it only moves data."""
-        if name in self._rows:
-            return
+        """Write `name` as rows; the inputs of what only moves data are there as rows."""
         node, written = self._graph[name], self._names.new(f"{name}_rows")
         shape = (node.shape[2], *node.shape[:2])
         if name in self._lazy:

@@ -95,7 +95,8 @@ def run_tflite(
         (rows, ...) array, float where the model's output is quantized; for a model of several outputs a dict of them.
 
     Raises:
-        ValueError: a file that is missing, truncated or no model; inputs of another shape or name; no runtime.
+        ValueError: a file that is missing, truncated or no model; inputs of another shape or name; outputs that are not
+            one row for one row of inputs; no runtime.
 
     Example:
         >>> run_tflite(b"", np.zeros((1, 2)))
