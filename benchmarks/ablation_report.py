@@ -61,8 +61,11 @@ def plot_accuracies(rows: list[dict], path: pathlib.Path) -> None:
     after it have a panel of their own, for they are far below.
     """
     figure, (upper, lower) = new_figure(nrows=2, sharex=True, height_ratios=(3, 1))
-    for place, (arm, (colour, marker, line)) in enumerate(STYLES.items()):
-        points = []
+    drawn = [arm for arm in STYLES if any(row["arm"] == arm for row in rows)]
+    panels = [[arm for arm in drawn if ARMS[arm].pruned == pruned] for pruned in (False, True)]
+    for arm in drawn:
+        (colour, marker, line), points = STYLES[arm], []
+        place = panels[ARMS[arm].pruned].index(arm)
         for size in sizes_of(rows):
             runs = [row for row in rows if row["arm"] == arm and row["stages"] == size]
             if runs:
@@ -71,7 +74,7 @@ def plot_accuracies(rows: list[dict], path: pathlib.Path) -> None:
                 points.append((int(runs[0]["macs"]) / 1e6, mean, mean - min(percent), max(percent) - mean))
         if points:
             macs, means, below, above = zip(*points, strict=True)
-            beside = [value * 1.015 ** (place - 2) if ARMS[arm].small else value for value in macs]
+            beside = [value * 1.015 ** (place - 1) if ARMS[arm].small else value for value in macs]
             (lower if ARMS[arm].pruned else upper).errorbar(
                 beside,
                 means,
