@@ -1,18 +1,20 @@
 """What a network costs: parameters and multiply-adds, one row per layer."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 
 import keras
-import numpy as np
-from keras import ops
 
 from keras_condense.keras_graphs import is_graph, nodes_in_order
 from keras_condense.layers import LearnedConnections
+from keras_condense.multiply_adds import connections, multiply_adds
 from keras_condense.text_tables import render
 
 __all__ = ["LayerProfile", "ModelProfile", "profile_model"]
+
+logger = logging.getLogger(__name__)
 
 _POOLING = (
     keras.layers.AveragePooling1D,
@@ -30,17 +32,7 @@ _GLOBAL_POOLING = (
     keras.layers.GlobalMaxPooling2D,
     keras.layers.GlobalMaxPooling3D,
 )
-_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-_CONVOLUTION = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.Conv3D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv1D,
-    keras.layers.SeparableConv2D,
-)
-# operations an output
+# operations per output
 _ACTIVATIONS = {"relu": 1, "relu6": 1, "hard_silu": 1, "sigmoid": 2}
 
 
@@ -53,7 +45,7 @@ class LayerProfile:
         kind: the layer's class.
         output_shape: without the batch.
         parameters: trainable weights, dropped connections left out; 0 for further calls of a shared layer.
-        macs: multiply-adds of a convolution or dense layer.
+        macs: multiply-adds of a convolution, dense, recurrent or attention layer.
         operations: multiply-adds, plus one per ReLU output and so on, by the counting rule of the CondenseNet authors'
             program (see `profile_model`). `flops` is its former name.
     """
@@ -90,7 +82,7 @@ class ModelProfile:
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of convolutions and dense layers."""
+        """Multiply-adds of convolutions, dense, recurrent and attention layers."""
         return sum(layer.macs for layer in self.layers)
 
     @property
@@ -123,11 +115,12 @@ class ModelProfile:
 def profile_model(model: keras.Model) -> ModelProfile:
     """Count a network's parameters and multiply-adds for one image.
 
-    `macs` are the multiply-adds of convolutions and dense layers. `operations` follow the counting rule of the
-    CondenseNet authors' program and of their tables: the same, and one for each bias added by a dense layer, each
-    ReLU output and each pooled input element; as the CondenseNetV2 paper adds, one for each hard-swish output and two
-    for each sigmoid output; batch norm costs nothing. A masked layer counts what its mask leaves, so a network that
-    has reached its last stage counts as its condensed form.
+    `macs` are the multiply-adds of convolutions, dense, recurrent and attention layers. `operations` follow the
+    counting rule of the CondenseNet authors' program and of their tables: the same, and one for each bias added by a
+    dense layer, each ReLU output and each pooled input element; as the CondenseNetV2 paper adds, one for each
+    hard-swish output and two for each sigmoid output; batch norm costs nothing. A masked layer counts what its mask
+    leaves, so a network that has reached its last stage counts as its condensed form. What a layer of your own does
+    with its matrices can't be known: it counts as 0, and a warning names it.
 
     Args:
         model: a functional or built sequential model whose inputs have known sizes.
@@ -173,41 +166,35 @@ def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
         yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, operations)
 
 
-def _connections(layer: LearnedConnections) -> int:
-    """Weights of a masked kernel that its mask leaves."""
-    positions = math.prod(layer.kernel.shape[:-2])
-    return int(np.sum(ops.convert_to_numpy(layer.kernel_mask()))) * positions
-
-
 def _parameters(layer) -> int:
     count = sum(math.prod(weight.shape) for weight in getattr(layer, "trainable_weights", ()))
     parts = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ()
     for part in parts:  # a learned layer may lie in another one
         if isinstance(part, LearnedConnections) and part.trainable and part.built:
-            count += _connections(part) - math.prod(part.kernel.shape)
+            count += connections(part) - math.prod(part.kernel.shape)
     return count
-
-
-def _pixels(layer, shape) -> int:
-    """How many places an image or a batch of them has, each with all of its channels."""
-    first = getattr(layer, "data_format", None) == "channels_first"
-    return math.prod(shape[1:] if first else shape[:-1])
 
 
 def _operations(layer, inputs, outputs) -> tuple[int, int]:
     """Multiply-adds, and operations by the paper's rule, of one call."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        steps = inputs[0][0]
+        macs, operations = _operations(layer.layer, [inputs[0][1:]], [outputs[0][1:]])
+        return steps * macs, steps * operations
+    if isinstance(layer, keras.layers.Bidirectional):
+        ways = [_operations(way, inputs, outputs) for way in (layer.forward_layer, layer.backward_layer)]
+        return tuple(map(sum, zip(*ways, strict=True)))
+    if is_graph(layer):
+        rows = list(_rows(layer, f"{layer.name}/", set()))
+        return sum(row.macs for row in rows), sum(row.operations for row in rows)
     output = math.prod(outputs[0])
-    macs = extra = 0
-    if isinstance(layer, LearnedConnections):
-        macs = _connections(layer) * (output // layer.kernel.shape[-1])
-    elif isinstance(layer, _CONVOLUTION):
-        kernels = [weight for weight in layer.weights if weight.name.endswith("kernel")]
-        macs = sum(math.prod(kernel.shape) for kernel in kernels) * _pixels(layer, outputs[0])
-    elif isinstance(layer, _TRANSPOSED):
-        macs = math.prod(layer.kernel.shape) * _pixels(layer, inputs[0])
-    elif isinstance(layer, keras.layers.Dense):
-        macs = layer.kernel.shape[0] * output
-    elif isinstance(layer, _GLOBAL_POOLING):
+    macs = multiply_adds(layer, inputs, outputs)
+    if macs is None:
+        kind = type(layer).__name__
+        logger.warning("Layer %r (%s) counts as 0 multiply-adds: what it does is not known.", layer.name, kind)
+        macs = 0
+    extra = 0
+    if isinstance(layer, _GLOBAL_POOLING):
         extra = math.prod(inputs[0])
     elif isinstance(layer, _POOLING):
         extra = output * math.prod(layer.pool_size)

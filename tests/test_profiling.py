@@ -48,6 +48,24 @@ HAND = [
     (L.AveragePooling2D(2), (4, 6, 3), 0, 0, 72),
     (L.MaxPooling2D(3, 2), (5, 5, 2), 0, 0, 2 * 2 * 2 * 9),
     (L.GlobalAveragePooling2D(), (4, 6, 3), 0, 0, 72),
+    (L.LSTM(4), (5, 3), 4 * 4 * (3 + 4 + 1), 5 * 4 * 4 * (3 + 4), 5 * 4 * 4 * (3 + 4)),
+    (L.GRU(4, return_sequences=True, use_bias=False), (5, 3), 84, 5 * 84, 5 * 84),
+    (L.RNN([L.SimpleRNNCell(4), L.SimpleRNNCell(2)]), (5, 3), 28 + 4 + 12 + 2, 5 * 40, 5 * 40),
+    (L.ConvLSTM2D(4, 3, use_bias=False), (5, 8, 6, 2), 9 * 16 * 6, 5 * 24 * 9 * 16 * 6, 5 * 24 * 9 * 16 * 6),
+    (
+        L.ConvLSTM2D(4, 3, use_bias=False, return_sequences=True, data_format="channels_first"),
+        *((5, 2, 8, 6), 9 * 16 * 6, 5 * 24 * 9 * 16 * 6, 5 * 24 * 9 * 16 * 6),
+    ),
+    (L.Bidirectional(L.LSTM(4, use_bias=False)), (5, 3), 2 * 112, 2 * 5 * 112, 2 * 5 * 112),
+    (L.TimeDistributed(L.Conv2D(4, 3, activation="relu")), (5, 8, 8, 3), 112, 5 * 36 * 108, 5 * (36 * 108 + 144)),
+    (
+        L.TimeDistributed(keras.Sequential([keras.Input((3,)), L.Dense(4, use_bias=False), L.ReLU(), L.Dense(2)])),
+        *((5, 3), 12 + 10, 5 * 20, 5 * (20 + 4 + 2)),
+    ),
+    (L.EinsumDense("abc,cd->abd", (5, 4)), (5, 3), 12, 60, 60),
+    (L.EinsumDense("...x,xy->...y", 4), (5, 3), 12, 60, 60),
+    (L.EinsumDense("abcd,cde->abe", (5, 4), bias_axes="e"), (5, 2, 3), 24 + 4, 5 * 24, 5 * 24),
+    (L.Embedding(10, 4), (5,), 40, 0, 0),
     (ChannelIndex([0, 1]), (4,), 0, 0, 0),
     (ChannelScatterAdd([0, 0], 4), (2,), 0, 0, 0),
     (L.Flatten(), (4, 4, 3), 0, 0, 0),
@@ -59,6 +77,46 @@ HAND = [
 )
 def test_by_hand(layer, shape, parameters, macs, operations):
     assert count(layer, shape) == (parameters, macs, operations)
+
+
+def test_attention_by_hand():
+    """A query of 6 rows, 7 values; 2 heads of 3 (keys) and 5 (values) numbers, from and to 4."""
+    query, value = keras.Input((6, 4)), keras.Input((7, 4))
+    attention = L.MultiHeadAttention(2, 3, value_dim=5, use_bias=False)
+    (row,) = profile_model(keras.Model([query, value], attention(query, value))).layers
+    projections = 6 * 4 * 2 * 3 + 7 * 4 * 2 * 3 + 7 * 4 * 2 * 5 + 6 * 2 * 5 * 4
+    assert row.macs == projections + 6 * 7 * 2 * (3 + 5)
+
+    attention = L.GroupQueryAttention(3, 4, 2, use_bias=False)  # 4 heads of queries, 2 of keys and values
+    (row,) = profile_model(keras.Model([query, value], attention(query, value))).layers
+    assert row.macs == 2 * 6 * 4 * 4 * 3 + 2 * 7 * 4 * 2 * 3 + 2 * 6 * 7 * 4 * 3
+
+    image = keras.Input((5, 6, 4))  # along the second axis alone
+    attention = L.MultiHeadAttention(2, 3, use_bias=False, attention_axes=2)
+    (row,) = profile_model(keras.Model(image, attention(image, image))).layers
+    assert row.macs == 4 * 30 * 4 * 6 + 2 * 30 * 6 * 2 * 3
+
+
+def test_a_layer_that_cannot_be_counted_is_named(caplog):
+    class Mine(L.Layer):
+        def build(self, shape):
+            self.table = self.add_weight(shape=(shape[-1], 3))
+
+        def call(self, x):
+            return keras.ops.matmul(x, self.table)
+
+    class Scaled(L.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=(shape[-1],))
+
+        def call(self, x):
+            return x * self.scale
+
+    image = keras.Input((4,))
+    profile = profile_model(keras.Model(image, Mine(name="mine")(Scaled()(image))))
+    assert (profile.macs, profile.parameters) == (0, 16)
+    (record,) = caplog.records
+    assert record.getMessage() == "Layer 'mine' (Mine) counts as 0 multiply-adds: what it does is not known."
 
 
 def test_masked_layers_count_what_is_left_and_so_what_they_become():
