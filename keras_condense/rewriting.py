@@ -155,6 +155,9 @@ def rewrite(
                 part.finalize_state()  # what it computes with is derived from its weights
     for new, old in rewriting.compiled if compile else ():
         _compile_like(new, old)
+        if new.optimizer is not None:  # of a model that is only evaluated there is none
+            _exclude_from_weight_decay_like(new, old, rewriting.replaced)
+            new.optimizer.build(new.trainable_variables)
     return rewritten
 
 
@@ -165,6 +168,7 @@ class _Rewriting:
         self.weights: list[tuple[keras.layers.Layer, list[np.ndarray]]] = []
         self.compiled: list[tuple[keras.Model, keras.Model]] = []
         self._replace, self._policy = replace, policy
+        self.replaced: list[tuple[keras.layers.Layer, list[keras.layers.Layer]]] = []
         self._done: dict[int, list[Any]] = {}
 
     def layers(self, operation: Any) -> list[Any]:
@@ -182,6 +186,7 @@ class _Rewriting:
         if replacement is None:
             replacement = [(copied(operation), operation.get_weights())]
         self.weights += [(layer, weights) for layer, weights in replacement if weights is not None]
+        self.replaced.append((operation, [layer for layer, _ in replacement]))
         return [layer for layer, _ in replacement]
 
     def model(self, model: keras.Model) -> keras.Model:
@@ -294,5 +299,23 @@ def _compile_like(new: keras.Model, model: keras.Model) -> None:
         return
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     new.compile(**keras.tree.map_structure(fresh, model._compile_config.config), auto_scale_loss=scaled)
-    if new.optimizer is not None:  # of a model that is only evaluated there is none
-        new.optimizer.build(new.trainable_variables)
+
+
+def _exclude_from_weight_decay_like(
+    new: keras.Model,
+    model: keras.Model,
+    replaced: list[tuple[keras.layers.Layer, list[keras.layers.Layer]]],
+) -> None:
+    """Leave the weights out of weight decay that the old optimizer does; its configuration does not name them."""
+    old, fresh = (getattr(part.optimizer, "inner_optimizer", part.optimizer) for part in (model, new))
+    decays = getattr(old, "_use_weight_decay", lambda variable: True)
+    excluded = []
+    for layer, layers in replaced:
+        before = [(variable.name, not decays(variable)) for variable in layer.trainable_variables]
+        after = [variable for part in layers for variable in part.trainable_variables]
+        if [variable.name for variable in after] == [name for name, _ in before]:
+            excluded += [variable for variable, (_, out) in zip(after, before, strict=True) if out]
+        else:  # layers in the place of one have its weights by their names
+            excluded += [variable for variable in after if (variable.name, True) in before]
+    if excluded:
+        fresh.exclude_from_weight_decay(excluded)

@@ -246,3 +246,26 @@ def test_models_that_are_compiled_in_any_way():
         ValueError, match=r"is compiled with a Secret, which must be one that .* can copy, and that fails"
     ):
         rewrite(model, same)
+
+
+@pytest.mark.parametrize("excluded", ["bias", "second/kernel"])
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_what_is_left_out_of_weight_decay_still_is(excluded, policy):
+    model = keras.Sequential(
+        [keras.Input((3,)), L.Dense(2, name="first", dtype=policy), L.Dense(2, name="second", dtype=policy)]
+    )
+    optimizer = keras.optimizers.AdamW(0.1, weight_decay=0.1)
+    if excluded == "bias":
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+    else:
+        optimizer.exclude_from_weight_decay([model.layers[1].kernel])
+    model.compile(optimizer, "mse")
+
+    def decayed(model):
+        inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        return {variable.path: inner._use_weight_decay(variable) for variable in model.trainable_variables}
+
+    assert {path for path, decays in decayed(model).items() if not decays} == {
+        variable.path for variable in model.trainable_variables if variable.path.endswith(excluded)
+    }
+    assert decayed(rewrite(model, same)) == decayed(model)
