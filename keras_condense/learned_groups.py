@@ -11,7 +11,7 @@ import numpy as np
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
-from keras_condense.rewriting import Replacement, check_rewritable, reachable_layers, rewrite
+from keras_condense.rewriting import Replacement, check_rewritable, copied, reachable_layers, rewrite
 from keras_condense.text_tables import render
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
@@ -262,6 +262,8 @@ def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
         return f'has `data_format="{layer.data_format}"`, and learned groups need "channels_last"'
     if getattr(layer, "lora_enabled", False):
         return "has a LoRA kernel beside its own"
+    if isinstance(layer.activation, keras.layers.Layer) and layer.activation.weights:
+        return "has an activation with weights of its own, which must be a layer behind it"
     return None
 
 
@@ -323,6 +325,8 @@ def _check_names(names: tuple[str, ...], examined: list[_Examined], model: keras
 def _learned(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:
     """The layer that computes what a convolution computes and learns its groups."""
     arguments = {name: getattr(layer, name) for name in _SHARED_ARGUMENTS}
+    if isinstance(layer.activation, keras.layers.Layer):
+        arguments["activation"] = copied(layer.activation)
     learned = LearnedGroupConv2D(
         **arguments, dtype=layer.dtype_policy, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso
     )

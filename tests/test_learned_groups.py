@@ -146,7 +146,7 @@ def strange():
         GroupConv2D(8, 1, groups=4, name="ours"), Own(8, 1, name="own"), L.Conv2D(8, 1, name="lora"),
         L.Conv2D(6, 1, name="odd_filters"), L.Conv2D(8, 3, padding="same", name="wide_2"),
         L.Conv2D(2, 1, name="few_filters"), L.Conv2D(8, 1, name="few_inputs"),
-        L.Conv2D(8, 1, name="good"),
+        L.Conv2D(8, 1, name="curved", activation=L.PReLU()), L.Conv2D(8, 1, name="good"),
     ):  # fmt: skip
         x = layer(x)
     last = L.Conv2D(4, 1, name="odd_inputs")(L.Concatenate()([x, L.Conv2D(2, 1, name="two")(x)]))
@@ -156,6 +156,7 @@ def strange():
     first = L.Conv2D(8, 1, data_format="channels_first", name="first")(L.Permute((3, 1, 2))(x))
     model = keras.Model(image, [last, sequence, volume, first], name="strange")
     model.get_layer("lora").enable_lora(2)
+    model.get_layer("curved").activation.build((None, 9, 9, 8))
     return model
 
 
@@ -169,6 +170,7 @@ REASONS = {
     "ours": "has 4 groups already",
     "own": "is of a subclass, which may compute something else than its base",
     "lora": "has a LoRA kernel beside its own",
+    "curved": "has an activation with weights of its own, which must be a layer behind it",
     "odd_filters": "has 6 filters, which `groups` (=4) does not divide",
     "few_filters": "is too small: it has 2 filters, and `groups` is 4",
     "few_inputs": "is too small: it has 2 inputs, and `condense_factor` is 4",
@@ -181,6 +183,14 @@ REASONS = {
 }
 
 
+def test_an_activation_that_is_a_layer_is_not_shared_with_the_old_model():
+    model = keras.Sequential([keras.Input((4, 4, 8)), L.Conv2D(8, 1, activation=L.LeakyReLU(0.3))])
+    learning = kc.learn_groups(model)
+    image = np.random.default_rng(0).normal(size=(2, 4, 4, 8)).astype("float32")
+    np.testing.assert_allclose(learning(image), model(image), atol=1e-6)
+    assert learning.layers[0].activation is not model.layers[0].activation
+
+
 def test_every_layer_that_is_left_has_its_reason():
     model = strange()
     layers = kc.explain_learn_groups(model)
@@ -190,7 +200,7 @@ def test_every_layer_that_is_left_has_its_reason():
     good = next(layer for layer in layers.layers if layer.name == "good")
     assert (good.kind, good.kernel, good.reason) == ("Conv2D", (1, 1, 8, 8), None)
     table = str(layers)
-    assert "1 of 19 convolutions learn groups" in table
+    assert "1 of 20 convolutions learn groups" in table
     for name in ("good", *REASONS):
         assert re.search(rf"│ {name} ", table), name
     assert [layer.name for layer in condensable_layers(kc.learn_groups(model))] == ["good"]
