@@ -11,7 +11,9 @@ Each file's outputs are compared with what Keras computes, here and, with a runn
 """
 
 import argparse
+import concurrent.futures
 import contextlib
+import functools
 import io
 import os
 import pathlib
@@ -178,9 +180,12 @@ def main() -> None:
                     if turn == 0 and threads == 1:
                         row = next(row for row in rows if row["network"] == label)
                         row["outside_xnnpack"] = len(result.undelegated or ())
-        for row in track(rows, description="counting"):
-            if arguments.counter:
-                row["million_instructions"] = f"{counted(arguments.counter, paths[row['network']]) / 1e6:.1f}"
+        if arguments.counter:
+            count = functools.partial(counted, arguments.counter)
+            with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # counts don't depend on other work
+                counts = pool.map(count, [paths[row["network"]] for row in rows])
+                for row, instructions in zip(rows, track(counts, total=len(rows), description="counting"), strict=True):
+                    row["million_instructions"] = f"{instructions / 1e6:.1f}"
     first = rows[0]
     for row in rows:
         for threads in (1, 2):
