@@ -7,6 +7,7 @@ is never chosen today must be right when the costs are measured again. A network
 from random_networks.checking import check, difference, inputs_of, outputs_of
 from random_networks.generator import random_program
 from random_networks.programs import Program, finished
+from random_networks.settings import held
 from random_networks.shrinking import shrunk, still_fails
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "check",
     "difference",
     "finished",
+    "held",
     "inputs_of",
     "outputs_of",
     "random_program",

@@ -11,10 +11,14 @@ from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.lowering import candidates
 from keras_condense.tflite.passes import sparse
+from keras_condense.tflite.preparation import in_float32
 from keras_condense.tflite.schemes import FLOAT32, SCHEMES
+from keras_condense.tflite.signature import inputs_of as signature_of
+from keras_condense.tflite.signature import output_names
 from keras_condense.tflite.targets import Target, targets
 from keras_condense.tflite.tracing import emit
 from random_networks.programs import Program
+from random_networks.settings import PLAIN, Setting, output_keys, precision
 
 # Condensing leaves out zeros, and a lowering adds up in another order: float32 through a dozen layers, relative to the
 # largest output. 1e-4 is what `export_tflite` promises.
@@ -62,14 +66,22 @@ def inputs_of(model: keras.Model, seed: int = 0) -> list[np.ndarray]:
 
 
 def outputs_of(model: keras.Model, inputs: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """What a network held plainly makes of a list of inputs."""
     outputs = keras.tree.flatten(model(inputs, training=False))
     return {f"y{i}": keras.ops.convert_to_numpy(y) for i, y in enumerate(outputs)}
 
 
+def outputs_of_held(model: keras.Model, rows: dict[str, np.ndarray], setting: Setting) -> dict[str, np.ndarray]:
+    """What a network that takes and gives `setting`'s containers makes of inputs by their names."""
+    names = [x.name for x in keras.tree.flatten(model.input)]
+    outputs = model(keras.tree.pack_sequence_as(model.input, [rows[name] for name in names]), training=False)
+    outputs = outputs if setting.outputs == "list" else [outputs[key] for key in output_keys(len(outputs))]
+    return {f"y{i}": keras.ops.convert_to_numpy(y) for i, y in enumerate(keras.tree.flatten(outputs))}
+
+
 def all_graphs(model: keras.Model, random: np.random.Generator, tables: int = 4):
     """Every candidate of every target and scheme, and of some random tables of costs."""
-    names = [f"i{n}" for n in range(len(model.inputs))]
-    graph = read_model(model, names, [f"y{i}" for i in range(len(model.outputs))])
+    graph = read_model(model, signature_of(model).names, output_names(model))
     ways = [(name, target, FLOAT32) for name, target in targets().items()]
     ways += [(name, targets()["arm64"], scheme) for name, scheme in SCHEMES.items() if name in ("int8", "dynamic")]
     ways += [(f"table {number} of costs", random_target(random), FLOAT32) for number in range(tables)]
@@ -104,30 +116,47 @@ def check(program: Program, tables: int = 4) -> Checked:
     result = Checked()
     enough, sparse._ENOUGH_ZEROS = sparse._ENOUGH_ZEROS, -1.0  # also where XNNPACK would not go channels-first
     try:
-        model = program.build()
-        inputs = inputs_of(model, program.seed)
-        expected = outputs_of(model, inputs)
-        if not all(np.isfinite(value).all() for value in expected.values()):
-            return Checked(failure="the network itself is not finite")
-        small = kc.condense(model)
-        result.condensed = difference(outputs_of(small, inputs), expected)
-        if not result.condensed <= CONDENSED:
-            result.failure = f"condensed: {result.condensed:.2g}"
-            return result
-        right = {}  # the graphs too, or another object could come to have an id of theirs
-        for name, graph in all_graphs(small, np.random.default_rng(program.seed), tables):
-            result.graphs += 1
-            if (found := fingerprint(graph)) in right:
-                continue
-            computed = {key: np.asarray(value) for key, value in emit(graph, inputs).items()}
-            apart = difference(computed, expected)
-            right[found] = graph
-            result.lowered = max(result.lowered, apart)
-            if not apart <= LOWERED:
-                result.failure = f"{name}: {apart:.2g}"
-                return result
+        with precision(program.setting.precision):
+            _compare(program, tables, result)
     except Exception as error:
         result.failure = f"{type(error).__name__}: {error}"
     finally:
         sparse._ENOUGH_ZEROS = enough
     return result
+
+
+def _compare(program: Program, tables: int, result: Checked) -> None:
+    """Fill in `result`."""
+    setting = program.setting
+    model = dataclasses.replace(program, setting=PLAIN).build()
+    inputs = inputs_of(model, program.seed)
+    rows = dict(zip(program.inputs(), inputs, strict=True))
+    expected = outputs_of(model, inputs)
+    if not all(np.isfinite(value).all() for value in expected.values()):
+        result.failure = "the network itself is not finite"
+        return
+    small = kc.condense(model)
+    result.condensed = difference(outputs_of(small, inputs), expected)
+    if result.condensed <= CONDENSED and setting != PLAIN:
+        condensed = kc.condense(program.build())
+        assert condensed.compiled == bool(setting.compiled), "compiled otherwise"
+        small = in_float32(condensed)
+        result.condensed = difference(outputs_of_held(small, rows, setting), expected)
+    if not result.condensed <= CONDENSED:
+        result.failure = f"condensed: {result.condensed:.2g}"
+        return
+    keys = output_keys(len(expected)) if setting.outputs != "list" else output_names(small)
+    expected = dict(zip(keys, expected.values(), strict=True))
+    inputs = [rows[key] for key in signature_of(small).keys]
+    right = {}  # the graphs too, or another object could come to have an id of theirs
+    for name, graph in all_graphs(small, np.random.default_rng(program.seed), tables):
+        result.graphs += 1
+        if (found := fingerprint(graph)) in right:
+            continue
+        computed = {key: np.asarray(value) for key, value in emit(graph, inputs).items()}
+        apart = difference(computed, expected)
+        right[found] = graph
+        result.lowered = max(result.lowered, apart)
+        if not apart <= LOWERED:
+            result.failure = f"{name}: {apart:.2g}"
+            return

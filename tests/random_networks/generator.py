@@ -7,6 +7,7 @@ import numpy as np
 
 import keras_condense as kc
 from random_networks.programs import Program, needed
+from random_networks.settings import random_setting
 
 ACTIVATIONS = ["relu"] * 6 + ["hard_silu"] * 3 + ["silu", "sigmoid", "tanh", "elu", "gelu", "softplus", "relu6"]
 
@@ -339,7 +340,8 @@ class Generator:
         if outputs == inputs or not set(outputs) - set(inputs):
             outputs = [self.line(f"L.ReLU()({outputs[0]})")]
             used = (*used, self.lines[-1])
-        return Program(self.seed, tuple(used), tuple(outputs))
+        setting = random_setting(np.random.default_rng([self.seed, 1]))
+        return Program(self.seed, tuple(used), tuple(outputs), setting)
 
 
 def random_program(seed: int) -> Program:

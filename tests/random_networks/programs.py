@@ -7,38 +7,53 @@ import keras
 import numpy as np
 
 import keras_condense as kc
+from random_networks.settings import PLAIN, Setting, held, precision
 
 HEADER = """\
 import keras, numpy as np
 from keras import layers as L
 from keras_condense import layers as K
-from random_networks import finished
+from random_networks import finished, held
 """
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A network as Python: `lines` of the form `name = expression`, and the names that are its inputs and outputs."""
+    """A network as Python: `lines` of the form `name = expression`, the names of its outputs, and how it is held."""
 
     seed: int
     lines: tuple[str, ...]
     outputs: tuple[str, ...]
+    setting: Setting = PLAIN
 
     def source(self) -> str:
         """What can be run by itself, in the folder of the tests."""
-        return f"{HEADER}\n{chr(10).join(self.lines)}\nmodel = finished({self._model()}, seed={self.seed})\n"
+        policy = f"keras.config.set_dtype_policy({self.setting.precision!r})\n" if self.setting != PLAIN else ""
+        model = f"model = finished({self._model()}, seed={self.seed})\n"
+        changed = [
+            f"{field.name}={getattr(self.setting, field.name)!r}"
+            for field in dataclasses.fields(Setting)
+            if getattr(self.setting, field.name) != field.default
+        ]
+        wrapped = f"model = held(model, {', '.join(changed)})\n" if changed else ""
+        return f"{HEADER}\n{policy}{chr(10).join(self.lines)}\n{model}{wrapped}"
+
+    def inputs(self) -> list[str]:
+        """The names of its inputs."""
+        names = [line.split(" = ")[0] for line in self.lines if re.match(r"\w+ = keras\.Input", line)]
+        return [name for name in names if not name.endswith("inner")]
 
     def _model(self) -> str:
-        inputs = [line.split(" = ")[0] for line in self.lines if re.match(r"\w+ = keras\.Input", line)]
-        inputs = [name for name in inputs if not name.endswith("inner")]
-        return f"keras.Model([{', '.join(inputs)}], [{', '.join(self.outputs)}])"
+        return f"keras.Model([{', '.join(self.inputs())}], [{', '.join(self.outputs)}])"
 
     def build(self) -> keras.Model:
         """The network, masked, with every learned layer at its last stage."""
-        names = {"keras": keras, "L": keras.layers, "K": kc.layers, "np": np}
-        for line in self.lines:
-            exec(line, names)
-        return finished(eval(self._model(), names), self.seed)
+        with precision(self.setting.precision):
+            names = {"keras": keras, "L": keras.layers, "K": kc.layers, "np": np}
+            for line in self.lines:
+                exec(line, names)
+            model = finished(eval(self._model(), names), self.seed)
+            return held(model, **dataclasses.asdict(self.setting)) if self.setting != PLAIN else model
 
 
 def finished(model: keras.Model, seed: int) -> keras.Model:

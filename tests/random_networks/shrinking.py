@@ -5,10 +5,16 @@ import re
 
 from random_networks.checking import check
 from random_networks.programs import Program, needed
+from random_networks.settings import Setting
 
 
 def _smaller(program: Program):
-    """Programs with less in them: another output, a line left out, a smaller image."""
+    """Programs with less in them: held more plainly, another output, a line left out, a smaller image."""
+    for field in dataclasses.fields(Setting):
+        if getattr(program.setting, field.name) != field.default:
+            yield dataclasses.replace(
+                program, setting=dataclasses.replace(program.setting, **{field.name: field.default})
+            )
     names = [line.split(" = ")[0] for line in program.lines]
     tensors = [name for name in names if re.fullmatch(r"x\d+", name)]
     for name in tensors:
@@ -20,7 +26,8 @@ def _smaller(program: Program):
         for source in dict.fromkeys(re.findall(r"\b(?:x\d+(?:inner)?|image\d)\b", expression)):
             rest = [re.sub(rf"\b{name}\b", source, other) for other in program.lines[number + 1 :]]
             outputs = tuple(dict.fromkeys(source if output == name else output for output in program.outputs))
-            yield Program(program.seed, needed((*program.lines[:number], *rest), outputs), outputs)
+            lines = needed((*program.lines[:number], *rest), outputs)
+            yield dataclasses.replace(program, lines=lines, outputs=outputs)
     for old, new in [
         (r"activation='\w+'", "activation=None"),
         (r", use_bias=True", ""),
@@ -32,12 +39,17 @@ def _smaller(program: Program):
                 yield dataclasses.replace(program, lines=lines)
 
 
+def _size(program: Program) -> int:
+    settings = dataclasses.astuple(program.setting)
+    odd = sum(value != plain for value, plain in zip(settings, dataclasses.astuple(Setting()), strict=True))
+    return sum(map(len, program.lines)) + 10 * len(program.outputs) + 10 * odd
+
+
 def shrunk(program: Program, fails) -> Program:
     """A program with as little in it as still fails."""
     while True:
-        size = sum(map(len, program.lines)) + 10 * len(program.outputs)
         for smaller in _smaller(program):
-            if sum(map(len, smaller.lines)) + 10 * len(smaller.outputs) < size and fails(smaller):
+            if _size(smaller) < _size(program) and fails(smaller):
                 program = smaller
                 break
         else:
