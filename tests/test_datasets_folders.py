@@ -9,7 +9,8 @@ from made_images import arrays, paint
 from PIL import Image
 
 from keras_condense import datasets
-from keras_condense.datasets import Augmentation, decoding, examples
+from keras_condense.datasets import Augmentation, decoding, examples, pixels
+from keras_condense.datasets.pixels import fit_pixels
 
 
 @pytest.fixture
@@ -212,3 +213,51 @@ def test_an_unreadable_folder(folder, monkeypatch):
 def test_a_file_is_no_folder(tmp_path):
     with pytest.raises(ValueError, match="or an existing folder"):
         datasets.load(paint(tmp_path / "0.png"))
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("TRAIN", "Valid"), ("train", "validation")])
+def test_folders_of_splits_by_their_usual_names(folder, train, test):
+    (folder / "train").rename(folder / train)
+    (folder / "test").rename(folder / test)
+    data = datasets.load(folder)
+    assert (data.class_names, data.train_size, data.test_size) == (("cat", "dog"), 6, 4)
+
+
+def test_a_split_that_is_not_read_is_named(folder):
+    paint(folder / "val" / "cat" / "0.png", seed=50)
+    with pytest.warns(UserWarning, match="'train' is read to train on and 'test' to test; val is not read"):
+        assert datasets.load(folder).test_size == 4
+    (folder / "val").rename(folder / "Val")
+    (folder / "test").rename(folder / "notes")
+    different = pytest.raises(ValueError, match="must have the same class folders in 'train' and 'Val'")
+    with different, pytest.warns(UserWarning, match="notes is not read"):
+        datasets.load(folder)
+
+
+@pytest.mark.parametrize("link", [pathlib.Path.symlink_to, pathlib.Path.hardlink_to])
+def test_an_image_of_both_parts_by_a_link(folder, link):
+    image = folder / "test" / "cat" / "0.png"
+    image.unlink()
+    link(image, folder / "train" / "cat" / "0.png")
+    with pytest.raises(ValueError, match=r"folder in which no image comes up twice, and .*test/cat/0\.png' is"):
+        datasets.load(folder)
+
+
+def test_a_class_too_small_for_both_parts(tmp_path):
+    for number in range(30):
+        paint(tmp_path / ("b" if number < 2 else "a") / f"{number}.png", seed=number)
+    with pytest.raises(ValueError, match=r"every class, of which one has none of \[1\]\. Give another fraction"):
+        datasets.load(tmp_path, test_fraction=0.2)
+
+
+def test_large_images_are_fitted_a_few_at_a_time(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (7, 9, 8, 3), "uint8")
+    whole = fit_pixels(images, (5, 12, 1))
+    monkeypatch.setattr(pixels, "_AT_ONCE", 500)  # two images
+    np.testing.assert_array_equal(fit_pixels(images, (5, 12, 1)), whole)
+    assert fit_pixels(images[:0], (5, 12, 1)).shape == (0, 5, 12, 1)
+
+
+def test_numbers_that_equal_the_right_ones(folder):
+    data = datasets.load(folder, channels=np.int64(1), drop_remainder=np.bool_(True), batch_size=np.int64(4))
+    assert (data.image_shape, data.steps_per_epoch, type(data.batch_size)) == ((5, 6, 1), 1, int)

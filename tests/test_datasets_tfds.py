@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import socket
 
 import keras
@@ -18,6 +19,8 @@ pytestmark = pytest.mark.slow  # all of it, together
 
 
 tfds = pytest.importorskip("tensorflow_datasets")
+NonMatchingChecksumError = tfds.core.download.download_manager.NonMatchingChecksumError
+DownloadError = tfds.core.download.util.DownloadError
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,40 @@ def folder(tmp_path):
     return tmp_path / "pets"
 
 
+def test_a_split_without_labels_is_passed_over(tmp_path):
+    features = {
+        "id": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(32, 32, 3)),
+        "label": tfds.features.ClassLabel(names=["a", "b"]),
+    }
+
+    def examples(count, label):
+        for i in range(count):
+            image = np.full((32, 32, 3), i, "uint8")
+            yield {"id": str(i), "image": image, "label": i % 2 if label is None else label}
+
+    splits = {"train": examples(6, None), "test": examples(4, -1), "validation": examples(2, None)}
+    prepare(tmp_path, "cifar10", "3.0.2", features, splits)
+    for load in (datasets.load, datasets.load_arrays):
+        data = load("cifar10", batch_size=2, data_dir=tmp_path, download=False)
+        assert data.test_arrays()[1].tolist() == [0, 1]
+
+
+def test_a_version_or_a_configuration_that_there_is_not(prepared):
+    for name in ("cifar10:1.2.3", "cifar10/large"):
+        with pytest.raises(ValueError, match=rf"`name` \(='{name}'\) must be a data set that TensorFlow Datasets has"):
+            datasets.load(name, data_dir=prepared, download=False)
+
+
+def test_a_file_that_is_not_all_there(prepared, tmp_path):
+    shutil.copytree(prepared / "cifar10", tmp_path / "cifar10")
+    for record in tmp_path.rglob("*.tfrecord*"):
+        record.write_bytes(record.read_bytes()[:-1000])
+    for load in (datasets.load, datasets.load_arrays):
+        with pytest.raises(ValueError, match=r"`name` \(='cifar10'\) must be whole in .*, and reading it failed"):
+            load("cifar10", data_dir=tmp_path, download=False)
+
+
 # data sets that are not there
 
 
@@ -154,6 +191,12 @@ def test_not_downloaded_and_download_is_false(tmp_path):
     ("raised", "expected", "message"),
     [
         (requests.exceptions.ConnectionError("proxy down"), ConnectionError, r"needs a network \(proxy down\)\. On a"),
+        (DownloadError("403"), ConnectionError, r"and what its server gave is not it \(403\)\. On a machine"),
+        (
+            NonMatchingChecksumError("url", "path"),
+            ConnectionError,
+            r"server gave is not it \(.*url.*\)\. On a",
+        ),
         (OSError(28, "No space left on device"), OSError, r"could not be prepared.*No space left.*Give `data_dir`"),
     ],
 )

@@ -1,5 +1,6 @@
 """Folders of images: a folder for each class, and in it files, by their endings."""
 
+import contextlib
 import pathlib
 import warnings
 
@@ -31,7 +32,7 @@ def is_image(path: pathlib.Path) -> bool:
 
 
 class Visited:
-    """The folders that were looked through, so that none is twice: by a link to itself, or to another class's images.
+    """Folders and images that were seen, so that none is twice: by a link to itself, or to another class's images.
 
     Images that are both in two classes, or in the training and the test set, say nothing of a network.
     """
@@ -43,12 +44,20 @@ class Visited:
 
     def add(self, folder: pathlib.Path) -> None:
         """Note a folder; raise ValueError if it was there already."""
-        identity = self._identity(folder)
-        first = self._places.setdefault(identity, folder)
-        if first is not folder:
+        self._note(folder, "folder")
+
+    def add_image(self, path: pathlib.Path) -> None:
+        """Note an image; raise ValueError if it was there already. A link that leads nowhere is found when read."""
+        with contextlib.suppress(OSError):
+            self._note(path, "image")
+
+    def _note(self, path: pathlib.Path, kind: str) -> None:
+        identity = self._identity(path)
+        first = self._places.setdefault(identity, path)
+        if first is not path and identity[1]:  # file systems without such numbers say 0
             raise ValueError(
-                f"`name` (={str(self._folder)!r}) must be a folder in which no folder comes up twice, and "
-                f"{str(folder)!r} is {str(first)!r}, by a link. Remove the link, or copy the images."
+                f"`name` (={str(self._folder)!r}) must be a folder in which no {kind} comes up twice, and "
+                f"{str(path)!r} is {str(first)!r}, by a link. Remove the link, or copy the images."
             )
 
     @staticmethod
@@ -62,7 +71,12 @@ def files_below(folder: pathlib.Path, visited: Visited) -> list[pathlib.Path]:
     visited.add(folder)
     files = []
     for path in listing(folder):
-        files.extend(files_below(path, visited) if path.is_dir() else [path])
+        if path.is_dir():
+            files.extend(files_below(path, visited))
+            continue
+        if is_image(path):
+            visited.add_image(path)
+        files.append(path)
     return files
 
 

@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["check_examples", "fit_pixels"]
 
 _GRAY = np.array((0.2989, 0.587, 0.114), "float32")  # shares of red, green and blue, those of TensorFlow
-_AT_ONCE = 1024  # images, so that what is computed in float32 stays small
+_AT_ONCE = 1 << 22  # values, so that what is computed in float32 stays small
 _LARGEST_CLASSES = 1_000_000  # a label beyond is a mistake, and every class below it gets a name
 
 
@@ -71,8 +71,9 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
             f"`image_size` (={image_shape[:2]}) must be such that {len(images)} images fit into memory. "
             "Use a smaller one."
         ) from error
-    for start in range(0, len(images), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    step = max(_AT_ONCE // max(images[0].size, fitted[0].size), 1) if len(images) else 1
+    for start in range(0, len(images), step):
+        part = slice(start, start + step)
         fitted[part] = _resized(_with_channels(images[part], image_shape[-1]), image_shape[:2])
     return fitted
 

@@ -56,8 +56,9 @@ class Request:
 
     def __post_init__(self) -> None:
         """Check the arguments and bring them into one form."""
-        check_positive_integer("batch_size", self.batch_size, "Use 64.")
-        check_choice("channels", self.channels, (None, 1, 3), "Leave it out for the data set's own.")
+        checked = {"batch_size": check_positive_integer("batch_size", self.batch_size, "Use 64.")}
+        fix = "Leave it out for the data set's own."
+        checked["channels"] = check_choice("channels", self.channels, (None, 1, 3), fix)
         if not isinstance(self.augment, (bool, Augmentation)):
             raise ValueError(
                 f"`augment` (={shown(self.augment)}) must be True, False or an Augmentation. "
@@ -67,13 +68,13 @@ class Request:
         if check_fraction("test_fraction", self.test_fraction, "Use 0.2.", below_one=True) == 0:
             raise ValueError(f"`test_fraction` (={self.test_fraction!r}) must be above 0. Use 0.2.")
         for name in ("drop_remainder", "download", "skip_broken", "in_memory"):
-            check_choice(name, getattr(self, name), (True, False), "Leave it out for the default.")
+            checked[name] = check_choice(name, getattr(self, name), (True, False), "Leave it out for the default.")
         if self.data_dir is not None:
             check_path("data_dir", self.data_dir)
         if not isinstance(self.name, (str, os.PathLike)) or not os.fspath(self.name):
             raise ValueError(f"`name` (={shown(self.name)}) must be a name or a folder. Use 'digits'.")
         check_path("name", self.name)
-        checked = {"image_size": _check_image_size(self.image_size)}
+        checked["image_size"] = _check_image_size(self.image_size)
         checked |= {name: check_seed(name, getattr(self, name)) for name in ("seed", "split_seed")}
         for name, value in checked.items():
             object.__setattr__(self, name, value)

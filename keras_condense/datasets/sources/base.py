@@ -12,6 +12,7 @@ import numpy as np
 from keras_condense.datasets.examples import ImageFiles, InMemory, Stream
 from keras_condense.datasets.pixels import fit_pixels
 from keras_condense.datasets.request import Request
+from keras_condense.validation import shown
 
 __all__ = [
     "HeldOutImages",
@@ -161,4 +162,10 @@ def stratified_split(labels: np.ndarray, held_out: int, seed: int, argument: str
             "more images."
         )
     kept, held = train_test_split(np.arange(len(labels)), test_size=held_out, stratify=labels, random_state=seed)
+    for part in (kept, held):
+        if missing := sorted(set(labels.tolist()) - set(labels[part].tolist())):
+            raise ValueError(
+                f"`{argument}` asks for {held_out} of {len(labels)} examples, and both parts need at least one example "
+                f"of every class, of which one has none of {shown(missing)}. Give another fraction or more images."
+            )
     return np.sort(kept), np.sort(held)

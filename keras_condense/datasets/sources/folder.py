@@ -20,11 +20,15 @@ from keras_condense.datasets.sources.base import HeldOutImages, Images, Source, 
 
 __all__ = ["Folder"]
 
-_TEST_FOLDERS = ("test", "val", "validation")  # ImageNet's held-out images lie in val
+# in any letter case; ImageNet's held-out images lie in val
+_TRAIN_FOLDERS = ("train", "training")
+_TEST_FOLDERS = ("test", "testing", "val", "valid", "validation")
 
 
 class Folder(Source):
     """`folder/train/<class>/*` and `folder/test/<class>/*`, or `folder/<class>/*`, of which a part is held out.
+
+    Folders beside "train" and "test" are not read, which a warning says.
 
     Headers are read at once. Whole files are if they are to be held in memory or broken ones are to be skipped, else
     when a batch needs them.
@@ -85,12 +89,19 @@ class Folder(Source):
         """Return the class names, all paths and their labels, and how many of them, the first ones, are to train on."""
         folder = self.request.path
         entries, visited = subfolders(folder), Visited(folder)
-        test_folder = next((name for name in _TEST_FOLDERS if name in entries), None) if "train" in entries else None
-        files = class_files(folder / "train" if "train" in entries else folder, visited)
+        train_folder = _first_of(_TRAIN_FOLDERS, entries)
+        test_folder = _first_of(_TEST_FOLDERS, entries) if train_folder else None
+        if train_folder and (others := sorted(set(entries) - {train_folder, test_folder})):
+            warnings.warn(
+                f"In {str(folder)!r}, {train_folder!r} is read to train on and {test_folder or 'a part of it'!r} to "
+                f"test; {', '.join(others)} is not read.",
+                stacklevel=5,
+            )
+        files = class_files(folder / train_folder if train_folder else folder, visited)
         held_out = class_files(folder / test_folder, visited) if test_folder else {}
         if test_folder and set(held_out) != set(files):
             raise ValueError(
-                f"`name` (={str(folder)!r}) must have the same class folders in 'train' and {test_folder!r}; "
+                f"`name` (={str(folder)!r}) must have the same class folders in {train_folder!r} and {test_folder!r}; "
                 f"{test_folder!r} lacks {sorted(set(files) - set(held_out))} and has "
                 f"{sorted(set(held_out) - set(files))} in excess. Add or remove folders."
             )
@@ -121,6 +132,12 @@ class Folder(Source):
                 f"`image_size` (=None) must be given for {str(self.request.path)!r}, whose images have {len(sizes)} "
                 f"sizes, from {sizes[0]} to {sizes[-1]}. Give one, for instance image_size=224."
             )
+
+
+def _first_of(names: tuple[str, ...], entries: list[str]) -> str | None:
+    """The folder that is called by the first of `names` that there is, in any letter case."""
+    found = {entry.lower(): entry for entry in reversed(entries)}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _header_sizes(paths: np.ndarray) -> list[tuple[int, int] | None]:

@@ -1,7 +1,9 @@
 """The data sets of TensorFlow Datasets that hold images of one class each."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from keras_condense.datasets.examples import Stream, fits_in_memory, in_memory
@@ -20,7 +22,6 @@ __all__ = ["TfdsNames"]
 
 _NAME = re.compile(r"(?P<name>[A-Za-z_]\w*)(/[\w.\-]+)?(:[\d.*]+)?")
 _TEST_SPLITS = ("test", "val", "validation")
-# in the other order for evaluation: the test images of imagenet2012 have no labels
 _EVALUATION_SPLITS = ("validation", "test")
 
 
@@ -52,6 +53,11 @@ class TfdsNames(Source):
             return cls(request, tfds.builder(name, data_dir=None if folder is None else os.fspath(folder)))
         except tfds.core.registered.DatasetNotFoundError:
             return None
+        except (AssertionError, ValueError) as error:  # a version or a configuration that there is not
+            raise ValueError(
+                f"`name` (={name!r}) must be a data set that TensorFlow Datasets has in this form, and it says: "
+                f"{' '.join(str(error).split())} Leave the version and the configuration out."
+            ) from error
 
     @classmethod
     def names(cls) -> list[str]:
@@ -69,7 +75,7 @@ class TfdsNames(Source):
                 f"`name` (={builder.name!r}) must be a data set with a split 'train', and it has {sorted(splits)}. "
                 "Choose another one."
             )
-        test_split = next((split for split in _TEST_SPLITS if split in splits), None)
+        test_split = self._first_labelled(_TEST_SPLITS)
         train = self._split("train", image_shape)
         if test_split:
             test = self._split(test_split, image_shape)
@@ -80,11 +86,9 @@ class TfdsNames(Source):
         return Images(train, test, self._class_names(), image_shape)
 
     def read_test(self) -> HeldOutImages:
-        import tensorflow as tf
-
         builder, (image_key, label_key) = self._builder, self._keys()
         self._prepare()
-        split = next((split for split in _EVALUATION_SPLITS if split in builder.info.splits), None)
+        split = self._first_labelled(_EVALUATION_SPLITS)
         if split is None:
             raise ValueError(
                 f"`name` (={builder.name!r}) must be prepared with a split 'validation' or 'test', and it has "
@@ -94,14 +98,9 @@ class TfdsNames(Source):
 
         def examples():
             pairs = _encoded_pairs(builder, split, image_key, label_key)
-            try:
+            with self._read_whole():
                 for number, (content, label) in enumerate(pairs.as_numpy_iterator()):
                     yield f"image {number} of {described}", content, int(label)
-            except tf.errors.OpError as error:
-                raise ValueError(
-                    f"`name` (={builder.name!r}) must be whole in {str(builder.data_dir)!r}, and reading it failed "
-                    f"({' '.join(error.message.split())}). Copy it or prepare it again."
-                ) from error
 
         size = builder.info.splits[split].num_examples
         return HeldOutImages(f"split {split!r} as {builder.info.full_name}", size, self._class_names(), examples)
@@ -111,7 +110,32 @@ class TfdsNames(Source):
         pairs = _encoded_pairs(builder, split, image_key, label_key)
         decode, size = builder.info.features[image_key].decode_example, builder.info.splits[split].num_examples
         examples = Stream(pairs, decode, size, image_shape)
-        return in_memory(examples) if self.request.in_memory or fits_in_memory(size, image_shape) else examples
+        with self._read_whole():
+            return in_memory(examples) if self.request.in_memory or fits_in_memory(size, image_shape) else examples
+
+    def _first_labelled(self, splits: tuple[str, ...]) -> str | None:
+        """The first of `splits` that has labels (the test images of imagenet2012 have -1), or else that there is."""
+        present = [split for split in splits if split in self._builder.info.splits]
+        for split in present:
+            pairs = _encoded_pairs(self._builder, split, *self._keys())
+            with self._read_whole():
+                if all(label >= 0 for _, label in pairs.take(1).as_numpy_iterator()):
+                    return split
+        return next(iter(present), None)
+
+    @contextlib.contextmanager
+    def _read_whole(self) -> Iterator[None]:
+        """Raise ValueError for files that are not all there."""
+        import tensorflow as tf
+
+        builder = self._builder
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"`name` (={builder.name!r}) must be whole in {str(builder.data_dir)!r}, and reading it failed "
+                f"({' '.join(error.message.split())}). Copy it or prepare it again."
+            ) from error
 
     def _class_names(self) -> tuple[str, ...]:
         return tuple(self._builder.info.features[self._keys()[1]].names)
@@ -174,8 +198,16 @@ class TfdsNames(Source):
                 f"`name` (={name!r}) must be downloaded by hand and prepared in `data_dir` (={folder!r}). {how} "
                 f"TFDS says: {' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())}"
             )
+        from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+        from tensorflow_datasets.core.download.util import DownloadError
+
         try:
             builder.download_and_prepare()
+        except (DownloadError, NonMatchingChecksumError) as error:
+            raise ConnectionError(
+                f"`name` (={name!r}) is not prepared in `data_dir` (={folder!r}), and what its server gave is not it "
+                f"({' '.join(str(error).split())}). {how}"
+            ) from error
         except OSError as error:
             requests = require("requests", "tfds")
             if not isinstance(error, (ConnectionError, TimeoutError, requests.exceptions.RequestException)):
