@@ -3,6 +3,7 @@
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_condense import drop_plans, masks
@@ -131,7 +132,8 @@ class CondenseSchedule(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         # Keras begins one batch more before it finds a dataset of unknown length at its end: no next epoch's drop here
         done = self._epoch * self._steps + min(batch, self._steps - 1)
-        self._condense_at(min(self._pace * done / (self._total_epochs * self._steps), 1.0))
+        total = self._total_epochs * self._steps
+        self._condense_at(done / total, min(self._pace * done / total, 1.0))
 
     def on_epoch_end(self, epoch, logs=None):
         self._epochs_done = self._epoch + 1
@@ -145,6 +147,13 @@ class CondenseSchedule(keras.callbacks.Callback):
         missing = max(layer.final_stage - stage for layer, stage in self._stages.items())
         if not ended or not missing:
             return
+        if not all(np.isfinite(ops.convert_to_numpy(layer.kernel)).all() for layer in self._layers):
+            warnings.warn(
+                f"The training ended with weights that are not finite, {missing} condensing stages early: it has "
+                "diverged. Begin again with a smaller learning rate.",
+                stacklevel=2,
+            )
+            return
         self._condense_at(1.0)
         warnings.warn(
             f"The training ended after {self._epochs_done} of {self._total_epochs} epochs, {missing} condensing stages "
@@ -153,12 +162,12 @@ class CondenseSchedule(keras.callbacks.Callback):
             stacklevel=2,
         )
 
-    def _condense_at(self, progress: float) -> None:
-        """Bring every layer to the stage due at `progress`."""
+    def _condense_at(self, progress: float, of_plan: float = 1.0) -> None:
+        """Bring every layer to the stage due; `of_plan` is the progress by which the layers' plans go."""
         due = {
             layer: stage
             for layer in self._layers
-            if (stage := drop_plans.stage_from_progress(progress, layer.plan)) > self._stages[layer]
+            if (stage := drop_plans.stage_from_progress(of_plan, layer.plan)) > self._stages[layer]
         }
         if not due:
             return

@@ -16,11 +16,10 @@ def write_rows(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> No
 
     Args:
         path: the file; its folder exists.
-        rows: at least one, each a value for every column; the last one's keys are the header. A value that another row
-            lacks is left empty.
+        rows: at least one, each a value for every column. The header is the last one's keys, and behind them those that
+            only others have; a value that a row lacks is left empty.
 
     Raises:
-        ValueError: a row with a column that the last one lacks.
         OSError: the disk is full; what stood at `path` is still there.
 
     Example:
@@ -32,7 +31,8 @@ def write_rows(path: str | os.PathLike, rows: Sequence[Mapping[str, Any]]) -> No
         [{'epoch': '1', 'loss': '0.5'}]
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
+    columns = dict.fromkeys(column for row in (rows[-1], *rows) for column in row)
+    writer = csv.DictWriter(text, fieldnames=list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

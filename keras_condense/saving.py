@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import warnings
 import zipfile
 
 import h5py
@@ -18,7 +19,7 @@ from keras_condense.archives import check_archive
 from keras_condense.files import check_path, check_readable, replacing
 from keras_condense.validation import shown_text
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["check_savable", "load_model", "load_state", "save_model"]
 
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 _LARGEST_CONFIG = 1 << 26  # bytes; a network of a thousand layers has about one million
@@ -78,14 +79,7 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         ...
         ValueError: `path` (='no/such/model.keras') must be an existing file. ...
     """
-    path = check_readable("path", _check_suffix(path), "Check the name, or make it with `save_model`.")
-    try:
-        _check_whole(path)
-    except Exception as error:  # a stranger's file can end in any
-        raise ValueError(
-            f"`path` (={str(path)!r}) must be a whole Keras model file, and is {_described(error)}. "
-            "Copy or save it again, or go back to an earlier checkpoint."
-        ) from error
+    path = _check_file(path)
     try:
         _check_needs(path)
         return keras.models.load_model(path, safe_mode=True)
@@ -95,6 +89,57 @@ def load_model(path: str | os.PathLike) -> keras.Model:
             f"{_reason(error)} Import the package that its layers come from, or install the versions it was "
             "saved with."
         ) from error
+
+
+def load_state(model: keras.Model, path: str | os.PathLike) -> None:
+    """Load the weights and the optimizer's state of a `.keras` file into the model that it was saved from.
+
+    Args:
+        model: built, and compiled with the same kind of optimizer. Its layers need not be registered.
+        path: the file.
+
+    Raises:
+        ValueError: no such file, a broken or foreign one, or one of another network or optimizer.
+
+    Example:
+        >>> load_state(keras.Sequential([keras.Input((3,))]), "no/such/model.keras")
+        Traceback (most recent call last):
+        ...
+        ValueError: `path` (='no/such/model.keras') must be an existing file. ...
+    """
+    path = _check_file(path)
+    try:
+        with warnings.catch_warnings():  # which is all that Keras does about another optimizer's state
+            warnings.filterwarnings("error", message="Skipping variable loading for optimizer")
+            model.load_weights(path)
+    except Exception as error:
+        raise ValueError(
+            f"`path` (={str(path)!r}) must hold the state of `model` (={model.name!r}), and loading it failed: "
+            f"{_reason(error)} Build the network and compile it as when it was saved."
+        ) from error
+
+
+def check_savable(model: keras.Model) -> None:
+    """Raise ValueError unless Keras can write a model down: what has no `get_config` fails after an epoch else."""
+    try:
+        keras.saving.serialize_keras_object(model)
+    except Exception as error:  # a user's `get_config` can end in any
+        raise ValueError(
+            f"`model` (={model.name!r}) must be one that can be saved, and that fails: {_reason(error)} Give each of "
+            "its layers a `get_config` that returns all arguments of its `__init__`."
+        ) from error
+
+
+def _check_file(path: str | os.PathLike) -> pathlib.Path:
+    path = check_readable("path", _check_suffix(path), "Check the name, or make it with `save_model`.")
+    try:
+        _check_whole(path)
+    except Exception as error:  # a stranger's file can end in any
+        raise ValueError(
+            f"`path` (={str(path)!r}) must be a whole Keras model file, and is {_described(error)}. "
+            "Copy or save it again, or go back to an earlier checkpoint."
+        ) from error
+    return path
 
 
 class _BrokenPart(Exception):

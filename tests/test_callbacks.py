@@ -126,6 +126,12 @@ def test_a_line_at_every_drop_when_asked(capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_a_line_says_the_progress_of_the_training_whatever_the_last_drop(capsys):
+    fit(network(dense_factor=4), CondenseSchedule(verbose=1, last_drop=0.3))
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line]
+    assert [float(line.split()[1]) for line in lines] == pytest.approx([0.1, 0.2, 0.3], abs=0.07)
+
+
 def test_drops_follow_the_importance_of_the_moment():
     class Favour(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -58,6 +58,20 @@ def test_stopping_early_reaches_the_last_stage_and_warns():
     assert (kernel == 0).sum() == 6 * 4
 
 
+def test_a_training_that_ended_without_numbers_keeps_its_history():
+    class Diverge(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            layer = self.model.get_layer("conv")
+            layer.kernel.assign(layer.kernel * np.nan)
+            self.model.stop_training = True  # as TerminateOnNaN does
+
+    model = network()
+    with pytest.warns(UserWarning, match=r"ended with weights that are not finite, 3 condensing stages early"):
+        history = fit(model, CondenseSchedule(), Diverge())
+    assert len(history.epoch) == 1
+    assert model.get_layer("conv").stage == 0
+
+
 @pytest.mark.parametrize("restore", [False, True])
 def test_early_stopping(restore):
     model = network()

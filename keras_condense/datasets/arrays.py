@@ -3,13 +3,12 @@
 import dataclasses
 import functools
 import os
-import zlib
 
 import numpy as np
 
 from keras_condense.augmenting import normalize
 from keras_condense.datasets.drawing import Drawing, shuffled
-from keras_condense.datasets.examples import in_memory
+from keras_condense.datasets.examples import checksum, in_memory
 from keras_condense.datasets.image_defaults import Augmentation
 from keras_condense.datasets.pixels import check_examples
 from keras_condense.datasets.preparing import prepare
@@ -110,7 +109,7 @@ class ImageArrays:
     @functools.cached_property
     def checksum(self) -> str:
         """Of the training images and labels in their order: what a resumed run has to share, besides the name."""
-        return f"{zlib.crc32(self.train_labels, zlib.crc32(np.ascontiguousarray(self.train_images))):08x}"
+        return checksum(self.train_labels, np.ascontiguousarray(self.train_images))
 
     def draws(self, epoch: int, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> np.ndarray:
         """Draw an epoch: which images come when, and how each is cropped and mirrored.

@@ -1,14 +1,17 @@
 """Where examples are kept: in memory, as image files, or in a stream too large for memory.
 
-Each kind has `size`, `labels`, `subset(indices)` and `batches(draws, batch_size, drop_remainder, mix)`: one pass as
-(draws, uint8 images, int32 labels). The rows of `draws` begin with an example's index and say in which order examples
-come; a stream, which can't be read at random places, is in its own order instead, or shuffled by the seed `mix`.
+Each kind has `size`, `labels`, `checksum` (of which examples they are), `subset(indices)` and `batches(draws,
+batch_size, drop_remainder, mix)`: one pass as (draws, uint8 images, int32 labels). The rows of `draws` begin with an
+example's index and say in which order examples come; a stream, which can't be read at random places, is in its own
+order instead, or shuffled by the seed `mix`.
 """
 
 import concurrent.futures
 import dataclasses
 import functools
+import pathlib
 import warnings
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,7 @@ from keras_condense.datasets.pixels import fit_pixels
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "fits_in_memory", "in_memory"]
+__all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "checksum", "fits_in_memory", "in_memory"]
 
 IN_MEMORY_BYTES = 1 << 30  # data sets of more bytes as uint8 are read again every epoch
 _SHUFFLE_BUFFER = 4096  # examples of a stream
@@ -61,6 +64,10 @@ class InMemory:
             )
         )
 
+    @property
+    def checksum(self) -> str:
+        return checksum(self.labels, np.ascontiguousarray(self.images))
+
     def subset(self, indices: np.ndarray | slice) -> "InMemory":
         return InMemory(self.images[indices], self.labels[indices])
 
@@ -76,6 +83,11 @@ class ImageFiles:
     @property
     def size(self) -> int:
         return len(self.paths)
+
+    @property
+    def checksum(self) -> str:
+        names = ["/".join(pathlib.PurePath(path).parts[-2:]) for path in self.paths]
+        return checksum(self.labels, "\n".join(names).encode())
 
     def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
         import tensorflow as tf
@@ -132,6 +144,10 @@ class Stream:
         """The class numbers, for which the stream is read."""
         return np.array([label for _, (_, label) in self._examples().as_numpy_iterator()])
 
+    @property
+    def checksum(self) -> str:
+        return checksum(np.array(self.size), b"" if self.chosen is None else self.chosen)
+
     def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
         import tensorflow as tf
 
@@ -177,6 +193,11 @@ class Stream:
             return images
         fitted = tf.numpy_function(lambda images: fit_pixels(images, self.image_shape), [images], tf.uint8)
         return tf.ensure_shape(fitted, (images.shape[0], *self.image_shape))
+
+
+def checksum(*parts: np.ndarray | bytes) -> str:
+    """What examples in another order, or other ones, differ in."""
+    return f"{functools.reduce(lambda sum_, part: zlib.crc32(part, sum_), parts, 0):08x}"
 
 
 def fits_in_memory(size: int, image_shape: tuple[int, int, int]) -> bool:

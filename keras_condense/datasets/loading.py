@@ -1,6 +1,7 @@
 """`load`: a name or a folder in, batched and prefetched `tf.data` out."""
 
 import dataclasses
+import functools
 import math
 import os
 from typing import TYPE_CHECKING
@@ -61,6 +62,16 @@ class Dataset:
     std: tuple[float, ...]
     augmentation: Augmentation | None
     _prepared: Prepared = dataclasses.field(repr=False)
+
+    @property
+    def seed(self) -> int:
+        """Of the training set's order, crops and flips."""
+        return self._prepared.request.seed
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """Of which training images there are, in their order: what a resumed run has to share, besides the name."""
+        return self._prepared.train.checksum
 
     def training(
         self,
@@ -226,7 +237,11 @@ def load(
     prepared = prepare(Request(**locals()))  # the arguments are the request's fields, and nothing else is there yet
     import tensorflow as tf
 
-    size = prepared.train.size
+    size, batch_size, drop_remainder = (
+        prepared.train.size,
+        prepared.request.batch_size,
+        prepared.request.drop_remainder,
+    )
     steps_per_epoch = size // batch_size if drop_remainder else math.ceil(size / batch_size)
     if not steps_per_epoch:
         raise ValueError(

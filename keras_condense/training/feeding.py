@@ -1,5 +1,7 @@
 """How a data set reaches `fit`: which model is fitted, and with what, for whole images and for small crops."""
 
+import dataclasses
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,8 @@ from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.drawing import as_they_are
 from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
 from keras_condense.layers import AugmentedImages
+from keras_condense.rewriting import is_made_like_its_base
+from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
 
 __all__ = ["check_data", "check_fit", "model_and_inputs", "settings_of"]
@@ -26,12 +30,19 @@ def check_data(data: Any) -> None:
 
 def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -> None:
     """Raise ValueError unless `model` classifies the images of `data`, and its small crops if the recipe has any."""
-    given = (*model.input_shape[1:], *model.output_shape[1:])
+    if not is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            f"`model` (={getattr(model, 'name', model)!r}) must be a functional or a built sequential model that maps "
+            "images to classes. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its `keras.Input`."
+        )
+    check_savable(model)
+    given = (*model.inputs[0].shape[1:], *model.outputs[0].shape[1:])
     expected = (*data.image_shape, len(data.class_names))
     if len(given) != len(expected) or any(size not in (None, need) for size, need in zip(given, expected, strict=True)):
         raise ValueError(
             f"`model` (={model.name!r}) must map images of {tuple(data.image_shape)} to {expected[-1]} classes, as "
-            f"`data` (={data.name!r}) has them, and maps {model.input_shape[1:]} to {model.output_shape[1:]}. "
+            f"`data` (={data.name!r}) has them, and maps {tuple(model.inputs[0].shape[1:])} to "
+            f"{tuple(model.outputs[0].shape[1:])}. "
             "Build it with the data set's `image_shape` and `len(class_names)`."
         )
     for _, crop_size in recipe.phases(data.image_shape[:2]):
@@ -39,11 +50,24 @@ def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -
             for_crops(model, (*crop_size, data.image_shape[2]))
 
 
-def settings_of(data: Dataset | ImageArrays) -> dict[str, str]:
-    """What a run with another kind of data, or with the same images in another order, must not go on with."""
-    if isinstance(data, Dataset):
-        return {"batches": "tf.data"}
-    return {"batches": "arrays", "images_checksum": data.checksum}
+def settings_of(data: Dataset | ImageArrays) -> dict[str, Any]:
+    """What a run that goes on must have in common with its beginning: the same images, in the same batches."""
+    augmentation = data.augmentation and dataclasses.asdict(data.augmentation)
+    return {
+        "batches": "tf.data" if isinstance(data, Dataset) else "arrays",
+        "dataset": data.name,
+        "batch_size": data.batch_size,
+        "steps_per_epoch": data.steps_per_epoch,
+        "image_shape": data.image_shape,
+        "classes": len(data.class_names),
+        "class_names_checksum": f"{zlib.crc32(repr(data.class_names).encode()):08x}",
+        "validation_size": data.validation_size,
+        "images_checksum": data.checksum,
+        "data_seed": data.seed,
+        "augmentation": augmentation,
+        "mean": data.mean,
+        "std": data.std,
+    }
 
 
 def for_crops(model: keras.Model, image_shape: tuple[int, int, int]) -> keras.Model:
@@ -82,6 +106,8 @@ def for_crops(model: keras.Model, image_shape: tuple[int, int, int]) -> keras.Mo
     if tuple(outputs.shape) != tuple(model.output_shape):
         raise ValueError(wrong.format(f"gives outputs of {tuple(outputs.shape)[1:]} for them"))
     kind = type(model) if not isinstance(model, keras.Sequential) else keras.Model
+    if not is_made_like_its_base(kind):
+        raise ValueError(wrong.format(f"is a {kind.__name__}, which can't be made of inputs and outputs"))
     return kind(images, outputs, name=model.name)
 
 

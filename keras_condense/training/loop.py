@@ -2,6 +2,9 @@
 
 import dataclasses
 import os
+import re
+import warnings
+import zlib
 from collections.abc import Sequence
 
 import keras
@@ -9,12 +12,23 @@ import numpy as np
 
 from keras_condense.callbacks import CondenseSchedule
 from keras_condense.datasets import Dataset, ImageArrays
+from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked
 from keras_condense.layers import condensable_layers
-from keras_condense.saving import load_model, save_model
+from keras_condense.saving import save_model
 from keras_condense.training.feeding import check_data, check_fit, model_and_inputs, settings_of
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
-from keras_condense.training.run_folder import CHECKPOINT, LOG, MODEL, Checkpoint, make_folder, prepare, read_log
+from keras_condense.training.run_folder import (
+    CHECKPOINT,
+    LOG,
+    MODEL,
+    Checkpoint,
+    check_settings,
+    load_checkpoint,
+    make_folder,
+    prepare,
+    read_log,
+)
 from keras_condense.validation import check_choice
 
 __all__ = ["train"]
@@ -50,8 +64,8 @@ def train(
     and on another machine: the batches are the same, and the files hold the network and no images.
 
     Args:
-        model: a classifier with a softmax, one output per class of `data`; compiled here. A resumed run takes the
-            checkpoint's model instead.
+        model: a functional or sequential classifier with a softmax, one output per class of `data`; compiled here. A
+            resumed run loads the checkpoint's weights into it.
         data: made by `keras_condense.datasets.load` (which needs TensorFlow, whatever the backend) or `load_arrays`.
         folder: made if it does not exist.
         recipe: a name in `RECIPES` ("paper", "short") or a `Recipe`.
@@ -64,7 +78,8 @@ def train(
         resume: go on with the run in `folder`; where there is none, begin one.
         settings: what else a resumed run must have in common with the first, for instance the network's options;
             JSON values.
-        callbacks: more Keras callbacks. With `ImageArrays`, what they know as their `model` is a model of two layers:
+        callbacks: more Keras callbacks; what they remember is in no checkpoint, so a resumed run begins them anew.
+            With `ImageArrays`, what they know as their `model` is a model of two layers:
             `AugmentedImages` and the network.
         validate: measure loss and accuracy after every epoch, on the images held out, or on the test set where none
             are. False looks at neither.
@@ -86,29 +101,32 @@ def train(
     check_choice("validate", validate, (True, False), "Use False to leave the test set alone.")
     check_data(data)
     check_fit(model, data, recipe)
+    seed = check_seed("seed", seed)
+    added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
     settings = (settings or {}) | {
-        "network": model.name,
+        "network": re.sub(r"^(sequential|functional)_\d+$", r"\1", model.name),  # Keras counts what has no name
         "parameters": model.count_params(),
-        "dataset": data.name,
-        "batch_size": data.batch_size,
+        "weights_checksum": _shapes_checksum(model),
+        "optimizer": type(model.optimizer).__name__,
         **dataclasses.asdict(recipe),
         "seed": seed,
         **settings_of(data),
     }
+    check_settings(settings)
     folder = make_folder(folder)
     with locked(folder):
         prepare(folder, settings, resume)
         first_epoch, rows = 0, []
         if (folder / CHECKPOINT).exists():
-            model = load_model(folder / CHECKPOINT)
-            first_epoch = int(model.optimizer.iterations) // data.steps_per_epoch
+            first_epoch = load_checkpoint(model, folder / CHECKPOINT)
             rows = read_log(folder / LOG)[:first_epoch]
-        condensing = []
+        condensing, last_word = [], []
         if condensable_layers(model):
-            condensing = [CondenseSchedule(epochs=recipe.epochs, last_drop=recipe.last_drop)]
+            schedule = _ScheduleEndedLast(epochs=recipe.epochs, last_drop=recipe.last_drop)
+            condensing, last_word = [schedule], [schedule.end]
         checkpoint = Checkpoint(model, folder, rows)
-        callbacks = [_ReseedDropout(seed), *condensing, *callbacks, checkpoint]
+        callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, checkpoint]
         for phase, crop_size in recipe.phases(data.image_shape[:2]):
             left = range(max(phase.start, first_epoch), phase.stop)
             if not left or model.stop_training:
@@ -124,10 +142,32 @@ def train(
                 verbose=verbose,
             )
             model.stop_training = trained.stop_training
-        for layer in condensable_layers(model):
-            layer.condense_to(layer.final_stage)  # due still if the run was killed after its last epoch
+        if any([layer.condense_to(layer.final_stage) for layer in condensable_layers(model)]):
+            warnings.warn(  # the run was killed after its last epoch, or a callback put earlier weights back
+                "The last condensing stages were made up for at once, without training in between: accuracy may have "
+                "dropped. Train longer.",
+                stacklevel=2,
+            )
         save_model(model, folder / MODEL)
     return model
+
+
+def _shapes_checksum(model: keras.Model) -> str:
+    """What two networks of one name and size differ in, where they differ in their layers."""
+    shapes = [(tuple(weight.shape), weight.dtype) for weight in model.weights]
+    return f"{zlib.crc32(repr(shapes).encode()):08x}"
+
+
+class _ScheduleEndedLast(CondenseSchedule):
+    """Stands before the user's callbacks, which may read its logs, and ends after them, which may restore weights."""
+
+    @property
+    def end(self) -> keras.callbacks.Callback:
+        """The callback that ends it."""
+        return keras.callbacks.LambdaCallback(on_train_end=super().on_train_end)
+
+    def on_train_end(self, logs=None):
+        pass
 
 
 class _ReseedDropout(keras.callbacks.Callback):

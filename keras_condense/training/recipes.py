@@ -62,17 +62,24 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Check the attributes."""
-        check_positive_integer("epochs", self.epochs, "The paper trains 300 on CIFAR and 120 on ImageNet.")
-        check_not_negative("learning_rate", self.learning_rate, "Use 0.1.", above_zero=True)
-        check_choice("decay", self.decay, DECAYS, "The paper's is 'cosine'.")
-        check_fraction("momentum", self.momentum, "Use 0.9.", below_one=True)
-        check_not_negative("weight_decay", self.weight_decay, "Use 1e-4, or 0 for none.")
-        check_fraction("label_smoothing", self.label_smoothing, "Use 0.1, or 0 for none.", below_one=True)
-        if self.last_drop is not None:
-            check_last_drop(self.last_drop)
-        check_choice("alternate_flips", self.alternate_flips, (True, False), "The paper's is False.")
-        if self.small_crops is not None:
-            object.__setattr__(self, "small_crops", _check_small_crops(self.small_crops))
+        fix_epochs = "The paper trains 300 on CIFAR and 120 on ImageNet."
+        checked = {
+            "epochs": check_positive_integer("epochs", self.epochs, fix_epochs),
+            "learning_rate": check_not_negative("learning_rate", self.learning_rate, "Use 0.1.", above_zero=True),
+            "decay": check_choice("decay", self.decay, DECAYS, "The paper's is 'cosine'."),
+            "momentum": check_fraction("momentum", self.momentum, "Use 0.9.", below_one=True),
+            "weight_decay": check_not_negative("weight_decay", self.weight_decay, "Use 1e-4, or 0 for none."),
+            "label_smoothing": check_fraction(
+                "label_smoothing", self.label_smoothing, "Use 0.1, or 0 for none.", below_one=True
+            ),
+            "last_drop": None if self.last_drop is None else check_last_drop(self.last_drop),
+            "small_crops": None if self.small_crops is None else _check_small_crops(self.small_crops),
+            "alternate_flips": check_choice(
+                "alternate_flips", self.alternate_flips, (True, False), "The paper's is False."
+            ),
+        }
+        for name, value in checked.items():  # as Python's own numbers, which can be written to a file
+            object.__setattr__(self, name, value)
 
     @property
     def small_epochs(self) -> int:

@@ -6,15 +6,30 @@ import math
 import os
 import pathlib
 import time
+import zipfile
 
 import keras
 
 from keras_condense.csv_files import read_rows, write_rows
-from keras_condense.files import check_path, check_readable, remove_leftovers, write_text
-from keras_condense.saving import save_model
+from keras_condense.files import check_path, check_readable, check_writable, remove_leftovers, replacing, write_text
+from keras_condense.saving import load_state
+from keras_condense.validation import shown
 
-__all__ = ["CHECKPOINT", "LOG", "MODEL", "SETTINGS", "Checkpoint", "make_folder", "prepare", "read_log"]
+__all__ = [
+    "CHECKPOINT",
+    "LOG",
+    "MODEL",
+    "SETTINGS",
+    "Checkpoint",
+    "check_settings",
+    "load_checkpoint",
+    "make_folder",
+    "prepare",
+    "read_log",
+    "save_checkpoint",
+]
 
+_PROGRESS = "progress.json"  # the part of a checkpoint that says how many epochs are trained
 FILES = CHECKPOINT, LOG, MODEL, SETTINGS = "checkpoint.keras", "log.csv", "model.keras", "settings.json"
 
 
@@ -31,12 +46,24 @@ def make_folder(folder: str | os.PathLike) -> pathlib.Path:
     return folder
 
 
+def check_settings(settings: dict) -> None:
+    """Raise ValueError unless settings can be written to a JSON file."""
+    try:
+        json.dumps(settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`settings` (={shown(settings)}) must be values that JSON has, and they are not: {error}. Use numbers, "
+            "strings, lists and dicts of Python's own."
+        ) from error
+
+
 def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
     """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind.
 
     A run that ended in its first epoch leaves its settings alone. There is nothing to resume: the next one begins.
     """
     path = folder / SETTINGS
+    check_writable(path)  # or a whole epoch would be trained before that is found out
     present = [name for name in (CHECKPOINT, LOG, MODEL) if (folder / name).exists()]
     if present and not resume:
         raise ValueError(
@@ -99,15 +126,42 @@ def read_log(path: pathlib.Path) -> list[dict]:
         ) from error
 
 
+def save_checkpoint(model: keras.Model, path: pathlib.Path, epochs: int) -> None:
+    """Write a model's weights and its optimizer's state, and how many epochs are trained; whole or not at all."""
+    with replacing(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(_PROGRESS, json.dumps({"epochs": epochs}))
+
+
+def load_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
+    """Load what `save_checkpoint` wrote into a model; return how many epochs are trained."""
+    load_state(model, path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return int(json.loads(archive.read(_PROGRESS))["epochs"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"`folder` (={str(path.parent)!r}) must hold a run to be resumed, and its {path.name} does not say how "
+            "many epochs it was trained. Choose another folder."
+        ) from error
+
+
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the log and then the checkpoint after every epoch; a kill in between repeats the epoch."""
+    """Writes the log and then the checkpoint after every epoch; a kill in between repeats the epoch.
+
+    So does a callback that stops an epoch before its end: what that learned is in the model, and in no file.
+    """
 
     def __init__(self, network: keras.Model, folder: pathlib.Path, rows: list[dict]):
         super().__init__()
         self._network, self._folder, self._rows = network, folder, rows
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
+        self._start, self._steps = time.perf_counter(), 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps = batch + 1
 
     def on_epoch_end(self, epoch, logs=None):
         losses = [float(logs[name]) for name in ("loss", "val_loss") if name in (logs or {})]
@@ -116,7 +170,9 @@ class Checkpoint(keras.callbacks.Callback):
                 f"The loss must be finite, and after epoch {epoch + 1} it is not ({losses}): the training has "
                 "diverged. Begin again in another folder with a smaller `learning_rate`."
             )
+        if self._steps < self.params["steps"]:
+            return
         row = {"epoch": epoch + 1} | {name: f"{float(value):.6g}" for name, value in (logs or {}).items()}
         self._rows.append(row | {"seconds": f"{time.perf_counter() - self._start:.3f}"})
         write_rows(self._folder / LOG, self._rows)
-        save_model(self._network, self._folder / CHECKPOINT)
+        save_checkpoint(self._network, self._folder / CHECKPOINT, epoch + 1)
