@@ -12,18 +12,24 @@ import inspect
 import logging
 import os
 import pathlib
+import re
 import runpy
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+EXIT_CODES = (
+    "exit codes: 0 done, 1 an error that you can fix, 2 wrong usage, 130 interrupted, 141 nobody reads the output"
+)
+BROKEN_PIPE = 141  # as a shell says of a program that ended writing to a closed pipe
+
 
 def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """Return a parser whose help ends with examples."""
     return argparse.ArgumentParser(
         description=description,
-        epilog=f"examples:\n{examples.rstrip()}\n\nexit codes: 0 done, 1 an error that you can fix, 2 wrong usage",
+        epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
@@ -38,16 +44,44 @@ def run(
         try:
             _import_quietly()
             action(arguments)
-            sys.stdout.flush()
-        except BrokenPipeError:  # `script | head`: nobody reads on
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except BrokenPipeError:  # `script | head`: nobody reads on, and the work is not done
+            _write_no_more()
+            return BROKEN_PIPE
         except (ValueError, OSError, ImportError) as error:
             print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+            return 1
+        except Exception as error:
+            if not _is_tensorflow_error(error):
+                raise
+            print(f"error: {_reason(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("error: interrupted", file=sys.stderr)
             return 130
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # only of what was still to be printed
+        _write_no_more()
     return 0
+
+
+def _write_no_more() -> None:
+    """Have Python's own last flush succeed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_tensorflow_error(error: Exception) -> bool:
+    """Whether an error is of a kind of TensorFlow's own: memory that is full, or what a pipeline of data raised."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in Python inside a pipeline of TensorFlow's, or the first line of what it says itself."""
+    text = str(error)
+    raised = re.search(r"^(?:\w*Error: )(.+)$", text, re.MULTILINE)
+    lines = [line for line in text.splitlines() if line.strip()]
+    return raised[1] if raised else lines[0].strip() if lines else type(error).__name__
 
 
 def _import_quietly() -> None:
@@ -126,7 +160,7 @@ def load_dataset(
 
 
 # the options of a network that have a flag: its type, how to write it, and what it is
-_NETWORK_OPTIONS = {
+NETWORK_OPTIONS = {
     "stages": (numbers, "4-4-4", "layers of each dense block"),
     "growth_rates": (numbers, "8-16-32", "channels that each layer of a block adds"),
     "groups": (int, "N", "groups of the convolutions"),
@@ -138,7 +172,7 @@ _NETWORK_OPTIONS = {
 
 def add_network_arguments(parser: argparse._ActionsContainer) -> None:
     """Add the options that a network's constructor may take; where they are left out, its own defaults hold."""
-    for name, (kind, metavar, help_text) in _NETWORK_OPTIONS.items():
+    for name, (kind, metavar, help_text) in NETWORK_OPTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=help_text)
 
 
@@ -150,7 +184,7 @@ def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequenc
     """
     constructor = find_constructor(name)
     accepted = inspect.signature(constructor).parameters
-    options = {key: getattr(arguments, key) for key in _NETWORK_OPTIONS if getattr(arguments, key) is not None}
+    options = {key: getattr(arguments, key) for key in NETWORK_OPTIONS if getattr(arguments, key) is not None}
     if unknown := sorted(options.keys() - accepted.keys()):
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in unknown)
         raise ValueError(f"`network` (={constructor.__name__!r}) has no option {flags}. Leave it out.")
@@ -241,6 +275,17 @@ def check_file(path: str, suffix: str, *, to_write: bool = False) -> pathlib.Pat
     if not os.path.isfile(path):
         raise ValueError(f"`path` (={path!r}) must be an existing file. Check the name.")
     return pathlib.Path(path)
+
+
+def image_shape_of(model: Any, path: str) -> tuple[int | None, int | None, int]:
+    """Return (height, width, channels) of a model's images; raise ValueError where it takes something else."""
+    shape = getattr(model, "input_shape", None)  # a model that was never built has none
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            f"`MODEL` (={path!r}) must take one image (height, width, channels), and takes "
+            f"{'inputs of no known shape' if shape is None else shape}. Give a model of images."
+        )
+    return shape[1:]
 
 
 def need_tensorflow() -> None:

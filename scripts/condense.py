@@ -34,7 +34,8 @@ def condense(arguments: argparse.Namespace) -> None:
     condensed = kc.condense(model, finish=arguments.finish)
     save_model(condensed, output)
     before, after = (sum(math.prod(weight.shape) for weight in net.trainable_weights) for net in (model, condensed))
-    print(f"{before:,} trainable weights, {after:,} after condensing ({after / before:.0%}): {output}")
+    share = f" ({after / before:.0%})" if before else ""  # of a frozen network nothing is trained
+    print(f"{before:,} trainable weights, {after:,} after condensing{share}: {output}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -82,6 +82,10 @@ def _model(arguments: argparse.Namespace):
     from keras_condense.saving import load_model
 
     if arguments.model.endswith(".keras"):
+        of_names = ("input_shape", "classes", *command_line.NETWORK_OPTIONS)
+        if given := [name for name in of_names if getattr(arguments, name) is not None]:
+            flag = f"--{given[0].replace('_', '-')}"
+            raise ValueError(f"`{flag}` must be left out with a file, and {arguments.model!r} is one. Leave it out.")
         return load_model(arguments.model)
     shape = arguments.input_shape
     if shape is not None and len(shape) != 3:

@@ -93,13 +93,8 @@ def _read_file(arguments: argparse.Namespace) -> tuple[Callable[["np.ndarray"], 
         command_line.check_file(arguments.model, ".tflite")
         return lambda images: kc.run_tflite(arguments.model, images, threads=arguments.threads), None
     model = load_model(arguments.model)
-    shape = getattr(model, "input_shape", None)  # a model that was never built has none
-    if not isinstance(shape, tuple) or len(shape) != 4:
-        raise ValueError(
-            f"`MODEL` (={arguments.model!r}) must take one image (height, width, channels), and takes "
-            f"{'inputs of no known shape' if shape is None else shape}. Give a model of images."
-        )
-    return lambda images: model.predict(images, verbose=0), shape[1:]
+    shape = command_line.image_shape_of(model, arguments.model)
+    return lambda images: model.predict(images, verbose=0), shape
 
 
 def _correct(predict: Callable, images: "np.ndarray", labels: "np.ndarray", classes: int) -> int:
@@ -308,8 +303,6 @@ def _ranks(outputs: "np.ndarray", labels: "np.ndarray") -> "np.ndarray":
     """
     import numpy as np
 
-    if not np.isfinite(outputs).all():
-        raise ValueError("`MODEL` gives scores that are NaN or infinite. Check that it was trained to the end.")
     own = np.take_along_axis(outputs, labels[:, None], axis=1)
     is_earlier = np.arange(outputs.shape[1]) < labels[:, None]
     return ((outputs > own) | ((outputs == own) & is_earlier)).sum(axis=1)
@@ -325,6 +318,8 @@ def _shown(batches: Iterable, steps: int) -> Iterable:
 
 
 def _check_scores(outputs: Any, classes: int) -> None:
+    import numpy as np
+
     shape = getattr(outputs, "shape", None)
     if shape is None or shape[1:] != (classes,):
         found = f"{len(outputs)} outputs" if shape is None else f"outputs of shape {shape[1:]}"
@@ -332,6 +327,8 @@ def _check_scores(outputs: Any, classes: int) -> None:
             f"`model` gives {found}, and the data set has {classes} classes. "
             "Choose the data set that it was trained on."
         )
+    if not np.isfinite(outputs).all():
+        raise ValueError("`MODEL` gives scores that are NaN or infinite. Check that it was trained to the end.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -57,7 +57,7 @@ def export(arguments: argparse.Namespace) -> None:
     quantize = None if arguments.quantize == "none" else arguments.quantize
     representative_data = None
     if getattr(SCHEMES.get(quantize), "needs_data", False):
-        data = command_line.load_dataset(arguments, model.input_shape[1:])
+        data = command_line.load_dataset(arguments, command_line.image_shape_of(model, arguments.model))
         representative_data = data.representative_data(arguments.calibration_images)
     with command_line.log_shown("keras_condense.tflite"):
         content = kc.export_tflite(

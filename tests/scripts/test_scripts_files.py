@@ -4,6 +4,7 @@ import csv
 import errno
 import os
 import pathlib
+import sys
 import types
 
 import benchmark
@@ -264,3 +265,73 @@ def test_exporting_needs_tensorflow(small, fails, tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     message = fails(export_tflite.main, small / "condensed.keras", tmp_path / "out.tflite")
     assert "`KERAS_BACKEND` (='jax') must be 'tensorflow'" in message
+
+
+def test_output_that_nobody_reads(monkeypatch, finished):
+    """`script | head`: an unfinished action is no success, and one of which only the last words are lost is."""
+    import command_line
+
+    def broken(*_arguments, **_options):
+        raise BrokenPipeError
+
+    parser = describe.parser()
+    monkeypatch.setattr(command_line, "_write_no_more", lambda: None)
+    argv = [str(finished / "model.keras")]
+    assert command_line.run(parser, broken, argv) == 141
+    closed = types.SimpleNamespace(flush=broken)
+    streams = {"stdout": closed, "stderr": sys.stderr}
+    monkeypatch.setattr(command_line, "sys", types.SimpleNamespace(**streams, modules=sys.modules))
+    assert command_line.run(parser, lambda arguments: None, argv) == 0
+
+
+def test_errors_of_tensorflow_are_one_line(finished, capsys):
+    import command_line
+    import tensorflow as tf
+
+    def broken_image(arguments):
+        def read(_):
+            raise ValueError("'a.png' must be an image that can be decoded, and can't. Fix or remove it.")
+
+        for _ in tf.data.Dataset.range(1).map(lambda x: tf.numpy_function(read, [x], tf.uint8)):
+            pass
+
+    argv = [str(finished / "model.keras")]
+    assert command_line.run(describe.parser(), broken_image, argv) == 1
+    assert (
+        capsys.readouterr().err == "error: 'a.png' must be an image that can be decoded, and can't. Fix or remove it.\n"
+    )
+
+    def full(arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nof shape (3)")
+
+    assert command_line.run(describe.parser(), full, argv) == 1
+    assert capsys.readouterr().err == "error: OOM when allocating tensor\n"
+
+
+def test_models_of_no_images_are_not_calibrated_with_some(tmp_path, fails):
+    keras.Sequential([keras.Input((10,)), keras.layers.Dense(2)]).save(tmp_path / "vectors.keras")
+    arguments = (tmp_path / "vectors.keras", tmp_path / "out.tflite", "--quantize", "int8", "--dataset", "digits")
+    assert "must take one image (height, width, channels), and takes (None, 10)" in fails(
+        export_tflite.main, *arguments
+    )
+    assert not (tmp_path / "out.tflite").exists()
+
+
+def test_scores_that_are_no_numbers(tmp_path, fails):
+    model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model.set_weights([np.full(weight.shape, np.nan) for weight in model.get_weights()])
+    model.save(tmp_path / "nan.keras")
+    assert "gives scores that are NaN or infinite" in fails(evaluate.main, tmp_path / "nan.keras")
+
+
+def test_a_frozen_network_is_condensed(tmp_path, capsys):
+    model = kc.applications.CondenseNet((1,), (4,), input_shape=(8, 8, 1), classes=2, stem_strides=1)
+    model.trainable = False
+    model.save(tmp_path / "frozen.keras")
+    assert condense.main([str(tmp_path / "frozen.keras"), str(tmp_path / "small.keras"), "--finish"]) == 0
+    assert "0 trainable weights, 0 after condensing: " in capsys.readouterr().out
+
+
+def test_options_of_networks_say_nothing_beside_a_file(finished, fails):
+    message = fails(describe.main, finished / "model.keras", "--classes", "5")
+    assert "`--classes` must be left out with a file" in message
