@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_condense.keras_graphs import output_layer_names
 from keras_condense.layers import LearnedConnections, condensable_layers
-from keras_condense.rewriting import NewNames, Replacement, check_rewritable, reachable_layers, rewrite
+from keras_condense.rewriting import NewNames, Replacement, check_rewritable, check_untied, reachable_layers, rewrite
 from keras_condense.validation import check_choice, shown
 
-__all__ = ["condense"]
+__all__ = ["condense", "condensed"]
 
 
 def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
@@ -47,8 +48,16 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
         >>> [layer.name for layer in small.layers], model.count_params(), small.layers[1].count_params()
         (['conv_index', 'conv', 'conv_shuffle'], 192, 32)
     """
+    return condensed(model, finish=finish)
+
+
+def condensed(model: keras.Model, *, finish: bool = False, compile: bool = True) -> keras.Model:
+    """`condense`, of which a model that is only exported needs no optimizer: compile=False leaves it out."""
     _check(model, finish)
-    outputs, names = getattr(model, "output_names", ()), NewNames(model)  # sequential models have no output names
+    if compile:  # to be trained further
+        check_untied(model)
+    # of a sequential model the one output needs no name
+    outputs, names = () if isinstance(model, keras.Sequential) else output_layer_names(model), NewNames(model)
 
     def replaced(layer: keras.Layer) -> Replacement | None:
         if not isinstance(layer, LearnedConnections):
@@ -56,7 +65,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
         parts = _checked(layer.condensed(names.new), layer)
         return _named_as_output(parts, layer.name, names) if layer.name in outputs else parts
 
-    return rewrite(model, replaced)
+    return rewrite(model, replaced, compile=compile)
 
 
 def _check(model, finish: bool) -> None:

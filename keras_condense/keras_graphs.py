@@ -11,6 +11,8 @@ __all__ = [
     "functional_form",
     "is_graph",
     "nodes_in_order",
+    "output_layer_names",
+    "output_shapes",
     "run_through_graph",
     "standardized_inputs",
     "values_of",
@@ -48,6 +50,18 @@ def is_graph(model: Any) -> bool:
     return isinstance(model, keras.Model) and hasattr(functional_form(model), "_nodes_by_depth")
 
 
+def output_layer_names(model: keras.Model) -> list[str]:
+    """The name of the layer that makes each output, flattened; `output_names` keeps those of when it was built.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a")])
+        >>> model.layers[-1].name = "scores"
+        >>> output_layer_names(model)
+        ['scores']
+    """
+    return [tensor._keras_history.operation.name for tensor in functional_form(model).outputs]
+
+
 def nodes_in_order(model: keras.Model) -> Iterator[Any]:
     """The calls of layers (Keras' nodes) in a model's graph, each after those that it needs; inputs are left out.
 
@@ -60,6 +74,19 @@ def nodes_in_order(model: keras.Model) -> Iterator[Any]:
         for node in nodes:
             if not isinstance(node.operation, keras.layers.InputLayer):
                 yield node
+
+
+def output_shapes(node: Any, input_shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Shapes of a node's outputs without the batch, also inside a nested model that was built without sizes."""
+    tensors = node.outputs
+    if any(None in tensor.shape[1:] for tensor in tensors):
+        known = {
+            id(tensor): keras.KerasTensor((tensor.shape[0], *shape), dtype=tensor.dtype)
+            for tensor, shape in zip(node.input_tensors, input_shapes, strict=True)
+        }
+        args, kwargs = node.arguments.fill_in(known)
+        tensors = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+    return [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
 def run_through_graph(model: keras.Model, inputs: Any, replace: Callable, call: Callable) -> Any:

@@ -39,8 +39,19 @@ def _arrays(element: Any, inputs: Inputs) -> list[np.ndarray]:
     return [keras.ops.convert_to_numpy(array) for array in arrays]
 
 
+def _is_one_batch(data: Any, inputs: Inputs) -> bool:
+    """Whether data are arrays with all rows, and no iterable of batches."""
+    if isinstance(data, (np.ndarray, Mapping)) or keras.ops.is_tensor(data):
+        return True
+    several = len(inputs.names) > 1 and isinstance(data, list) and len(data) == len(inputs.names)
+    return several and all(
+        np.shape(array)[1:] == shape and not isinstance(array, (list, tuple, Mapping))
+        for array, shape in zip(data, inputs.shapes, strict=True)
+    )
+
+
 def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    if array.dtype == "float64":  # what NumPy makes by itself
+    if dtype != "float64" and array.dtype == "float64":  # what NumPy makes by itself
         array = array.astype("float32")
     if array.ndim == 0 or array.shape[1:] != shape:
         raise ValueError(
@@ -63,9 +74,9 @@ def representative_rows(data: Any, inputs: Inputs) -> Rows:
     """Read and check the inputs to calibrate with.
 
     Args:
-        data: an array (rows, ...), or an iterable of batches as `keras.Model.predict` takes them: arrays, lists or
-            dicts of arrays for several inputs, tuples whose first item is one of these. The first `MAXIMUM_ROWS` rows
-            are used.
+        data: what `keras.Model.predict` takes: an array (rows, ...), a list or dict of such arrays for several
+            inputs; or an iterable of batches, each like that, or a tuple whose first item is. The first `MAXIMUM_ROWS`
+            rows are used.
         inputs: the model's.
 
     Returns:
@@ -85,7 +96,7 @@ def representative_rows(data: Any, inputs: Inputs) -> Rows:
         raise ValueError(
             f"`representative_data` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
         )
-    batches = [data] if isinstance(data, (np.ndarray, Mapping)) else data
+    batches = [data] if _is_one_batch(data, inputs) else data
     names, rows = inputs.names, []
     for element in batches:
         arrays = _arrays(element, inputs)

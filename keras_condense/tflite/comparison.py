@@ -13,36 +13,44 @@ from keras_condense.tflite.calibration import Rows
 from keras_condense.tflite.runtime import RUNTIMES, run_tflite
 
 __all__ = [
+    "GIVEN_ROWS",
     "TOLERANCE",
     "Difference",
     "Outputs",
     "compare",
     "file_outputs",
-    "first_layer_that_differs",
+    "first_call_that_differs",
     "model_outputs",
     "rows_for",
     "stacked",
 ]
 
-# How far an output may be off, in units of its largest magnitude over all inputs. Each number is a sum of float32,
-# whose rounding grows with what is added up and not with what comes out, so that a small number beside large ones says
-# little. Sums in another order are seen to differ by 1e-6, scales that move into a kernel and back cost a digit more.
+# How far an output may be off, in units of what its channel spans over all inputs and places. Each number is a sum of
+# float32, whose rounding grows with what is added up and not with what comes out, so that a small number beside large
+# ones says little: a tenth of the largest of its input is the least unit. Sums in another order are seen to differ by
+# 1e-6 of that largest number, scales that move into a kernel and back cost a digit more.
 TOLERANCE = 1e-4
+_LEAST_UNIT = 0.1
+
+# Integers and truth values can't be a little off; where two numbers are about equal, one of so many may be another.
+_MAY_DIFFER = 1e-3
 
 # of the inputs that a user gave, so many are enough to tell one network from another
-_GIVEN_ROWS = 8
+GIVEN_ROWS = 8
 
 Outputs = dict[str, np.ndarray]
 
 
 # --- what goes in ----------------------------------------------------------------------------------------------------
-def _random(shape: Sequence[int], dtype: str, random: np.random.Generator, row: int, highest: int) -> np.ndarray:
+def _random(
+    shape: Sequence[int], dtype: str, random: np.random.Generator, row: int, highest: int, scale: float
+) -> np.ndarray:
     if dtype == "bool":
         return random.random(shape) < 0.5
     if np.issubdtype(dtype, np.integer):
         return random.integers(0, min(highest, np.iinfo(dtype).max) + 1, shape).astype(dtype)
-    # images come normalised, or in [0, 1], where logarithms and roots are numbers too
-    return (random.uniform(0, 1, shape) if row % 2 else random.normal(size=shape)).astype(dtype)
+    # images come normalised, or in [0, scale], where logarithms and roots are numbers too
+    return (random.uniform(0, scale, shape) if row % 2 else random.normal(size=shape)).astype(dtype)
 
 
 def rows_for(
@@ -52,6 +60,7 @@ def rows_for(
     given: Rows | None = None,
     *,
     highest: int = 255,
+    scale: float = 1.0,
 ) -> Rows:
     """Inputs to compare on: two random ones, always the same, and the first of those that the user gave.
 
@@ -61,6 +70,7 @@ def rows_for(
         dtypes: their dtypes.
         given: the user's rows, if there are any.
         highest: of the random integers, which may be what a layer looks up in a table.
+        scale: the highest of the random numbers of every second row; pixels where the model itself normalises them.
 
     Returns:
         For each row an array of batch 1 for each input.
@@ -73,12 +83,12 @@ def rows_for(
     random = np.random.default_rng(0)
     rows = [
         {
-            name: _random((1, *shape), dtype, random, row, highest)
+            name: _random((1, *shape), dtype, random, row, highest, scale)
             for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
         }
         for row in range(2)
     ]
-    return rows + list(given or ())[:_GIVEN_ROWS]
+    return rows + list(given or ())[:GIVEN_ROWS]
 
 
 # --- what comes out --------------------------------------------------------------------------------------------------
@@ -125,11 +135,13 @@ class Difference:
 
     Attributes:
         output: its name.
-        largest: the largest difference, in units of the output's largest magnitude; infinite where the file has NaN or
-            infinity and the model a number.
+        largest: the largest difference, in units of what the channel spans, but of a tenth of the largest magnitude of
+            its input at least; infinite where the file has NaN or infinity and the model a number. Of integers and
+            truth values, the share that differs, or 0 if it is at most one in a thousand.
         rms: the root mean square difference, in units of the output's own.
         same_class: of classifiers' outputs, the share of rows whose highest number is in the same place.
         finite: the share of the model's numbers that are finite; the others are not compared.
+        is_exact: whether it holds integers or truth values.
     """
 
     output: str
@@ -137,29 +149,53 @@ class Difference:
     rms: float
     same_class: float | None
     finite: float
+    is_exact: bool = False
 
     def __str__(self) -> str:
-        text = f"{self.output}: {self.largest:.1e} of its largest magnitude, rms {self.rms:.2%}"
+        if self.is_exact:
+            return f"{self.output}: {self.largest:.1%} of its numbers differ"
+        text = f"{self.output}: {self.largest:.1e} of its range, rms {self.rms:.2%}"
         return text if self.same_class is None else f"{text}, same class in {self.same_class:.0%} of inputs"
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else (np.inf if part else 0.0)
+def _ratios(parts: Any, wholes: Any) -> np.ndarray:
+    """Parts of wholes; nothing of nothing is 0, and something of it infinite."""
+    parts, wholes = np.asarray(parts), np.asarray(wholes)
+    of_nothing = np.where(parts > 0, np.inf, 0.0)
+    return np.divide(parts, wholes, out=of_nothing, where=wholes > 0)
+
+
+def _units(wanted: np.ndarray, finite: np.ndarray) -> np.ndarray:
+    """For each number what its channel spans over all rows and places: at least a tenth of its row's largest number, at
+    most the largest of all.
+    """
+    numbers = np.where(finite, wanted, 0.0)
+    places, within_row = tuple(range(max(wanted.ndim - 1, 1))), tuple(range(1, wanted.ndim))
+    span = numbers.max(axis=places, keepdims=True) - numbers.min(axis=places, keepdims=True)
+    largest = np.abs(numbers).max(axis=within_row, keepdims=True)
+    units = np.minimum(np.maximum(span, _LEAST_UNIT * largest), largest.max())
+    return np.broadcast_to(units, wanted.shape)
 
 
 def compare(actual: Outputs, expected: Outputs) -> list[Difference]:
     """How far each output is from what is expected.
 
     Example:
-        >>> difference, = compare({"y": np.array([[1.0, 4.04]])}, {"y": np.array([[1.0, 4.0]])})
+        >>> difference, = compare({"y": np.array([[1.0, 4.04], [3.0, 0.0]])}, {"y": np.array([[1.0, 4.0], [3.0, 0.0]])})
         >>> print(difference)
-        y: 1.0e-02 of its largest magnitude, rms 0.97%, same class in 100% of inputs
+        y: 1.0e-02 of its range, rms 0.78%, same class in 100% of inputs
     """
     differences = []
     for name, wanted in expected.items():
+        is_exact = wanted.dtype.kind in "biu"
         got, wanted = actual[name].astype("float64"), wanted.astype("float64")
-        if got.shape != wanted.shape:
-            differences.append(Difference(name, np.inf, np.inf, None, 1.0))
+        if got.shape != wanted.shape or not wanted.size:
+            apart = np.inf if got.shape != wanted.shape else 0.0
+            differences.append(Difference(name, apart, apart, None, 1.0, is_exact))
+            continue
+        if is_exact:
+            share = float(np.mean(got != wanted))
+            differences.append(Difference(name, share if share > _MAY_DIFFER else 0.0, share, None, 1.0, True))
             continue
         finite = np.isfinite(wanted)
         with np.errstate(invalid="ignore"):  # infinity less infinity
@@ -170,15 +206,15 @@ def compare(actual: Outputs, expected: Outputs) -> list[Difference]:
         same = float(np.mean(got.argmax(axis=1) == wanted.argmax(axis=1))) if is_classes else None
         # in units of the largest, or squares of large numbers overflow
         unit = size.max(initial=0.0) or 1.0
-        rms = _ratio(*(float(np.sqrt(np.mean((x / unit) ** 2))) if x.size else 0.0 for x in (apart, size)))
-        largest = _ratio(apart.max(initial=0.0), size.max(initial=0.0))
-        differences.append(Difference(name, float(largest), rms, same, float(finite.mean()) if finite.size else 1.0))
+        rms = _ratios(*(np.sqrt(np.mean((x / unit) ** 2)) if x.size else 0.0 for x in (apart, size)))
+        largest = _ratios(apart, _units(wanted, finite)[finite]).max(initial=0.0)
+        differences.append(Difference(name, float(largest), float(rms), same, float(finite.mean())))
     return differences
 
 
 # --- where it begins -------------------------------------------------------------------------------------------------
-def first_layer_that_differs(model: keras.Model, output: int, differs: Callable[[keras.Model], bool]) -> str | None:
-    """The first layer whose outputs a file gets wrong, found by bisection over the layers that an output needs.
+def first_call_that_differs(model: keras.Model, output: int, differs: Callable[[keras.Model], bool]) -> Any | None:
+    """The first call of a layer whose outputs a file gets wrong, found by bisection over those that an output needs.
 
     Args:
         model: the model whose file is wrong.
@@ -186,7 +222,7 @@ def first_layer_that_differs(model: keras.Model, output: int, differs: Callable[
         differs: whether the file of a part of it, from the inputs to one layer, is wrong.
 
     Returns:
-        The layer's name; None if the model has no graph, or no part of it alone is wrong.
+        The call (Keras' node); None if the model has no graph, or no part of it alone is wrong.
     """
     if not is_graph(model):
         return None
@@ -199,8 +235,8 @@ def first_layer_that_differs(model: keras.Model, output: int, differs: Callable[
 
     def is_wrong(number: int) -> bool:
         try:
-            return differs(keras.Model(functional.inputs, nodes[number].outputs))
-        except ValueError:  # a part that can't be exported says nothing
+            return differs(keras.Model(functional.input, nodes[number].outputs))
+        except Exception:  # a part that can't be exported says nothing
             return False
 
     low, high = 0, len(nodes) - 1
@@ -209,4 +245,4 @@ def first_layer_that_differs(model: keras.Model, output: int, differs: Callable[
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if is_wrong(middle) else (middle + 1, high)
-    return nodes[high].operation.name
+    return nodes[high]

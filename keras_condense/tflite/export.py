@@ -8,13 +8,14 @@ from typing import Any
 import keras
 
 from keras_condense.files import check_writable, write_bytes
+from keras_condense.keras_graphs import is_graph
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.lowering import lower_model, lowering_targets
 from keras_condense.tflite.preparation import check_model, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
 from keras_condense.tflite.schemes import SCHEMES
-from keras_condense.tflite.signature import check_outputs, inputs_of
+from keras_condense.tflite.signature import check_outputs, inputs_of, output_names
 from keras_condense.tflite.verification import verify as compare_with_model
 from keras_condense.validation import check_choice
 
@@ -119,7 +120,8 @@ def export_tflite(
         rows = representative_rows(representative_data, inputs)
 
     condensed = prepared(model)
-    lowering = lower_model(condensed, target, scheme, rows)
+    # of a sequential model the last layer's name: condensing may put others behind it
+    lowering = lower_model(condensed, target, scheme, rows, output_names(model) if is_graph(model) else None)
     if lowering is None:
         content = convert_model(condensed, scheme, rows)
     else:
@@ -131,7 +133,7 @@ def export_tflite(
     if path is not None:
         write_bytes(path, content)
     if report:
-        print(lowering or f"{model.name}: exported as it is, since it has none of the layers that are lowered")
+        print(lowering or f"{model.name}: exported layer by layer, since it has no layers or no graph to be lowered")
         print(agreement)
     if verify:
         logger.info("%s: %s", model.name, agreement)

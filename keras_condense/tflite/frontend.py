@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
+from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, output_shapes
 from keras_condense.tflite.graph import Graph, Node
 from keras_condense.tflite.layer_readers import ACTIVATIONS, LINEAR, read_layer
 from keras_condense.tflite.operators import Convolution, Dense, Depthwise, Input, KerasCall, Operator, Shape
@@ -28,9 +28,11 @@ _IDENTITIES = (
 
 
 def is_readable(model: keras.Model) -> bool:
-    """Whether a model computes what its graph says: functional, or sequential and built, with no `call` of its own."""
-    has_own_call = not type(model).call.__module__.startswith("keras.")
-    return is_graph(model) and not has_own_call
+    """Whether a model computes what its graph says: functional, or sequential and built, with no `call` of its own.
+
+    That of a `MemoryEfficientModel` is another way through the graph in training, and Keras' own in inference.
+    """
+    return is_graph(model) and type(model).call.__module__.split(".")[0] in ("keras", "keras_condense")
 
 
 def _is_plain(node: Any, shapes: list[Shape], dtypes: list[str]) -> bool:
@@ -99,7 +101,7 @@ class _Reader:
 
     def _read(self, node: Any, operation: Any, inputs: tuple[str, ...]) -> list[str]:
         input_shapes, dtypes = [self.nodes[name].shape for name in inputs], [self._dtypes[name] for name in inputs]
-        shapes = _output_shapes(node, input_shapes)
+        shapes = output_shapes(node, input_shapes)
         is_layer = isinstance(operation, keras.layers.Layer)
         read = read_layer(operation, input_shapes) if is_layer and _is_plain(node, input_shapes, dtypes) else None
         name = operation.name
@@ -142,19 +144,6 @@ def _can_enter(node: Any) -> bool:
 def _structure(nested: Any) -> list:
     """The paths of the tensors in nested lists, tuples and dicts."""
     return [path for path, _ in keras.tree.flatten_with_path(nested)]
-
-
-def _output_shapes(node: Any, input_shapes: list[Shape]) -> list[Shape]:
-    """Shapes of a node's outputs without the batch, also inside a nested model that was built without sizes."""
-    tensors = node.outputs
-    if any(None in tensor.shape[1:] for tensor in tensors):
-        known = {
-            id(tensor): keras.KerasTensor((tensor.shape[0], *shape), dtype=tensor.dtype)
-            for tensor, shape in zip(node.input_tensors, input_shapes, strict=True)
-        }
-        args, kwargs = node.arguments.fill_in(known)
-        tensors = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
-    return [tuple(tensor.shape[1:]) for tensor in tensors]
 
 
 def _output_dtypes(node: Any, input_shapes: list[Shape], dtypes: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Which of several equal networks is the cheapest on a target, and why."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 
 import keras
@@ -17,6 +18,8 @@ from keras_condense.tflite.signature import inputs_of, output_names
 from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
 
 __all__ = ["MEASURE", "Lowering", "candidates", "cheapest", "lower_model", "lowering_targets", "measured"]
+
+logger = logging.getLogger(__name__)
 
 MEASURE = "measure"
 
@@ -157,7 +160,9 @@ def measured(graph: Graph, scheme: Scheme, timed: Callable[[Graph], float]) -> L
     return Lowering(MEASURE, "picoseconds", min(totals, key=totals.get), graphs, totals, {})
 
 
-def lower_model(model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=None) -> Lowering | None:
+def lower_model(
+    model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=None, outputs: list[str] | None = None
+) -> Lowering | None:
     """Lower a model with layers of this package.
 
     Args:
@@ -165,15 +170,22 @@ def lower_model(model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=
         target: one of `lowering_targets()`.
         scheme: what numbers the file holds.
         rows: to calibrate with, where candidates are timed and the scheme needs them.
+        outputs: names for the model's outputs, flattened; by default their own.
 
     Returns:
         What was chosen; None for a model without our layers or without a graph, which is exported as it is.
     """
     ours = (ChannelIndex, ChannelShuffle, GroupConv2D)
-    has_ours = any(isinstance(layer, ours) for layer in model._flatten_layers(include_self=False))
-    if not has_ours or not is_readable(model):
+    if not any(isinstance(layer, ours) for layer in model._flatten_layers(include_self=False)):
         return None
-    graph = read_model(model, inputs_of(model).names, output_names(model))
+    if not is_readable(model):
+        logger.warning(
+            "%s: exported layer by layer, which phones execute slower: it has no graph, or a `call` of its own. Build "
+            "it with `keras.Model(inputs, outputs)`.",
+            model.name,
+        )
+        return None
+    graph = read_model(model, inputs_of(model).names, outputs or output_names(model))
     if target != MEASURE:
         return cheapest(graph, targets()[target], scheme)
 

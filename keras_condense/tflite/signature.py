@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_condense.keras_graphs import functional_form, is_graph
+from keras_condense.keras_graphs import is_graph, output_layer_names
 
 __all__ = ["Inputs", "check_outputs", "inputs_of", "output_names"]
 
@@ -150,5 +150,5 @@ def output_names(model: keras.Model, outputs: Any = None) -> list[str]:
     if _is_flat_dict(outputs):
         return _unique([str(key) for key in _keys(outputs)])
     count = len(keras.tree.flatten(outputs))
-    names = list(getattr(functional_form(model), "output_names", None) or [])
+    names = output_layer_names(model) if is_graph(model) else []
     return _unique(names if len(names) == count else ["output"] * count)

@@ -3,24 +3,26 @@
 import itertools
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_condense.tflite.calibration import Rows
 from keras_condense.tflite.comparison import (
+    GIVEN_ROWS,
     TOLERANCE,
     Difference,
     Outputs,
     compare,
     file_outputs,
-    first_layer_that_differs,
+    first_call_that_differs,
     model_outputs,
     rows_for,
 )
 from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.lowering import Lowering, lower_model
-from keras_condense.tflite.preparation import in_float32
+from keras_condense.tflite.preparation import in_float32, made_anew
 from keras_condense.tflite.schemes import FLOAT32, Scheme
 from keras_condense.tflite.signature import inputs_of, output_names
 from keras_condense.tflite.tracing import graph_outputs
@@ -31,6 +33,12 @@ logger = logging.getLogger(__name__)
 
 # of quantized files' outputs, in units of their own root mean square, beyond which a file is of little use
 _LARGEST_RMS = 0.5
+# a copy in half precision runs the same operations: it may be off by an ulp or two, of 1e-3 (float16) or 1e-2
+_LARGEST_OF_COPIES = 0.05
+_PIXELS = 255.0
+_NORMALIZING = (keras.layers.Rescaling, keras.layers.Normalization)  # takes pixels as they are
+# of random integers, which a layer may look up in a small table
+_HIGHEST = (255, 63, 15, 3, 1)
 
 
 def verify(
@@ -70,7 +78,13 @@ def verify(
     if reference is not model:
         _check_reference(reference, expected, model, rows)
     of_file = file_outputs(content, list(expected), rows)
-    exact = of_file if scheme.is_exact else graph_outputs(lowering.graph, rows) if lowering else None
+    exact = None
+    if scheme.is_exact:
+        exact = of_file
+    elif lowering is not None:
+        exact = graph_outputs(lowering.graph, rows)
+    elif condensed is not model:
+        exact = _named_alike(_outputs_of(condensed, rows), expected)
     differences = compare(of_file if exact is None else exact, expected)
     _check_numbers(differences, model)
     if exact is not None and _is_wrong(differences):
@@ -78,33 +92,93 @@ def verify(
         differences = compare(exact, expected)
     if exact is not None and _is_wrong(differences):
         wrong = next(difference for difference in differences if _is_wrong([difference]))
-        begin = _first_difference(condensed, expected, wrong.output, scheme, target, rows)
-        raise ValueError(
-            f"The file must compute what `model` (={model.name!r}) computes, and does not: {wrong}; {TOLERANCE} is "
-            f"allowed. {begin}. This is a mistake of keras_condense, or the model draws random numbers in inference. "
-            "Export the condensed model one to one, with "
-            "`tf.lite.TFLiteConverter.from_keras_model(keras_condense.condense(model)).convert()`, or leave the check "
-            "out with verify=False. No file was written."
-        )
+        _explain(wrong, condensed, model, expected, scheme, target, rows)
     if not scheme.is_exact:
         differences = compare(of_file, expected)
     for difference in differences:
-        if not difference.rms <= _LARGEST_RMS and not np.issubdtype(expected[difference.output].dtype, np.integer):
+        if not np.isfinite(difference.largest):
+            raise ValueError(
+                f"The file must give finite numbers where `model` (={model.name!r}) does, and in {scheme.name} its "
+                f"output {difference.output!r} has NaN or infinity: a number is too large for it. Quantize less, or "
+                "leave the check out with verify=False. No file was written."
+            )
+        if not difference.rms <= _LARGEST_RMS:
             logger.warning(
                 "%s: in %s, %s; calibrate with other inputs or quantize less", model.name, scheme.name, difference
             )
     return f"{len(rows)} inputs, {'; '.join(map(str, differences))}"
 
 
+def _explain(
+    wrong: Difference,
+    condensed: keras.Model,
+    model: keras.Model,
+    expected: Outputs,
+    scheme: Scheme,
+    target: str,
+    rows: Rows,
+) -> None:
+    """Raise ValueError for a file that is wrong, unless it only chose otherwise between numbers about equal."""
+    wrong_file = (
+        f"The file must compute what `model` (={model.name!r}) computes, and does not: {wrong}; {TOLERANCE} is allowed."
+    )
+    nothing_written = "leave the check out with verify=False. No file was written."
+    of_condensed = _named_alike(_outputs_of(condensed, rows), expected)
+    if condensed is not model and _is_wrong(compare(of_condensed, expected)):
+        raise ValueError(
+            f"{wrong_file} The condensed model differs already. Is a layer of yours copied by its `get_config`? It "
+            "must return what the layer computes with now. Else this is a mistake of keras_condense, or the model "
+            f"draws random numbers in inference: {nothing_written}"
+        )
+    call = _first_difference(condensed, list(expected).index(wrong.output), scheme, target, rows)
+    if call is not None and all(_is_exact(tensor.dtype) for tensor in call.outputs):
+        # what it was made of is right
+        logger.warning("%s: of equal numbers, its file may choose another: %s", model.name, wrong)
+        return
+    begin = "No layer differs by itself" if call is None else f"The first layer that differs is {call.operation.name!r}"
+    raise ValueError(
+        f"{wrong_file} {begin}. This is a mistake of keras_condense, or the model draws random numbers in inference. "
+        "Export the condensed model one to one, with "
+        "`tf.lite.TFLiteConverter.from_keras_model(keras_condense.condense(model)).convert()`, or "
+        f"{nothing_written}"
+    )
+
+
+def _is_exact(dtype: str) -> bool:
+    return np.dtype(keras.backend.standardize_dtype(dtype)).kind in "biu"
+
+
 def _check_reference(reference: keras.Model, expected: Outputs, model: keras.Model, rows: Rows) -> None:
     """Say where a model in float32 computes something else than the model in half precision that it was made of."""
-    for difference in compare(expected, _outputs_of(model, rows)):
+    of_model = _outputs_of(model, rows)
+
+    def differs(part: keras.Model) -> bool:
+        found = compare(_named_alike(_outputs_of(made_anew(part), rows), wanted := _outputs_of(part, rows)), wanted)
+        return any(difference.largest > _LARGEST_OF_COPIES for difference in found)
+
+    of_copy = _named_alike(_outputs_of(made_anew(model), rows), of_model)
+    for number, difference in enumerate(compare(of_copy, of_model)):
+        if difference.largest > _LARGEST_OF_COPIES and not difference.is_exact:
+            call = first_call_that_differs(model, number, differs)
+            layer = "A layer" if call is None else f"Layer {call.operation.name!r}"
+            raise ValueError(
+                f"`model` (={model.name!r}) must compute the same when its layers are copied, which takes it to "
+                f"float32, and does not: {difference}. {layer} computes something else when it is made anew by its "
+                "`get_config`, which must return what it computes with now. Build the model in float32, or leave the "
+                "check out with verify=False. No file was written."
+            )
+    for difference in compare(expected, of_model):
         if not difference.rms <= _LARGEST_RMS and difference.finite == 1:
             raise ValueError(
                 f"`model` (={model.name!r}) must compute about the same in float32, in which files compute, and does "
                 f"not: {difference}. Build it in float32 and copy the weights with `set_weights`, or leave the check "
                 "out with verify=False. No file was written."
             )
+
+
+def _named_alike(outputs: Outputs, others: Outputs) -> Outputs:
+    """The same outputs, in their order, by the names of others: a copied model may call its own in another way."""
+    return dict(zip(others, outputs.values(), strict=True))
 
 
 def _outputs_of(model: keras.Model, rows: Rows, *, at_once: bool = False) -> Outputs:
@@ -115,9 +189,15 @@ def _outputs_of(model: keras.Model, rows: Rows, *, at_once: bool = False) -> Out
 def _rows_and_outputs(model: keras.Model, given: Rows | None) -> tuple[Rows, Outputs]:
     """Inputs to compare on, and what the model computes from them; none if it refuses all that are tried."""
     inputs, refused = inputs_of(model), None
-    # the highest of random integers, which a layer may look up in a small table; and models of batch 1 alone
-    for highest, at_once in itertools.product((255, 1), (True, False)):
-        rows = rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest)
+    normalizes = any(isinstance(layer, _NORMALIZING) for layer in model._flatten_layers(include_self=False))
+    scale = _PIXELS if normalizes else 1.0
+    attempts = [
+        rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest, scale=scale)
+        for highest in _HIGHEST
+    ]
+    if given:
+        attempts.append(list(given)[:GIVEN_ROWS])
+    for rows, at_once in itertools.product(attempts, (True, False)):  # there are models of batch 1 alone
         try:
             return rows, _outputs_of(model, rows, at_once=at_once)
         except Exception as error:  # whatever a layer raises
@@ -146,12 +226,8 @@ def _check_numbers(differences: Iterable[Difference], model: keras.Model) -> Non
             )  # fmt: skip
 
 
-def _first_difference(
-    condensed: keras.Model, expected: Outputs, name: str, scheme: Scheme, target: str, rows: Rows
-) -> str:
-    """Where a wrong file begins to differ from its model, in words."""
-    if _is_wrong(compare(_outputs_of(condensed, rows), expected)):
-        return "The condensed model differs already"
+def _first_difference(condensed: keras.Model, output: int, scheme: Scheme, target: str, rows: Rows) -> Any | None:
+    """The call of a layer where a wrong file begins to differ from its model."""
 
     def differs(part: keras.Model) -> bool:
         lowering = lower_model(part, target, scheme, rows)
@@ -161,5 +237,4 @@ def _first_difference(
         content = convert_graph(lowering.graph, part) if lowering else convert_model(part, FLOAT32)
         return _is_wrong(compare(file_outputs(content, list(wanted), rows), wanted))
 
-    layer = first_layer_that_differs(condensed, list(expected).index(name), differs)
-    return "No layer differs by itself" if layer is None else f"The first layer that differs is {layer!r}"
+    return first_call_that_differs(condensed, output, differs)

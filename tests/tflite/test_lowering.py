@@ -104,7 +104,7 @@ def test_report_lists_layers_and_alternatives(capsys):
 
 def test_report_says_when_there_is_nothing_to_lower(capsys):
     kc.export_tflite(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), report=True)
-    assert "exported as it is" in capsys.readouterr().out
+    assert "exported layer by layer" in capsys.readouterr().out
 
 
 def test_unknown_target_is_refused_before_a_file_is_written(tmp_path):
