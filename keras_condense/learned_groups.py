@@ -11,7 +11,7 @@ import numpy as np
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
-from keras_condense.rewriting import Replacement, check_rewritable, copied, reachable_layers, rewrite
+from keras_condense.rewriting import Replacement, check_rewritable, check_untied, copied, reachable_layers, rewrite
 from keras_condense.text_tables import render
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
@@ -149,6 +149,7 @@ def learn_groups(
     group_lasso = check_not_negative("group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet.")
     check_choice("report", report, (False, True), "True prints which layers learn groups.")
     examined = _examine(model, groups, condense_factor, where)
+    check_untied(model)
     chosen = {id(layer) for _, layer, reason in examined if reason is None}
     if not chosen:
         reasons = "".join(f"\n{name!r} {reason}" for name, _, reason in examined) or "\nit has no convolution at all"

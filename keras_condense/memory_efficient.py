@@ -52,7 +52,8 @@ class MemoryEfficientModel(keras.Model):
 
     It is made like any functional model, `MemoryEfficientModel(inputs, outputs)`, of the same layers. Outputs,
     gradients, weights, files and batch norm's moving statistics are those of `keras.Model(inputs, outputs)`; only a
-    training step needs less memory and more time. Outside of training nothing differs.
+    training step needs less memory and more time. Outside of training nothing differs, nor does it where layers mask
+    time steps.
 
     Compiled with XLA for a CPU (`jit_compile=True`, which is not Keras' choice there; JAX always compiles) it needs as
     much memory as the usual model, for XLA runs the operations in an order of its own.
@@ -72,7 +73,7 @@ class MemoryEfficientModel(keras.Model):
     """
 
     def call(self, inputs, training=None, mask=None):
-        if not training or mask is not None:
+        if not training or mask is not None or _has_masks(self):  # which TensorFlow's second run would lose
             return super().call(inputs, training=training, mask=mask)
         deferred = _deferred_layers(self)
 
@@ -151,6 +152,12 @@ def _recomputed(call: Any) -> Any:
     for loss in losses:
         call.layer.add_loss(loss)
     return outputs
+
+
+def _has_masks(model: keras.Model) -> bool:
+    """Whether a layer tells others which time steps are padding."""
+    tensors = (tensor for node in nodes_in_order(model) for tensor in (*node.input_tensors, *node.outputs))
+    return any(getattr(tensor, "_keras_mask", None) is not None for tensor in tensors)
 
 
 def _deferred_layers(model: keras.Model) -> set[keras.Operation]:

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_condense.layers import LearnedConnections
 
-__all__ = ["connections", "multiply_adds"]
+__all__ = ["Shape", "connections", "multiply_adds"]
 
 Shape = tuple[int, ...]
 Rule = Callable[[keras.layers.Layer, Sequence[Shape], Sequence[Shape]], int]
@@ -21,7 +21,7 @@ Rule = Callable[[keras.layers.Layer, Sequence[Shape], Sequence[Shape]], int]
 def connections(layer: LearnedConnections) -> int:
     """Weights of a masked kernel that its mask leaves."""
     positions = math.prod(layer.kernel.shape[:-2])
-    return int(np.sum(ops.convert_to_numpy(layer.kernel_mask()))) * positions
+    return int(np.count_nonzero(ops.convert_to_numpy(layer.kernel_mask()))) * positions
 
 
 def _kernels(layer: keras.layers.Layer) -> int:
@@ -81,6 +81,15 @@ def _grouped_query_attention(layer, inputs, outputs) -> int:
     return projections + _attention_products(query, value, [1], 2 * layer.num_query_heads * layer.head_dim)
 
 
+def _attention(layer, inputs, outputs) -> int:
+    query, value = inputs[0], inputs[1]
+    return query[0] * value[0] * (query[-1] + value[-1])
+
+
+def _matrix_product(operation, inputs, outputs) -> int:
+    return math.prod(outputs[0]) * inputs[0][-1]
+
+
 def _recurrent(layer, inputs, outputs) -> int:
     """Each step multiplies all kernels, a convolutional one at every place."""
     cell, shape = layer.cell, outputs[0]
@@ -88,6 +97,9 @@ def _recurrent(layer, inputs, outputs) -> int:
     spatial = shape[-rank:] if getattr(cell, "data_format", None) == "channels_first" else shape[-rank - 1 : -1]
     return inputs[0][0] * _kernels(cell) * math.prod(spatial if rank else ())
 
+
+# Keras has no public name for the class of this operation
+_MATMUL = type((keras.KerasTensor((2, 2)) @ keras.KerasTensor((2, 2)))._keras_history.operation)
 
 _RULES: tuple[tuple[type | tuple[type, ...], Rule], ...] = (
     (LearnedConnections, _learned),
@@ -115,7 +127,18 @@ _RULES: tuple[tuple[type | tuple[type, ...], Rule], ...] = (
     (keras.layers.EinsumDense, _einsum),
     (keras.layers.MultiHeadAttention, _multi_head_attention),
     (keras.layers.GroupQueryAttention, _grouped_query_attention),
+    ((keras.layers.Attention, keras.layers.AdditiveAttention), _attention),
     (keras.layers.RNN, _recurrent),
+    (_MATMUL, _matrix_product),
+)
+# of Keras' own, and no multiplication by a matrix
+_NO_PRODUCTS = (
+    keras.layers.Embedding,
+    keras.layers.PReLU,
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.RMSNormalization,
 )
 
 
@@ -128,8 +151,8 @@ def multiply_adds(layer: keras.layers.Layer, inputs: Sequence[Shape], outputs: S
         outputs: shapes of what it gives.
 
     Returns:
-        Their number; 0 for a layer without kernels, None for a layer of another origin than Keras with matrices of its
-        own, of which it can't be known what they are multiplied with.
+        Their number; 0 for a layer without kernels, None for one with matrices, of which it is not known what they are
+        multiplied with.
 
     Example:
         >>> layer = keras.layers.Conv2D(4, 3)
@@ -140,6 +163,5 @@ def multiply_adds(layer: keras.layers.Layer, inputs: Sequence[Shape], outputs: S
     for kinds, rule in _RULES:
         if isinstance(layer, kinds):
             return rule(layer, inputs, outputs)
-    of_libraries = type(layer).__module__.split(".")[0] in ("keras", "keras_condense")
     matrices = any(len(weight.shape) > 1 for weight in getattr(layer, "trainable_weights", ()))
-    return None if matrices and not of_libraries else 0
+    return None if (matrices and not isinstance(layer, _NO_PRODUCTS)) or isinstance(layer, keras.layers.Dot) else 0

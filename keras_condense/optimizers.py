@@ -55,7 +55,8 @@ def memories_of(optimizer: keras.optimizers.Optimizer | None, variable: keras.Va
     accumulators of squared gradients are left out: they only divide, and zero would divide by zero.
 
     Args:
-        optimizer: any, also one that wraps another (`LossScaleOptimizer`); one that is not built, or None, has none.
+        optimizer: any, also one that wraps others (`LossScaleOptimizer`, `MultiOptimizer`); one that is not built, or
+            None, has none.
         variable: the weight.
 
     Yields:
@@ -70,8 +71,8 @@ def memories_of(optimizer: keras.optimizers.Optimizer | None, variable: keras.Va
     """
     if optimizer is None or not optimizer.built:
         return
-    if hasattr(optimizer, "inner_optimizer"):  # a LossScaleOptimizer
-        yield from memories_of(optimizer.inner_optimizer, variable)
+    for inner in (getattr(optimizer, "inner_optimizer", None), *getattr(optimizer, "optimizers", ())):
+        yield from memories_of(inner, variable)
     trained = optimizer._trainable_variables
     position = next((i for i, other in enumerate(trained) if other is variable), None)
     if position is None:

@@ -1,15 +1,16 @@
 """What a network costs: parameters and multiply-adds, one row per layer."""
 
 import dataclasses
+import inspect
 import logging
 import math
 from collections.abc import Iterator
 
 import keras
 
-from keras_condense.keras_graphs import is_graph, nodes_in_order
+from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, output_shapes
 from keras_condense.layers import LearnedConnections
-from keras_condense.multiply_adds import connections, multiply_adds
+from keras_condense.multiply_adds import Shape, connections, multiply_adds
 from keras_condense.text_tables import render
 
 __all__ = ["LayerProfile", "ModelProfile", "profile_model"]
@@ -44,7 +45,7 @@ class LayerProfile:
         name: the layer's name, with those of the models that hold it before it.
         kind: the layer's class.
         output_shape: without the batch.
-        parameters: trainable weights, dropped connections left out; 0 for further calls of a shared layer.
+        parameters: trainable weights, dropped connections left out; each weight counts where it is used first.
         macs: multiply-adds of a convolution, dense, recurrent or attention layer.
         operations: multiply-adds, plus one per ReLU output and so on, by the counting rule of the CondenseNet authors'
             program (see `profile_model`). `flops` is its former name.
@@ -143,35 +144,53 @@ def profile_model(model: keras.Model) -> ModelProfile:
             "whose graph can be counted. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
             "`keras.Input`."
         )
-    return ModelProfile(model.name, tuple(_rows(model, prefix="", seen=set())))
+    shapes = [tuple(tensor.shape[1:]) for tensor in functional_form(model).inputs]
+    return ModelProfile(model.name, tuple(_rows(model, shapes)))
 
 
-def _rows(model, prefix: str, seen: set[int]) -> Iterator[LayerProfile]:
+def _rows(model, shapes: list[Shape], prefix: str = "", seen: set[int] | None = None) -> Iterator[LayerProfile]:
+    """A row for each call of a layer in a model that is called with inputs of `shapes`; `seen` holds ids of weights."""
+    graph, seen = functional_form(model), set() if seen is None else seen
+    known = dict(zip(map(id, graph.inputs), shapes, strict=True))
     for node in nodes_in_order(model):
-        layer = node.operation
-        name = f"{prefix}{layer.name}"
-        if is_graph(layer):
-            yield from _rows(layer, f"{name}/", seen)
-            continue
-        inputs = [tuple(tensor.shape[1:]) for tensor in node.input_tensors]
-        outputs = [tuple(tensor.shape[1:]) for tensor in node.outputs]
+        layer, name = node.operation, f"{prefix}{node.operation.name}"
+        inputs = [known[id(tensor)] for tensor in node.input_tensors]
+        outputs = output_shapes(node, inputs)
+        known |= zip(map(id, node.outputs), outputs, strict=True)
         if any(size is None for shape in inputs + outputs for size in shape):
             raise ValueError(
                 f"Layer {name!r} gives an output of shape {outputs[0]}, and counting needs every size. "
                 "Build the model with a full `input_shape`, for instance (224, 224, 3)."
             )
-        macs, operations = _operations(layer, inputs, outputs)
-        parameters = 0 if id(layer) in seen else _parameters(layer)
-        seen.add(id(layer))
-        yield LayerProfile(name, type(layer).__name__, outputs[0], parameters, macs, operations)
+        if is_graph(layer):
+            yield from _rows(layer, inputs, f"{name}/", seen)
+            continue
+        macs, operations = _operations(layer, _as_called(node, inputs), outputs)
+        yield LayerProfile(name, type(layer).__name__, outputs[0], _parameters(layer, seen), macs, operations)
 
 
-def _parameters(layer) -> int:
-    count = sum(math.prod(weight.shape) for weight in getattr(layer, "trainable_weights", ()))
+def _as_called(node, shapes: list[Shape]) -> list[Shape]:
+    """The inputs' shapes in the order of the arguments of the layer's `call`; Keras sorts those given by name."""
+    places = dict(zip(map(id, node.input_tensors), shapes, strict=True))
+    try:
+        bound = inspect.signature(node.operation.call).bind(*node.arguments.args, **node.arguments.kwargs)
+    except TypeError:
+        return shapes
+    given = keras.tree.flatten(
+        [bound.arguments[name] for name in bound.signature.parameters if name in bound.arguments]
+    )
+    return [places[id(argument)] for argument in given if id(argument) in places]
+
+
+def _parameters(layer, seen: set[int]) -> int:
+    """Trainable weights that were not seen before, dropped connections left out."""
+    new = [weight for weight in getattr(layer, "trainable_weights", ()) if id(weight) not in seen]
+    count = sum(math.prod(weight.shape) for weight in new)
     parts = layer._flatten_layers() if isinstance(layer, keras.layers.Layer) else ()
     for part in parts:  # a learned layer may lie in another one
-        if isinstance(part, LearnedConnections) and part.trainable and part.built:
+        if isinstance(part, LearnedConnections) and any(part.kernel is weight for weight in new):
             count += connections(part) - math.prod(part.kernel.shape)
+    seen |= set(map(id, new))
     return count
 
 
@@ -184,8 +203,10 @@ def _operations(layer, inputs, outputs) -> tuple[int, int]:
     if isinstance(layer, keras.layers.Bidirectional):
         ways = [_operations(way, inputs, outputs) for way in (layer.forward_layer, layer.backward_layer)]
         return tuple(map(sum, zip(*ways, strict=True)))
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return _operations(layer.layer, inputs, outputs)
     if is_graph(layer):
-        rows = list(_rows(layer, f"{layer.name}/", set()))
+        rows = list(_rows(layer, inputs))
         return sum(row.macs for row in rows), sum(row.operations for row in rows)
     output = math.prod(outputs[0])
     macs = multiply_adds(layer, inputs, outputs)

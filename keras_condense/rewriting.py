@@ -12,8 +12,18 @@ import keras
 import numpy as np
 
 from keras_condense.keras_graphs import freeze_alone, functional_form, is_graph, run_through_graph
+from keras_condense.recompiling import Replaced, compile_like
 
-__all__ = ["NewNames", "Replacement", "check_rewritable", "copied", "reachable_layers", "rewrite"]
+__all__ = [
+    "NewNames",
+    "Replacement",
+    "check_rewritable",
+    "check_untied",
+    "copied",
+    "is_made_like_its_base",
+    "reachable_layers",
+    "rewrite",
+]
 
 # What stands for a layer: layers in the order of their calls, and for each the weights it gets once it is built (None:
 # those that it begins with).
@@ -42,7 +52,7 @@ def check_rewritable(model: Any) -> None:
         )
     for part in _graphs(model):
         kind = type(part)
-        if not kind.call.__module__.startswith("keras.") and not _is_made_like_its_base(kind):
+        if not kind.call.__module__.startswith("keras.") and not is_made_like_its_base(kind):
             raise ValueError(
                 f"`model` (={model.name!r}) must compute what its graph says, and {part.name!r}, a {kind.__name__}, "
                 "has a `call` of its own, which a model made anew from the graph would lose. Let its `__init__` take "
@@ -58,10 +68,23 @@ def _graphs(model: keras.Model) -> Iterator[keras.Model]:
             yield from _graphs(layer)
 
 
-def _is_made_like_its_base(kind: type) -> bool:
+def is_made_like_its_base(kind: type) -> bool:
     """Whether a subclass of a functional or sequential model takes the arguments of its base, and can be made anew."""
     base = ["layers", "trainable", "name"] if issubclass(kind, keras.Sequential) else ["inputs", "outputs", "name"]
     return inspect.getfullargspec(kind.__init__).args == ["self", *base]
+
+
+def check_untied(model: keras.Model) -> None:
+    """Raise ValueError for a layer inside two layers of the graph: each would get a copy, trained apart."""
+    owners: dict[int, keras.layers.Layer] = {}
+    for _, layer in reachable_layers(model):
+        for part in layer._flatten_layers():
+            if part.trainable_weights and (owner := owners.setdefault(id(part), layer)) is not layer:
+                raise ValueError(
+                    f"Layer {part.name!r} of `model` (={model.name!r}) must be in one place of its graph, and is in "
+                    f"{owner.name!r} and in {layer.name!r}, which the new model would train apart. Call it itself "
+                    "several times, or put it into a nested model."
+                )
 
 
 def reachable_layers(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, keras.layers.Layer]]:
@@ -154,10 +177,7 @@ def rewrite(
             if isinstance(part, keras.layers.Normalization):
                 part.finalize_state()  # what it computes with is derived from its weights
     for new, old in rewriting.compiled if compile else ():
-        _compile_like(new, old)
-        if new.optimizer is not None:  # of a model that is only evaluated there is none
-            _exclude_from_weight_decay_like(new, old, rewriting.replaced)
-            new.optimizer.build(new.trainable_variables)
+        compile_like(new, old, rewriting.replaced)
     return rewritten
 
 
@@ -168,7 +188,7 @@ class _Rewriting:
         self.weights: list[tuple[keras.layers.Layer, list[np.ndarray]]] = []
         self.compiled: list[tuple[keras.Model, keras.Model]] = []
         self._replace, self._policy = replace, policy
-        self.replaced: list[tuple[keras.layers.Layer, list[keras.layers.Layer]]] = []
+        self.replaced: Replaced = []
         self._done: dict[int, list[Any]] = {}
 
     def layers(self, operation: Any) -> list[Any]:
@@ -199,10 +219,10 @@ class _Rewriting:
         inputs = keras.tree.map_structure(lambda tensor: copied(tensor._keras_history.operation).output, given)
         kind = type(model)  # a subclass, with a training step of its own, stays one
         if sequential:
-            kind = kind if _is_made_like_its_base(kind) else keras.Sequential
+            kind = kind if is_made_like_its_base(kind) else keras.Sequential
             new = kind([inputs, *(layer for old in model.layers for layer in self.layers(old))], name=model.name)
         else:
-            kind = kind if _is_made_like_its_base(kind) else keras.Model
+            kind = kind if is_made_like_its_base(kind) else keras.Model
             outputs = run_through_graph(model, inputs, self.layers, _call_in_turn)
             new = kind(inputs, outputs, name=model.name)
         if not model.trainable:
@@ -272,50 +292,3 @@ def _functions(operation: Any) -> dict[str, Callable]:
         for value in vars(part).values()
         if isinstance(value, types.FunctionType)
     }
-
-
-def _compile_like(new: keras.Model, model: keras.Model) -> None:
-    """Compile as `model` is. `compile_from_config` would ask for Python functions (a loss) to be registered."""
-
-    def fresh(value):
-        has_state = isinstance(value, (keras.optimizers.Optimizer, keras.metrics.Metric))
-        if not has_state:
-            return value
-        kind = type(value).__name__
-        known = {part.__name__: part for part in vars(value).values() if isinstance(part, types.FunctionType)}
-        schedule = getattr(value, "_learning_rate", None)
-        try:
-            with keras.saving.custom_object_scope(known | {type(schedule).__name__: type(schedule)}):
-                return type(value).from_config(value.get_config())
-        except (NotImplementedError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`model` (={model.name!r}) is compiled with a {kind}, which must be one that "
-                f"`{kind}.from_config(value.get_config())` can copy, and that fails ({error}). Let its `get_config`, "
-                "and that of its schedule, return all arguments of their `__init__`, or compile with others."
-            ) from error
-
-    if type(model).compile is not keras.Model.compile:
-        new.compile_from_config(model.get_compile_config())  # says that it can't
-        return
-    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    new.compile(**keras.tree.map_structure(fresh, model._compile_config.config), auto_scale_loss=scaled)
-
-
-def _exclude_from_weight_decay_like(
-    new: keras.Model,
-    model: keras.Model,
-    replaced: list[tuple[keras.layers.Layer, list[keras.layers.Layer]]],
-) -> None:
-    """Leave the weights out of weight decay that the old optimizer does; its configuration does not name them."""
-    old, fresh = (getattr(part.optimizer, "inner_optimizer", part.optimizer) for part in (model, new))
-    decays = getattr(old, "_use_weight_decay", lambda variable: True)
-    excluded = []
-    for layer, layers in replaced:
-        before = [(variable.name, not decays(variable)) for variable in layer.trainable_variables]
-        after = [variable for part in layers for variable in part.trainable_variables]
-        if [variable.name for variable in after] == [name for name, _ in before]:
-            excluded += [variable for variable, (_, out) in zip(after, before, strict=True) if out]
-        else:  # layers in the place of one have its weights by their names
-            excluded += [variable for variable in after if (variable.name, True) in before]
-    if excluded:
-        fresh.exclude_from_weight_decay(excluded)

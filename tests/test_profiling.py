@@ -232,3 +232,50 @@ def test_channels_first_and_learned_layers_inside_others():
     assert profile_model(model).parameters == 16 * 8 + 8
     inner.condense_to(inner.final_stage)
     assert profile_model(model).parameters == 4 * 8 + 8
+
+
+def test_inputs_given_by_name_in_any_order():
+    query, value, mask = keras.Input((6, 4)), keras.Input((50, 4)), keras.Input((6, 50))
+    attention = L.MultiHeadAttention(2, 3, use_bias=False)
+    model = keras.Model([query, value, mask], attention(query, value=value, attention_mask=mask))
+    projections = 6 * 4 * 6 + 2 * 50 * 4 * 6 + 6 * 6 * 4
+    assert profile_model(model).macs == projections + 2 * 6 * 50 * 6
+    states = [keras.Input((4,)), keras.Input((4,))]
+    sequence = keras.Input((7, 3))
+    model = keras.Model([sequence, *states], L.LSTM(4)(initial_state=states, sequences=sequence))
+    assert profile_model(model).macs == 7 * 4 * 4 * (3 + 4)
+
+
+def test_products_of_tensors():
+    query, value = keras.Input((6, 4)), keras.Input((7, 4))
+    for layer in (L.Attention(), L.AdditiveAttention()):
+        assert profile_model(keras.Model([query, value], layer([query, value]))).macs == 2 * 6 * 7 * 4
+    transposed = keras.ops.transpose(value, (0, 2, 1))
+    assert profile_model(keras.Model([query, value], query @ transposed)).macs == 6 * 7 * 4
+
+
+def test_a_wrapped_convolution_and_products_that_are_not_counted(caplog):
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, L.SpectralNormalization(L.Conv2D(4, 3))(image))
+    assert profile_model(model).macs == 36 * 4 * 27
+    assert not caplog.records
+    one, other = keras.Input((6, 4)), keras.Input((7, 4))
+    profile_model(keras.Model([one, other], L.Dot(axes=2, name="dot")([one, other])))
+    assert "Layer 'dot' (Dot) counts as 0 multiply-adds" in caplog.text
+
+
+def test_a_network_without_sizes_is_counted_at_those_of_its_call():
+    base = keras.Sequential([keras.Input((None, None, 3)), L.Conv2D(4, 3, name="conv"), L.GlobalAveragePooling2D()])
+    image = keras.Input((32, 32, 3))
+    profile = profile_model(keras.Model(image, L.Dense(5)(base(image))))
+    assert profile.macs == 30 * 30 * 4 * 27 + 20
+    assert profile.layers[0].output_shape == (30, 30, 4)
+    frames = keras.Input((5, 32, 32, 3))
+    assert profile_model(keras.Model(frames, L.TimeDistributed(base)(frames))).macs == 5 * 30 * 30 * 4 * 27
+
+
+def test_weights_that_a_wrapper_holds_too_count_once():
+    dense = L.Conv2D(8, 1)
+    frames, image = keras.Input((5, 4, 4, 8)), keras.Input((4, 4, 8))
+    model = keras.Model([frames, image], [L.TimeDistributed(dense)(frames), dense(image)])
+    assert profile_model(model).parameters == model.count_params() == 72

@@ -119,6 +119,9 @@ class CondenseDense(LearnedConnections, keras.layers.Dense):
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """`ChannelIndex`, if inputs are dropped, and a `keras.layers.Dense` of this layer's name."""
         inputs, _, weights = self.condensed_weights()
+        if isinstance(self.activation, keras.layers.Layer):  # with weights of its own, perhaps
+            parts = [(keras.layers.Dense(**self.shared_arguments("units")), weights)]
+            return self.indexed(inputs, [*parts, self.condensed_activation(new_name)], new_name)
         dense = keras.layers.Dense(**self.shared_arguments("units", "activation", "activity_regularizer"))
         return self.indexed(inputs, [(dense, weights)], new_name)
 

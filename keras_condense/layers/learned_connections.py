@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_condense import drop_plans, masks
 from keras_condense.layers.channels import ChannelIndex
-from keras_condense.rewriting import Replacement
+from keras_condense.rewriting import Replacement, copied
 from keras_condense.validation import as_index, check_divisible, shown
 
 __all__ = ["KERNEL_ARGUMENTS", "LearnedConnections", "condensable_layers"]
@@ -231,6 +231,19 @@ class LearnedConnections:
         index = ChannelIndex(inputs, dtype=self.dtype_policy, name=new_name(f"{self.name}_index"))
         return [(index, None), *parts]
 
+    def condensed_activation(self, new_name: Callable[[str], str]) -> tuple[keras.layers.Layer, list | None]:
+        """The activation as a layer of its own; one that is a layer is made anew, with its weights."""
+        name = new_name(f"{self.name}_activation")
+        if isinstance(self.activation, keras.layers.Layer):
+            layer = copied(self.activation)
+            layer.name, layer.activity_regularizer = name, self.activity_regularizer
+            return layer, self.activation.get_weights() or None
+        regularizer = self.activity_regularizer
+        layer = keras.layers.Activation(
+            self.activation, activity_regularizer=regularizer, dtype=self.dtype_policy, name=name
+        )
+        return layer, None
+
     def enable_lora(self, *args, **kwargs) -> None:
         """Refuse: a low-rank update of the kernel would be neither pruned nor condensed."""
         raise ValueError(
@@ -249,6 +262,8 @@ class LearnedConnections:
 
     def save_own_variables(self, store) -> None:
         """Save the weights under their names, dropped ones as exact zeros whatever an optimizer did to them."""
+        if not self.built:
+            return  # as Keras' own layers do
         store["kernel"] = self.masked_kernel()
         store["mask"] = self.mask
         if self.use_bias:
@@ -256,6 +271,8 @@ class LearnedConnections:
 
     def load_own_variables(self, store) -> None:
         """Load what `save_own_variables` saved."""
+        if not self.built and not store.keys():
+            return
         self._check_built()
         expected = {"kernel", "mask"} | ({"bias"} if self.use_bias else set())
         if set(store.keys()) != expected:

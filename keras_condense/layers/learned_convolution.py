@@ -37,7 +37,7 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
         groups: G, the number of groups.
         condense_factor: C, a divisor of the input's channels; one connection in C is left at the end. By default 4.
         group_lasso: weight of the group lasso (`masks.group_lasso`), added to the training loss until the last
-            stage is reached.
+            stage is reached, in each call of a layer that is called several times.
         activation: None, a name or a function.
         use_bias: False by default, as in the paper.
         kernel_initializer: as in `keras.layers.Conv2D`, and so are the remaining arguments.
@@ -169,7 +169,7 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
         kernel = ops.convert_to_tensor(self.kernel)
         groups, inputs = self.mask.shape
         connections = groups * drop_plans.inputs_left(inputs, self.final_stage, self.plan)
-        unfinished = ops.cast(ops.sum(self.mask) > connections + 0.5, kernel.dtype)
+        unfinished = ops.cast(ops.sum(ops.cast(self.mask, "float32")) > connections + 0.5, kernel.dtype)
         return unfinished * masks.group_lasso(kernel, ops.convert_to_tensor(self.mask))
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
@@ -182,13 +182,7 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
             name = new_name(f"{self.name}_shuffle")
             parts.append((ChannelShuffle(groups, dtype=self.dtype_policy, name=name), None))
         if self.activation is not keras.activations.linear or self.activity_regularizer is not None:
-            activation = keras.layers.Activation(
-                self.activation,
-                activity_regularizer=self.activity_regularizer,
-                dtype=self.dtype_policy,
-                name=new_name(f"{self.name}_activation"),
-            )
-            parts.append((activation, None))
+            parts.append(self.condensed_activation(new_name))
         return self.indexed(inputs, parts, new_name)
 
     def get_config(self):

@@ -44,7 +44,7 @@ class SparseFeatureReactivation(LearnedConnections, keras.layers.Layer):
         groups: G, the number of groups, a divisor of the input's channels.
         condense_factor: S, the paper's sparse factor; one connection in S is left at the end, 1 keeps all.
         group_lasso: weight of the group lasso (`masks.group_lasso`, over a group's inputs), added to the training
-            loss until the last stage is reached.
+            loss until the last stage is reached, in each call of a layer that is called several times.
         kernel_initializer: as in `keras.layers.Conv2D`, and so are the remaining arguments.
         kernel_regularizer: for the kernel.
         kernel_constraint: for the kernel.
