@@ -189,9 +189,10 @@ def load(
     Args:
         name: "digits" (scikit-learn's handwritten digits, part of its package: 1797 images, always the same 360 for
             the test); a name of TensorFlow Datasets ("cifar10", "cifar100", "mnist", ...); a folder, laid out as
-            `<folder>/train/<class>/*.png` and `<folder>/test/<class>/*.png` (or `val`), or as `<folder>/<class>/*.png`
-            of which `test_fraction` is held out; or an `.npz` file of `ImageArrays.save`. PNG, JPEG, WebP, BMP and GIF
-            are read. A name goes before a folder: write "./cifar10" for a folder of that name.
+            `<folder>/train/<class>/*.png` and `<folder>/test/<class>/*.png` (or `training`, `testing`, `val`, `valid`,
+            `validation`, in any letter case), or as `<folder>/<class>/*.png` of which `test_fraction` is held out; or
+            an `.npz` file of `ImageArrays.save`. PNG, JPEG, WebP, BMP and GIF are read. A name goes before a folder:
+            write "./cifar10" for a folder of that name.
         batch_size: images in a batch.
         image_size: side length or (height, width) to resize to, bilinearly, whatever the sides' ratio was. None for
             16x16 digits, else for the images' own size.

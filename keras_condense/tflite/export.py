@@ -60,8 +60,9 @@ def export_tflite(
     itself is not changed. Models in mixed precision are exported in float32. The same model gives the same bytes.
 
     Before anything is written, the file runs on random inputs and up to eight of `representative_data`, and is compared
-    with the model. In float32 each output must be right to 1e-4 of its largest magnitude. Of a quantized file, the
-    network that was quantized must be, and how near the file itself comes is logged.
+    with the model. In float32 each number must be right to 1e-4 of what its channel spans (or of a tenth of the largest
+    of its row), integers and truth values but for one in a thousand. Of a quantized file, the network that was
+    quantized must be, and how near the file itself comes is logged.
 
     Args:
         model: a built Keras model on the TensorFlow backend, with known input shapes.
