@@ -38,10 +38,10 @@ def convolution(size, channels, filters, groups=1, window=(1, 1)):
     return Case(op, (size, size, channels), (size, size, filters))
 
 
-def sparse(size, channels, share):
-    """A 1x1 convolution that keeps `share` of its weights, in pairs of filters."""
+def sparse(size, channels, share, together=2):
+    """A 1x1 convolution that keeps `share` of its weights, in pairs of filters or one by one."""
     case = convolution(size, channels, channels)
-    kept = np.repeat(RANDOM.random((channels, channels // 2)) < share, 2, axis=1)
+    kept = np.repeat(RANDOM.random((channels, channels // together)) < share, together, axis=1)
     return dataclasses.replace(case, op=dataclasses.replace(case.op, kernel=case.op.kernel * kept, sparse=True))
 
 
@@ -161,6 +161,14 @@ def cases() -> Iterator[Case]:
             yield moved(width, block[0], block[1], down, across)
     for size, width in ((32, 16), (28, 64), (14, 128)):
         yield joined_channels(size, width)
+    # sparse parts are beginnings, of large images
+    for size, width in ((112, 32), (56, 64), (28, 128)):
+        for share in (0.05, 0.2):
+            yield sparse(size, width, share)
+        for share in (0.02, 0.05, 0.2):
+            yield sparse(size, width, share, together=1)
+        yield Case(ops.Add(sparse=True), (size, size, width), (size, size, width), reads=2)
+        yield depthwise(size, width, 3, sparse=True, relu=False)
     for size, width in ((28, 128), (14, 256)):
         for groups in (1, 4, 8):
             yield convolution(size, width, width, groups)

@@ -93,8 +93,6 @@ class Add(Operator):
         return tf.nn.relu(total) if self.relu else total
 
     def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
-        # Sums of a sparse part's store are in no table: convolutions of few inputs, which channels last has in their
-        # place, take more than it says by about as much (CondenseNet's first two blocks, G = C = 4 and 8).
         return "sparse_add" if self.sparse else self.kind, {"outputs": math.prod(shape) * (len(inputs) - 1)}
 
 
