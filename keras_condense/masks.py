@@ -129,7 +129,7 @@ def connections_left(masks: list[np.ndarray]) -> float:
         >>> connections_left([np.array([[1, 0], [0, 1]]), np.array([[1, 1, 1, 1]])])
         0.75
     """
-    return sum(map(np.count_nonzero, masks)) / sum(mask.size for mask in masks)
+    return float(sum(map(np.count_nonzero, masks)) / sum(mask.size for mask in masks))
 
 
 def group_lasso(kernel, mask):

@@ -5,10 +5,10 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from training_runs import EPOCHS, Stop, build, build_small, weights_and_state
+from training_runs import EPOCHS, Stop, weights_and_state
 
 from keras_condense import datasets
-from keras_condense.layers import condensable_layers
+from keras_condense.layers import LearnedGroupConv2D, condensable_layers
 from keras_condense.saving import load_model
 from keras_condense.training import Recipe, train
 
@@ -18,6 +18,17 @@ pytestmark = pytest.mark.slow  # all of it, together
 @pytest.fixture(scope="module")
 def data():
     return datasets.load_arrays("digits", batch_size=300, image_size=8)
+
+
+def small(*first, classes=10, size=8):
+    """A network that is traced in a second, with layers of one's own before its own."""
+    keras.utils.set_random_seed(5)
+    image = x = keras.Input((size, size, 1))
+    for layer in (*first, keras.layers.Conv2D(8, 3, strides=2)):
+        x = layer(x)
+    x = LearnedGroupConv2D(8, 1, groups=2, condense_factor=2, name="learned")(x)
+    scores = keras.layers.Dense(classes, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, scores, name="small")
 
 
 def epochs_of(folder) -> list[str]:
@@ -43,14 +54,14 @@ def test_earlier_weights_that_a_callback_restores_are_condensed_with_a_warning(d
             logs["epoch_number"] = epoch  # the dense network of the first epoch is the best
 
     with pytest.warns(UserWarning, match="The training ended after 4 of 4 epochs, 1 condensing stages early"):
-        model = train(build_small(), data, tmp_path, epochs=EPOCHS, callbacks=[Number(), restoring], verbose=0)
+        model = train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[Number(), restoring], verbose=0)
     assert all(layer.stage == layer.final_stage for layer in condensable_layers(model))
 
 
 def test_a_single_callback_and_numpy_numbers(data, tmp_path):
     seen = Seen()
     numbers = {"epochs": np.int64(1), "learning_rate": np.float32(0.1), "seed": np.int64(3), "momentum": np.float64(0)}
-    train(build_small(), data, tmp_path, callbacks=seen, verbose=0, **numbers)
+    train(small(), data, tmp_path, callbacks=seen, verbose=0, **numbers)
     assert seen.epochs == [0]
 
 
@@ -63,9 +74,9 @@ class LosesSteps(keras.callbacks.Callback):
 
 def test_a_run_goes_on_at_the_epoch_that_was_saved(data, tmp_path):
     with pytest.raises(InterruptedError):
-        train(build_small(), data, tmp_path, epochs=EPOCHS, callbacks=[LosesSteps(), Stop(2, 0)], verbose=0)
+        train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[LosesSteps(), Stop(2, 0)], verbose=0)
     seen = Seen()
-    train(build_small(), data, tmp_path, epochs=EPOCHS, callbacks=[seen], resume=True, verbose=0)
+    train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[seen], resume=True, verbose=0)
     assert seen.epochs == [2, 3]
     assert epochs_of(tmp_path) == ["1", "2", "3", "4"]
 
@@ -79,10 +90,10 @@ def test_an_epoch_that_was_stopped_in_its_middle_is_repeated(data, tmp_path):
             self.model.stop_training = (self.epoch, batch) == (1, 1)
 
     with pytest.warns(UserWarning, match="early"):
-        train(build_small(), data, tmp_path, epochs=EPOCHS, callbacks=[StopEarly()], verbose=0)
+        train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[StopEarly()], verbose=0)
     assert epochs_of(tmp_path) == ["1"]
     seen = Seen()
-    train(build_small(), data, tmp_path, epochs=EPOCHS, callbacks=[seen], resume=True, verbose=0)
+    train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[seen], resume=True, verbose=0)
     assert seen.epochs == [1, 2, 3]
 
 
@@ -90,7 +101,7 @@ def test_an_epoch_that_was_stopped_in_its_middle_is_repeated(data, tmp_path):
 def test_a_run_does_not_go_on_with_other_data(load, tmp_path):
     options = {"batch_size": 300, "image_size": 8, "validation_fraction": 0.1}
     with pytest.raises(InterruptedError):
-        train(build_small(), load("digits", **options), tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+        train(small(), load("digits", **options), tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
     for changed, name in [
         ({"split_seed": 1}, "images_checksum"),
         ({"seed": 1}, "data_seed"),
@@ -99,7 +110,7 @@ def test_a_run_does_not_go_on_with_other_data(load, tmp_path):
         ({"validation_fraction": 0.3}, "steps_per_epoch"),
     ]:
         with pytest.raises(ValueError, match=rf"and these differ: .*{name} \(="):
-            train(build_small(), load("digits", **options | changed), tmp_path, epochs=2, resume=True, verbose=0)
+            train(small(), load("digits", **options | changed), tmp_path, epochs=2, resume=True, verbose=0)
 
 
 def test_a_folder_whose_images_changed(image_folder, tmp_path):
@@ -107,11 +118,11 @@ def test_a_folder_whose_images_changed(image_folder, tmp_path):
         return datasets.load(image_folder, batch_size=8, image_size=16, channels=1, test_fraction=0.3)
 
     with pytest.raises(InterruptedError):
-        train(build(classes=2), data(), tmp_path / "run", epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+        train(small(classes=2, size=16), data(), tmp_path / "run", epochs=2, callbacks=[Stop(1, 0)], verbose=0)
     first = sorted(image_folder.glob("*/*.png"))[0]
     first.rename(first.with_name("another.png"))
     with pytest.raises(ValueError, match=r"and these differ: images_checksum"):
-        train(build(classes=2), data(), tmp_path / "run", epochs=2, resume=True, verbose=0)
+        train(small(classes=2, size=16), data(), tmp_path / "run", epochs=2, resume=True, verbose=0)
 
 
 @pytest.fixture
@@ -129,8 +140,8 @@ def image_folder(tmp_path):
 
 def test_other_columns_of_the_log(data, tmp_path):
     with pytest.raises(InterruptedError):
-        train(build_small(), data, tmp_path, epochs=EPOCHS, callbacks=[Stop(2, 0)], verbose=0)
-    train(build_small(), data, tmp_path, epochs=EPOCHS, validate=False, resume=True, verbose=0)
+        train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[Stop(2, 0)], verbose=0)
+    train(small(), data, tmp_path, epochs=EPOCHS, validate=False, resume=True, verbose=0)
     lines = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
     column = lines[0].index("val_loss")
     assert [bool(line[column]) for line in lines] == [True, True, True, False, False]
@@ -157,13 +168,9 @@ class Unsaved(keras.layers.Layer):
 
 
 def test_a_model_of_a_layer_that_nobody_registered_goes_on(data, tmp_path):
-    def model():
-        image = keras.Input((8, 8, 1))
-        return build_small(input_tensor=Odd(1.0)(image))
-
     with pytest.raises(InterruptedError):
-        train(model(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
-    train(model(), data, tmp_path, epochs=2, resume=True, verbose=0)
+        train(small(Odd(1.0)), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+    train(small(Odd(1.0)), data, tmp_path, epochs=2, resume=True, verbose=0)
     assert epochs_of(tmp_path) == ["1", "2"]
 
 
@@ -180,23 +187,23 @@ def test_a_sequential_model_without_a_name_goes_on(data, tmp_path):
 
 def test_a_checkpoint_of_another_optimizer_is_refused(data, tmp_path):
     with pytest.raises(InterruptedError):
-        train(build_small(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+        train(small(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
     checkpoint = tmp_path / "checkpoint.keras"
     other = load_model(checkpoint)
     other.compile("adam", "mse")
     other.optimizer.build(other.trainable_variables)
     other.save(checkpoint)
-    with pytest.raises(ValueError, match=r"must hold the state of `model` \(='condensenet'\).*Skipping variable"):
-        train(build_small(), data, tmp_path, epochs=2, resume=True, verbose=0)
+    with pytest.raises(ValueError, match=r"must hold the state of `model` \(='small'\).*Skipping variable"):
+        train(small(), data, tmp_path, epochs=2, resume=True, verbose=0)
     load_model(tmp_path / "checkpoint.keras").save(checkpoint)
 
 
 def test_a_checkpoint_that_does_not_say_its_epoch(data, tmp_path):
     with pytest.raises(InterruptedError):
-        train(build_small(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+        train(small(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
     load_model(tmp_path / "checkpoint.keras").save(tmp_path / "checkpoint.keras")
     with pytest.raises(ValueError, match=r"its checkpoint\.keras does not say how many epochs it was trained"):
-        train(build_small(), data, tmp_path, epochs=2, resume=True, verbose=0)
+        train(small(), data, tmp_path, epochs=2, resume=True, verbose=0)
 
 
 def subclassed():
@@ -255,13 +262,13 @@ def test_models_that_no_run_can_take_are_refused_at_once(data, tmp_path, model, 
 )
 def test_arguments_that_can_not_be_written_down_are_refused_at_once(data, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        train(build_small(), data, tmp_path / "run", epochs=1, verbose=0, **options)
+        train(small(), data, tmp_path / "run", epochs=1, verbose=0, **options)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_takes_no_files_any_more(data, tmp_path, monkeypatch):
     with pytest.raises(InterruptedError):
-        train(build_small(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+        train(small(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
     import keras_condense.training.run_folder as module
 
     def refused(path):
@@ -270,15 +277,15 @@ def test_a_folder_that_takes_no_files_any_more(data, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "check_writable", refused)
     seen = Seen()
     with pytest.raises(ValueError, match="must be in a folder that takes files"):
-        train(build_small(), data, tmp_path, epochs=2, callbacks=[seen], resume=True, verbose=0)
+        train(small(), data, tmp_path, epochs=2, callbacks=[seen], resume=True, verbose=0)
     assert not seen.epochs
 
 
 def test_two_equal_runs_end_alike_though_one_was_stopped_with_masks_half_dropped(data, tmp_path):
-    train(build_small(), data, tmp_path / "whole", epochs=EPOCHS, verbose=0)
+    train(small(), data, tmp_path / "whole", epochs=EPOCHS, verbose=0)
     with pytest.raises(InterruptedError):
-        train(build_small(), data, tmp_path / "broken", epochs=EPOCHS, callbacks=[Stop(3, 1)], verbose=0)
-    model = build_small()
+        train(small(), data, tmp_path / "broken", epochs=EPOCHS, callbacks=[Stop(3, 1)], verbose=0)
+    model = small()
     returned = train(model, data, tmp_path / "broken", epochs=EPOCHS, resume=True, verbose=0)
     assert returned is model
     states = [weights_and_state(tmp_path / name / "model.keras") for name in ("whole", "broken")]

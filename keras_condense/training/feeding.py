@@ -106,7 +106,7 @@ def for_crops(model: keras.Model, image_shape: tuple[int, int, int]) -> keras.Mo
     if tuple(outputs.shape) != tuple(model.output_shape):
         raise ValueError(wrong.format(f"gives outputs of {tuple(outputs.shape)[1:]} for them"))
     kind = type(model) if not isinstance(model, keras.Sequential) else keras.Model
-    if not is_made_like_its_base(kind):
+    if kind is not keras.Model and not is_made_like_its_base(kind):
         raise ValueError(wrong.format(f"is a {kind.__name__}, which can't be made of inputs and outputs"))
     return kind(images, outputs, name=model.name)
 
