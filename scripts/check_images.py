@@ -1,7 +1,6 @@
 """Decode every image of a folder and name those that are broken, before a training meets them."""
 
 import argparse
-import concurrent.futures
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    from keras_condense.datasets.decoding import read_image
+    from keras_condense.datasets.decoding import in_threads, read_image
     from keras_condense.datasets.folders import ENDINGS, Visited, files_below, is_image
 
     folder = pathlib.Path(arguments.folder).expanduser()
@@ -40,10 +39,9 @@ def check(arguments: argparse.Namespace) -> None:
         return None
 
     broken = 0
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for message in filter(None, pool.map(fault, paths)):
-            print(message, flush=True)
-            broken += 1
+    for message in filter(None, in_threads(fault, paths)):
+        print(message, flush=True)
+        broken += 1
     if broken:
         raise ValueError(f"{broken:,} of {len(paths):,} images are broken. Fix or remove them.")
     print(f"all {len(paths):,} images can be decoded")

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import os
 import pathlib
 import re
@@ -22,7 +23,6 @@ EXAMPLES = """\
   python scripts/evaluate.py DenseNetBC100K12 --weights cifar10
   python scripts/evaluate.py g8.tflite --preprocessing CondenseNetImageNet74G8:imagenet --dataset imagenet_v2
 """
-ROWS = 256  # test images between two steps of the progress bar
 TOP = 5
 IMAGENETS = ("imagenet2012", "imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch")  # of images of many sizes
 # what `--weights` names: where the images are on which its error was published, and what they are called
@@ -80,7 +80,7 @@ def _evaluate_file(arguments: argparse.Namespace) -> None:
     data = command_line.load_dataset(arguments, shape)
     if has_imagenet_classes(data.class_names):  # a part of ImageNet under another name
         raise _unknown_preprocessing(arguments)
-    count, correct = data.test_size, _correct(predict, *data.test_arrays(), len(data.class_names))
+    count, correct = data.test_size, _correct(predict, data)
     print(f"accuracy {correct / count:.4f} ({correct:,} of {count:,} test images of {data.name})")
 
 
@@ -97,13 +97,21 @@ def _read_file(arguments: argparse.Namespace) -> tuple[Callable[["np.ndarray"], 
     return lambda images: model.predict(images, verbose=0), shape
 
 
-def _correct(predict: Callable, images: "np.ndarray", labels: "np.ndarray", classes: int) -> int:
+def _correct(predict: Callable, data: Any) -> int:
     correct = 0
-    for start in _shown(range(0, len(images), ROWS), len(images) // ROWS):
-        outputs = predict(images[start : start + ROWS])
-        _check_scores(outputs, classes)
-        correct += int((outputs.argmax(axis=1) == labels[start : start + ROWS]).sum())
+    for images, labels in _shown(_test_batches(data), math.ceil(data.test_size / data.batch_size)):
+        outputs = predict(images)
+        _check_scores(outputs, len(data.class_names))
+        correct += int((outputs.argmax(axis=1) == labels).sum())
     return correct
+
+
+def _test_batches(data: Any) -> Iterable[tuple["np.ndarray", "np.ndarray"]]:
+    """The test set batch by batch: as floats, a large one does not fit into memory."""
+    if hasattr(data, "test"):
+        return data.test.as_numpy_iterator()
+    parts = (slice(start, start + data.batch_size) for start in range(0, data.test_size, data.batch_size))
+    return ((data.normalize(data.test_images[part]), data.test_labels[part]) for part in parts)
 
 
 def _refuse_imagenet(arguments: argparse.Namespace) -> None:

@@ -6,18 +6,16 @@ example's index and say in which order examples come; a stream, which can't be r
 order instead, or shuffled by the seed `mix`.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import pathlib
-import warnings
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_condense.datasets.decoding import read_image
+from keras_condense.datasets.decoding import in_threads, read_image
 from keras_condense.datasets.drawing import as_they_are
 from keras_condense.datasets.pixels import fit_pixels
 
@@ -120,10 +118,7 @@ class ImageFiles:
                 images[index] = image
             return True
 
-        # Pillow's remarks on odd files; here, since filters are the whole process's
-        with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as pool:
-            warnings.simplefilter("ignore")
-            whole = np.fromiter(pool.map(read, range(self.size)), bool, self.size)
+        whole = np.fromiter(in_threads(read, range(self.size)), bool, self.size)
         if not keep:
             return None, whole
         return InMemory(images if whole.all() else images[whole], self.labels[whole]), whole

@@ -5,13 +5,12 @@ BMP as gray, takes no WebP, resizes without antialiasing, counts images twice th
 that is broken.
 """
 
-import concurrent.futures
 import pathlib
 import warnings
 
 import numpy as np
 
-from keras_condense.datasets.decoding import header_size
+from keras_condense.datasets.decoding import header_size, in_threads
 from keras_condense.datasets.examples import ImageFiles, fits_in_memory
 from keras_condense.datasets.folders import Visited, class_files, some, subfolders
 from keras_condense.datasets.imagenet import read_imagenet_folder
@@ -52,7 +51,7 @@ class Folder(Source):
         require("PIL.Image", "tensorflow")
         request = self.request
         class_names, paths, labels, train_size = self._find()
-        sizes = _header_sizes(paths)
+        sizes = list(in_threads(header_size, paths.tolist()))
         whole = np.array([size is not None for size in sizes])
         if not request.image_size and len(set(sizes) - {None}) != 1:
             if not request.skip_broken:
@@ -138,13 +137,6 @@ def _first_of(names: tuple[str, ...], entries: list[str]) -> str | None:
     """The folder that is called by the first of `names` that there is, in any letter case."""
     found = {entry.lower(): entry for entry in reversed(entries)}
     return next((found[name] for name in names if name in found), None)
-
-
-def _header_sizes(paths: np.ndarray) -> list[tuple[int, int] | None]:
-    # Pillow's remarks on odd files; here, since filters are the whole process's
-    with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as pool:
-        warnings.simplefilter("ignore")
-        return list(pool.map(header_size, paths.tolist()))
 
 
 def _check_classes(
