@@ -222,9 +222,8 @@ class Generator:
     def nested(self, x: str) -> str:
         """A model inside the model, which is called once or twice."""
         channels = self.shape(x)[-1]
-        inner = self.line(f"keras.Input({self.shape(x)})", f"x{len(self.lines)}inner")
-        y = inner
-        outside, self.hidden = self.tensors(), True
+        outside = self.tensors()
+        y = inner = self.line(f"keras.Input({self.shape(x)})", f"x{len(self.lines)}inner")
         for _ in range(int(self.random.integers(1, 4))):
             y = getattr(self, self.choice(["learned", "grouped", "norm", "activate", "index", "shuffle"]))(y)
         if self.shape(y) != self.shape(x) and self.shape(y)[:2] == self.shape(x)[:2] and self.chance(0.5):
