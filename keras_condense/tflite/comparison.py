@@ -27,10 +27,11 @@ __all__ = [
 
 # How far an output may be off, in units of what its channel spans over all inputs and places. Each number is a sum of
 # float32, whose rounding grows with what is added up and not with what comes out, so that a small number beside large
-# ones says little: a tenth of the largest of its input is the least unit. Sums in another order are seen to differ by
-# 1e-6 of that largest number, scales that move into a kernel and back cost a digit more.
+# ones says little: the least unit is a tenth of its input's largest, and a hundredth of the largest of all. Sums in
+# another order are seen to differ by 1e-6 of the largest number, scales that move into a kernel and back cost a digit
+# more.
 TOLERANCE = 1e-4
-_LEAST_UNIT = 0.1
+_LEAST_UNIT, _LEAST_OF_ALL = 0.1, 0.01
 
 # Integers and truth values can't be a little off; where two numbers are about equal, one of so many may be another.
 _MAY_DIFFER = 1e-3
@@ -166,14 +167,15 @@ def _ratios(parts: Any, wholes: Any) -> np.ndarray:
 
 
 def _units(wanted: np.ndarray, finite: np.ndarray) -> np.ndarray:
-    """For each number what its channel spans over all rows and places: at least a tenth of its row's largest number, at
-    most the largest of all.
+    """For each number what its channel spans over all rows and places: at least a tenth of its row's largest number and
+    a hundredth of the largest of all, at most that.
     """
     numbers = np.where(finite, wanted, 0.0)
     places, within_row = tuple(range(max(wanted.ndim - 1, 1))), tuple(range(1, wanted.ndim))
     span = numbers.max(axis=places, keepdims=True) - numbers.min(axis=places, keepdims=True)
     largest = np.abs(numbers).max(axis=within_row, keepdims=True)
-    units = np.minimum(np.maximum(span, _LEAST_UNIT * largest), largest.max())
+    units = np.maximum(np.maximum(span, _LEAST_UNIT * largest), _LEAST_OF_ALL * largest.max())
+    units = np.minimum(units, largest.max())
     return np.broadcast_to(units, wanted.shape)
 
 

@@ -104,6 +104,15 @@ def test_a_small_output_beside_a_large_one_and_one_row_beside_another():
     assert difference.largest == pytest.approx(0.02)
 
 
+def test_rounding_beside_zeros_is_no_mistake():
+    """A ReLU's outputs, all zero for one of the inputs; and a file in int8 that is not."""
+    wanted = np.array([[0.0, 0.0, 0.0], [3.0, 0.0, 1.0]])
+    (difference,) = compare({"y": wanted + 1e-7}, {"y": wanted})
+    assert difference.largest == pytest.approx(1e-7 / 0.03, rel=1e-3)
+    model = keras.Sequential([keras.Input((4,)), L.Dense(3, kernel_initializer="zeros", name="scores")])
+    export_tflite(model, quantize="int8", representative_data=networks.images(16, 4))
+
+
 def test_integers_are_right_or_wrong():
     wanted = np.arange(5000)
     (difference,) = compare({"y": np.roll(wanted, 1)}, {"y": wanted})
