@@ -248,6 +248,14 @@ def test_data_as_predict_takes_them():
     assert export_tflite(single, quantize="int8", representative_data=tf.constant(arrays[0])) == expected
 
 
+def test_inputs_of_double_precision_are_calibrated():
+    features = keras.Input((4,), dtype="float64", name="features")
+    model = keras.Model(features, L.Dense(2)(features))
+    rows = networks.images(16, 4).astype("float64")
+    outputs = run_tflite(export_tflite(model, quantize="int8", representative_data=rows), rows)
+    assert networks.relative_difference(outputs, np.asarray(model(rows))) < 0.05
+
+
 def test_the_first_layer_that_differs_of_a_model_with_other_keys(monkeypatch):
     run = keep_rows.run
 
