@@ -46,8 +46,9 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     Epochs count on over several calls of `fit`: with their `initial_epoch`, or, where each starts at 0, from where
     the last one ended. When the training ends, by its last epoch or by `model.stop_training`, the last stage is
-    reached in any case; a warning says if epochs are missing. A `fit` that ends before `epochs` by its own plan
-    leaves the rest to the next one. Put callbacks that restore weights at the end (`EarlyStopping`) before this one.
+    reached, unless weights are not finite; a warning says if epochs are missing. A `fit` that ends before `epochs` by
+    its own plan leaves the rest to the next one. Put callbacks that restore weights at the end (`EarlyStopping`) before
+    this one.
 
     On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`) all drop the same.
     Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images. To train as on one

@@ -34,8 +34,8 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
 
     Raises:
         ValueError: a layer that has not reached its last stage (unless `finish`); a model that has no graph to
-            rewrite; a learned layer inside another layer, where the rewriting can't reach it; NaN weights; `finish`
-            no bool.
+            rewrite; a learned layer inside another layer, where the rewriting can't reach it; a layer inside two
+            others, whose copies would be trained apart; NaN weights; `finish` no bool.
 
     Example:
         >>> from keras_condense.layers import LearnedGroupConv2D

@@ -127,7 +127,7 @@ def learn_groups(
     Raises:
         ValueError: no layer that can learn groups, with the reason for each; an argument out of range; a name that is
             no convolution's, or that of one that can't learn groups; a model that has no graph to rewrite; a layer that
-            can't be copied.
+            can't be copied, or that lies inside two others, whose copies would be trained apart.
 
     Example:
         >>> model = keras.Sequential([

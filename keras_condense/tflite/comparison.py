@@ -136,9 +136,9 @@ class Difference:
 
     Attributes:
         output: its name.
-        largest: the largest difference, in units of what the channel spans, but of a tenth of the largest magnitude of
-            its input at least; infinite where the file has NaN or infinity and the model a number. Of integers and
-            truth values, the share that differs, or 0 if it is at most one in a thousand.
+        largest: the largest difference, in units of what the channel spans (of a tenth of the largest of its input and
+            a hundredth of the largest of all at least); infinite where the file has NaN or infinity and the model a
+            number. Of integers and truth values, the share that differs, or 0 if it is at most one in a thousand.
         rms: the root mean square difference, in units of the output's own.
         same_class: of classifiers' outputs, the share of rows whose highest number is in the same place.
         finite: the share of the model's numbers that are finite; the others are not compared.

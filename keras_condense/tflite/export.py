@@ -134,7 +134,7 @@ def export_tflite(
     if path is not None:
         write_bytes(path, content)
     if report:
-        print(lowering or f"{model.name}: exported layer by layer, since it has no layers or no graph to be lowered")
+        print(lowering or f"{model.name}: exported layer by layer, for lack of a graph or of layers to lower")
         print(agreement)
     if verify:
         logger.info("%s: %s", model.name, agreement)

@@ -78,9 +78,8 @@ def train(
         resume: go on with the run in `folder`; where there is none, begin one.
         settings: what else a resumed run must have in common with the first, for instance the network's options;
             JSON values.
-        callbacks: more Keras callbacks; what they remember is in no checkpoint, so a resumed run begins them anew.
-            With `ImageArrays`, what they know as their `model` is a model of two layers:
-            `AugmentedImages` and the network.
+        callbacks: more Keras callbacks; what they remember is in no checkpoint, so a resumed run begins them anew. With
+            `ImageArrays`, what they know as their `model` is a model of two layers: `AugmentedImages` and the network.
         validate: measure loss and accuracy after every epoch, on the images held out, or on the test set where none
             are. False looks at neither.
         verbose: as in `keras.Model.fit`.
@@ -90,8 +89,9 @@ def train(
 
     Raises:
         ValueError: an argument out of range; a model that does not fit `data`; a folder that holds a run and no
-            `resume`, a run of other settings or one that another process is training; a folder that takes no files;
-            a broken checkpoint; a loss that is not finite, in which case the last checkpoint stays as it is.
+            `resume`, a run of other settings or other data, or one that another process is training; a folder that
+            takes no files; a broken checkpoint; a loss that is not finite, in which case the last checkpoint stays as
+            it is.
         OSError: writing failed, for instance on a full disk; the last checkpoint is still there.
 
     Example:

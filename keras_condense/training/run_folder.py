@@ -150,7 +150,8 @@ def load_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
 class Checkpoint(keras.callbacks.Callback):
     """Writes the log and then the checkpoint after every epoch; a kill in between repeats the epoch.
 
-    So does a callback that stops an epoch before its end: what that learned is in the model, and in no file.
+    An epoch that a callback stops before its end is repeated too: what it learned is in the model that is returned,
+    and not in the checkpoint.
     """
 
     def __init__(self, network: keras.Model, folder: pathlib.Path, rows: list[dict]):
