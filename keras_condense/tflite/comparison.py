@@ -61,7 +61,7 @@ def rows_for(
     given: Rows | None = None,
     *,
     highest: int = 255,
-    scale: float = 1.0,
+    scales: Sequence[float] | None = None,
 ) -> Rows:
     """Inputs to compare on: two random ones, always the same, and the first of those that the user gave.
 
@@ -71,7 +71,8 @@ def rows_for(
         dtypes: their dtypes.
         given: the user's rows, if there are any.
         highest: of the random integers, which may be what a layer looks up in a table.
-        scale: the highest of the random numbers of every second row; pixels where the model itself normalises them.
+        scales: for each input the highest of the random numbers of every second row: of pixels, where the model itself
+            normalises them. By default 1.
 
     Returns:
         For each row an array of batch 1 for each input.
@@ -85,7 +86,7 @@ def rows_for(
     rows = [
         {
             name: _random((1, *shape), dtype, random, row, highest, scale)
-            for name, shape, dtype in zip(names, shapes, dtypes, strict=True)
+            for name, shape, dtype, scale in zip(names, shapes, dtypes, scales or [1.0] * len(names), strict=True)
         }
         for row in range(2)
     ]

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
 from keras_condense.tflite.calibration import Rows
 from keras_condense.tflite.comparison import (
     GIVEN_ROWS,
@@ -190,10 +191,10 @@ def _outputs_of(model: keras.Model, rows: Rows, *, at_once: bool = False) -> Out
 def _rows_and_outputs(model: keras.Model, given: Rows | None) -> tuple[Rows, Outputs]:
     """Inputs to compare on, and what the model computes from them; none if it refuses all that are tried."""
     inputs, refused = inputs_of(model), None
-    normalizes = any(isinstance(layer, _NORMALIZING) for layer in model._flatten_layers(include_self=False))
-    scale = _PIXELS if normalizes else 1.0
+    pixels = _normalized_inputs(model) if is_graph(model) else ()
+    scales = [_PIXELS if place in pixels else 1.0 for place in range(len(inputs.names))]
     attempts = [
-        rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest, scale=scale)
+        rows_for(inputs.names, inputs.shapes, inputs.dtypes, given, highest=highest, scales=scales)
         for highest in _HIGHEST
     ]
     if given:
@@ -205,6 +206,19 @@ def _rows_and_outputs(model: keras.Model, given: Rows | None) -> tuple[Rows, Out
             refused = error
     logger.warning("%s: not compared with its file, for it refuses random inputs: %s", model.name, refused)
     return [], {}
+
+
+def _normalized_inputs(model: keras.Model) -> set[int]:
+    """The places of the inputs that the model itself normalises before all else, in a nested model too."""
+    places = {id(tensor): place for place, tensor in enumerate(functional_form(model).inputs)}
+    found = set()
+    for node in nodes_in_order(model):
+        given = [places.get(id(tensor)) for tensor in node.input_tensors]
+        if isinstance(node.operation, _NORMALIZING):
+            found |= set(given)
+        elif is_graph(node.operation):
+            found |= {given[place] for place in _normalized_inputs(node.operation)}
+    return found - {None}
 
 
 def _is_wrong(differences: Iterable[Difference]) -> bool:

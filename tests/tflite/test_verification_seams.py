@@ -138,6 +138,19 @@ def test_models_that_normalise_pixels_are_compared_on_pixels(layer, monkeypatch)
     assert seen[0] > 200
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_only_the_input_that_is_normalised_is_given_pixels(nested, caplog):
+    photo, meta = keras.Input((8, 8, 3), name="photo"), keras.Input((5,), name="meta")
+    inner = keras.Sequential([keras.Input((8, 8, 3)), L.Rescaling(1 / 255), L.Flatten(), L.Dense(4)])
+    features = inner(photo) if nested else L.Dense(4)(L.Flatten()(L.Rescaling(1 / 255)(photo)))
+    model = keras.Model([photo, meta], L.Dense(3)(L.Concatenate()([features, meta])))
+    assert kc.tflite.verification._normalized_inputs(model) == {0}
+    rows = [255 * np.random.default_rng(0).random((32, 8, 8, 3), "float32"), networks.images(32, 5)]
+    with caplog.at_level(logging.WARNING, LOG):
+        export_tflite(model, quantize="int8", representative_data=rows)
+    assert not caplog.records  # as there would be if `meta` were far from what it was calibrated with
+
+
 # --- what is not refused ---
 def test_truth_values_that_hang_on_rounding(caplog):
     image = keras.Input((8, 8, 32))
