@@ -26,6 +26,11 @@ class Case:
         """Whether its weights are stored without their zeros."""
         return getattr(self.op, "sparse", False)
 
+    @property
+    def is_stem(self) -> bool:
+        """Whether a channels-first part begins with it."""
+        return self.is_sparse and getattr(self.op, "strides", None) == (2, 2) and self.shape[2] == 3
+
 
 def normal(*shape):
     return RANDOM.normal(size=shape).astype("float32")
@@ -45,8 +50,34 @@ def sparse(size, channels, share, together=2):
     return dataclasses.replace(case, op=dataclasses.replace(case.op, kernel=case.op.kernel * kept, sparse=True))
 
 
+def stem(size, filters):
+    """What begins a channels-first part of so many pixels."""
+    op = ops.Convolution(normal(3, 3, 3, filters), normal(filters), strides=(2, 2), padding=ops.PAD_ONE, sparse=True)
+    return Case(op, (2 * size, 2 * size, 3), (size, size, filters))
+
+
+def strided(size, channels, window):
+    """A depthwise convolution of stride 2 of a channels-first part."""
+
+    def output(number):  # each halves what the one before it gave, and a half pixel is one
+        side = -(-size // 2 ** (number + 1))
+        return (side, side, channels)
+
+    case = depthwise(size, channels, window, sparse=True, relu=False, strides=(2, 2))
+    return dataclasses.replace(case, output=output)
+
+
+def turned(size, channels):
+    return same(ops.Turn(), size, channels)
+
+
+def spread(size):
+    """Twelve channels as pixels of three."""
+    return Case(ops.DepthToSpace(2), (size, size, 12), (2 * size, 2 * size, 3))
+
+
 def depthwise(size, channels, window, **arguments):
-    padding = ops.PAD_ONE if window == 3 else ops.NO_PADDING
+    padding = ((window // 2, window // 2),) * 2
     arguments = {"relu": True} | arguments
     return same(ops.Depthwise(normal(window, window, channels), normal(channels), padding=padding, **arguments), size)
 
@@ -168,7 +199,21 @@ def cases() -> Iterator[Case]:
         for share in (0.02, 0.05, 0.2):
             yield sparse(size, width, share, together=1)
         yield Case(ops.Add(sparse=True), (size, size, width), (size, size, width), reads=2)
-        yield depthwise(size, width, 3, sparse=True, relu=False)
+        yield stem(size, width)
+        for window in (3, 5):
+            yield depthwise(size, width, window, sparse=True, relu=False)
+            yield strided(size, width, window)
+        yield turned(size, width)
+        yield same(ops.Sigmoid(), size, width)
+        yield same(ops.Swish(), size, width)
+        yield same(ops.SwishOfHalf(), size, width)
+        yield spread(size)
+    yield turned(224, 3)
+    for size, width in ((14, 480), (7, 960)):
+        for window in (3, 5):
+            yield depthwise(size, width, window, sparse=True, relu=False)
+        for share, together in ((0.05, 1), (0.1, 1), (0.25, 2)):
+            yield sparse(size, width, share, together)
     for size, width in ((28, 128), (14, 256)):
         for groups in (1, 4, 8):
             yield convolution(size, width, width, groups)
@@ -187,7 +232,6 @@ def cases() -> Iterator[Case]:
         yield back(size, width)
         for share in (0.02, 0.2):
             yield sparse(size, width, share)
-        yield depthwise(size, width, 3, sparse=True, relu=False)
 
 
 def row_of(case: Case) -> str:
@@ -196,10 +240,26 @@ def row_of(case: Case) -> str:
     return case.op.features([case.shape] * case.reads, output, 1)[0]
 
 
+def _one_more_stem(case: Case, number: int, total: str) -> list[Node]:
+    """A stem of an image of its own, since XNNPACK pads one for each, and its sum with what came before."""
+    image = "image" if total == "image" else f"image{number}"
+    stem = Node(f"operator{number}", case.op, (image,), case.output)
+    if total == "image":
+        return [stem]
+    both = (total, stem.name)
+    return [
+        Node(image, ops.Input(), (), case.shape),
+        stem,
+        Node(f"between{number}", ops.Add(sparse=True), both, case.output),
+    ]
+
+
 def network(case: Case, repeats: int) -> Graph:
     """A chain of one operator; in a sparse part, between a stem and a mean."""
     shape = case.shape
-    if case.is_sparse:
+    if case.is_stem:
+        nodes = [Node("image", ops.Input(), (), shape)]
+    elif case.is_sparse:
         size = shape[0]
         stem = ops.Convolution(normal(3, 3, 3, 8), strides=(2, 2), padding=ops.PAD_ONE)
         spread = np.zeros((1, 1, 8, shape[2]), "float32")
@@ -213,7 +273,9 @@ def network(case: Case, repeats: int) -> Graph:
         nodes = [Node("image", ops.Input(), (), shape)]
     for number in range(repeats):
         output = case.output(number) if callable(case.output) else case.output
-        if not callable(case.output) and nodes[-1].shape != shape:  # another shape of as many numbers, or of others
+        if (
+            not callable(case.output) and not case.is_stem and nodes[-1].shape != shape
+        ):  # another shape of as many numbers, or of others
             before, fitted = nodes[-1], ops.Reshape()
             if isinstance(case.op, ops.Convolution):
                 times = -(-shape[2] // before.shape[2])
@@ -223,10 +285,16 @@ def network(case: Case, repeats: int) -> Graph:
                     nodes.append(Node(f"wide{number}", joined, (before.name,) * times, wide))
                 fitted = ops.Slice()
             nodes.append(Node(f"fitted{number}", fitted, (nodes[-1].name,), shape))
-        if isinstance(case.op, ops.PickChannels):  # the converter makes one of two that follow each other
+        if isinstance(case.op, (ops.PickChannels, ops.Turn)):  # the converter makes one of two that follow each other
             nodes.append(Node(f"between{number}", ops.Maximum(normal(shape[2])), (nodes[-1].name,), shape))
+        if case.is_stem:
+            nodes += _one_more_stem(case, number, nodes[-1].name)
+            continue
         inputs = (nodes[-1].name,) * case.reads + (("image",) if case.reads_image else ())
         nodes.append(Node(f"operator{number}", case.op, inputs, output))
+    if case.is_stem:  # which a 1x1 convolution of few weights follows, or XNNPACK sees no part to take
+        kernel = np.eye(nodes[-1].shape[2], dtype="float32")[None, None]
+        nodes.append(Node("last", ops.Convolution(kernel, sparse=True), (nodes[-1].name,), nodes[-1].shape))
     if case.is_sparse:
-        nodes.append(Node("mean", ops.Mean(), (nodes[-1].name,), (shape[-1],)))
+        nodes.append(Node("mean", ops.Mean(), (nodes[-1].name,), (nodes[-1].shape[2],)))
     return Graph(tuple(nodes), {"y": nodes[-1].name})

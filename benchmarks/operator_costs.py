@@ -42,6 +42,7 @@ from keras_condense.tflite.schemes import SCHEMES, Scheme
 from keras_condense.tflite.targets import Target, targets
 
 TARGETS = pathlib.Path(__file__).resolve().parent.parent / "keras_condense" / "tflite" / "targets"
+BETWEEN = ("maximum", "sparse_add")  # kinds that chains of others need between them
 ARITHMETICS = {scheme.arithmetic: scheme for scheme in reversed(SCHEMES.values())}  # of float32, float32 itself
 
 
@@ -77,11 +78,14 @@ def coefficients(sizes: np.ndarray, measured: np.ndarray) -> np.ndarray:
 def fitted(samples):
     """A table of costs from (features, cost of two operators, what stands between them) for each kind."""
     table = {}
-    # the limits first: they stand between others
-    for kind, rows in sorted(samples.items(), key=lambda item: (item[0] != "maximum", item[0])):
+    # those first that stand between others
+    for kind, rows in sorted(samples.items(), key=lambda item: (item[0] not in BETWEEN, item[0])):
         names = list(rows[0][0])
-        limits = [sum(table["maximum"][name] * one[name] for one in between for name in one) for *_, between in rows]
-        measured = np.array([max(cost - limit, 0.0) for (_, cost, _), limit in zip(rows, limits, strict=True)])
+        others = [
+            sum(table[other][name] * size for other, sizes in between for name, size in sizes.items())
+            for *_, between in rows
+        ]
+        measured = np.array([max(cost - other, 0.0) for (_, cost, _), other in zip(rows, others, strict=True)])
         sizes = np.array([[row[name] for name in names] for row, _, _ in rows])
         table[kind] = dict(zip(names, map(float, coefficients(sizes, measured).round(4)), strict=True))
         error = np.abs(sizes @ list(table[kind].values()) / np.maximum(measured, 1) - 1)
@@ -110,7 +114,7 @@ def main() -> None:
     scheme = ARITHMETICS[arguments.arithmetic]
     lanes = arguments.lanes or target.lanes.get(scheme.arithmetic, 8)
     known = [case for case in cases() if scheme.sparse or not case.is_sparse]
-    chosen = [case for case in known if not arguments.only or row_of(case) in (*arguments.only, "maximum")]
+    chosen = [case for case in known if not arguments.only or row_of(case) in (*arguments.only, *BETWEEN)]
     if unknown := set(arguments.only or ()) - {row_of(case) for case in chosen}:
         parser.error(f"--only takes {', '.join(sorted({row_of(case) for case in known}))}, not {sorted(unknown)}.")
     graphs = [network(case, repeats) for case in chosen for repeats in (1, 3)]
@@ -134,7 +138,7 @@ def main() -> None:
             kind, more = features(name)
             for feature, size in more.items():
                 sizes[feature] += size
-        between = [features(name)[1] for name in ("between1", "between2") if name in by_name]
+        between = [features(name) for name in ("between1", "between2") if name in by_name]
         samples[kind].append((sizes, thrice - once, between))
     table = fitted(samples)
     if arguments.only:

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, output_shapes
 from keras_condense.tflite.graph import Graph, Node
-from keras_condense.tflite.layer_readers import ACTIVATIONS, LINEAR, read_layer
+from keras_condense.tflite.layer_readers import LINEAR, read_activation, read_layer, read_operation
 from keras_condense.tflite.operators import Convolution, Dense, Depthwise, Input, KerasCall, Operator, Shape
 
 __all__ = ["is_readable", "read_model"]
@@ -102,8 +102,10 @@ class _Reader:
     def _read(self, node: Any, operation: Any, inputs: tuple[str, ...]) -> list[str]:
         input_shapes, dtypes = [self.nodes[name].shape for name in inputs], [self._dtypes[name] for name in inputs]
         shapes = output_shapes(node, input_shapes)
-        is_layer = isinstance(operation, keras.layers.Layer)
-        read = read_layer(operation, input_shapes) if is_layer and _is_plain(node, input_shapes, dtypes) else None
+        read = None
+        if _is_plain(node, input_shapes, dtypes):
+            is_layer = isinstance(operation, keras.layers.Layer)
+            read = read_layer(operation, input_shapes) if is_layer else read_operation(node, shapes[0])
         name = operation.name
         if read is None:
             variables = tuple(getattr(operation, "variables", ()))
@@ -112,13 +114,16 @@ class _Reader:
                 self.add(name, KerasCall(_caller(node), position, variables), inputs, shape, name, dtype)
                 for position, (shape, dtype) in enumerate(zip(shapes, made_of, strict=True))
             ]
-        made = self.add(name, read, inputs, shapes[0], name)
         activation = getattr(operation, "activation", LINEAR)
-        if isinstance(read, (Convolution, Depthwise, Dense)) and activation is not LINEAR:
-            known, variables = ACTIVATIONS.get(activation), tuple(getattr(activation, "variables", ()))
-            following = known() if known else KerasCall(_activate(activation), variables=variables)
-            made = self.add(f"{name}_activation", following, (made,), shapes[0], name)
-        return [made]
+        if isinstance(read[0], (Convolution, Depthwise, Dense)) and activation is not LINEAR:
+            variables = tuple(getattr(activation, "variables", ()))
+            passed_through = (KerasCall(_activate(activation), variables=variables),)
+            read += read_activation(activation, shapes[0][-1]) or passed_through
+        for number, op in enumerate(read):
+            # a depthwise convolution that others follow has channels of its own
+            shape = (*shapes[0][:-1], op.kernel.shape[-1]) if isinstance(op, Depthwise) else shapes[0]
+            inputs = (self.add(f"{name}_activation" if number else name, op, inputs, shape, name),)
+        return list(inputs)
 
 
 def _can_enter(node: Any) -> bool:

@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 
@@ -11,6 +12,7 @@ from keras_condense.text_tables import render
 from keras_condense.tflite.converter import convert_graph
 from keras_condense.tflite.frontend import is_readable, read_model
 from keras_condense.tflite.graph import Graph
+from keras_condense.tflite.operators import Input
 from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, run_all, sparse
 from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
@@ -72,44 +74,74 @@ class Lowering:
         return render(table, width=160)
 
 
-def candidates(graph: Graph, target: Target, scheme: Scheme = FLOAT32) -> Iterator[Iterator[tuple[str, Graph]]]:
-    """Every form of a network that is considered; all compute the same.
+def candidates(
+    graph: Graph, target: Target, scheme: Scheme = FLOAT32, cost: Callable[[Graph], float] = lambda candidate: 0.0
+) -> Iterator[tuple[str, Graph, float]]:
+    """The forms of a network that are considered; all compute the same.
 
     Args:
         graph: as `read_model` read it.
         target: decides how single operators are lowered.
         scheme: what numbers the file holds; no candidate makes that less exact.
+        cost: of a form; those that can't be the cheapest any more are not built. By default all are.
 
     Yields:
-        Series of names and graphs; in each a longer and longer beginning of the network has the same special form.
+        A name, the form and its cost.
     """
-    simple = run_all(SIMPLIFYING, graph, target, scheme)
+    simple, lowest = run_all(SIMPLIFYING, graph, target, scheme), math.inf
 
-    def beginnings(form: str, way) -> Iterator[tuple[str, Graph]]:
-        for cut in way.cuts(simple):
-            beginning = way.run(simple, cut)
-            if beginning is not simple:
-                yield f"{form} to {cut}", run_all(CHANNELS_LAST, beginning, target, scheme)
+    def considered(series: Iterable[tuple[str, Graph]]) -> Iterator[tuple[str, Graph, float]]:
+        """A longer and longer part of the network in one special form."""
+        nonlocal lowest
+        for name, candidate in series:
+            total = cost(candidate)
+            lowest = min(lowest, total)
+            yield name, candidate, total
+            if total > _TOO_LONG * lowest:
+                break
 
-    yield iter([("one to one", simple)])
-    yield iter([("channels last", run_all(CHANNELS_LAST, simple, target, scheme))])
+    yield from considered([("one to one", simple)])
+    yield from considered([("channels last", run_all(CHANNELS_LAST, simple, target, scheme))])
     if scheme.zeros:
-        yield beginnings("dense", dense)
+        yield from considered(
+            (f"dense to {cut}", run_all(CHANNELS_LAST, dense.run(simple, cut), target, scheme))
+            for cut in dense.cuts(simple)
+        )
     if scheme.sparse:
-        yield beginnings("sparse", sparse)
+        yield from _with_sparse_parts(simple, target, scheme, considered, lowest)
+
+
+def _with_sparse_parts(
+    simple: Graph, target: Target, scheme: Scheme, considered: Callable, lowest: float
+) -> Iterator[tuple[str, Graph, float]]:
+    """One part of the network after another as sparse convolutions, each as long as is cheapest."""
+    form, name, best, started = simple, "sparse", lowest, set()  # where parts began, or ended
+    while region := next((each for each in sparse.regions(form) if each.start not in started), None):
+        started.add(region.start)
+        written: dict[str, tuple[Graph, str]] = {}
+
+        def series(form=form, name=name, region=region, written=written) -> Iterator[tuple[str, Graph]]:
+            # "to" alone is from the beginning
+            begin = "" if isinstance(form[region.start].op, Input) else f" from {region.start}"
+            for end in region.ends:
+                part = sparse.run(form, region, end, target, scheme)
+                if part is not form:
+                    written[called := f"{name}{begin} to {end}"] = part, end
+                    yield called, run_all(CHANNELS_LAST, part, target, scheme)
+
+        for called, candidate, total in considered(series()):
+            yield called, candidate, total
+            if total < best:
+                best, name, (form, last) = total, called, written[called]
+                started.add(last)
 
 
 def _shortlist(
     graph: Graph, target: Target, scheme: Scheme, cost: Callable[[Graph], float]
 ) -> tuple[dict[str, Graph], dict[str, float]]:
-    """Candidates and their costs; those that can't win any more are not built."""
-    graphs, totals = {}, {}
-    for series in candidates(graph, target, scheme):
-        for name, candidate in series:
-            graphs[name], totals[name] = candidate, cost(candidate)
-            if totals[name] > _TOO_LONG * min(totals.values()):
-                break
-    return graphs, totals
+    """Candidates and their costs."""
+    found = list(candidates(graph, target, scheme, cost))
+    return {name: candidate for name, candidate, _ in found}, {name: total for name, _, total in found}
 
 
 def cheapest(graph: Graph, target: Target, scheme: Scheme = FLOAT32) -> Lowering:
@@ -160,10 +192,20 @@ def measured(graph: Graph, scheme: Scheme, timed: Callable[[Graph], float]) -> L
     return Lowering(MEASURE, "picoseconds", min(totals, key=totals.get), graphs, totals, {})
 
 
+def _is_sparse(layer: keras.layers.Layer) -> bool:
+    """Whether a layer has a 1x1 kernel, and more zeros in it than other numbers."""
+    kernel = getattr(layer, "kernel", None) if isinstance(layer, keras.layers.Conv2D) else None
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        kernel = layer.pointwise_kernel
+    if kernel is None or tuple(kernel.shape[:2]) != (1, 1):
+        return False
+    return bool((keras.ops.convert_to_numpy(kernel) == 0).mean() > 0.5)
+
+
 def lower_model(
     model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=None, outputs: list[str] | None = None
 ) -> Lowering | None:
-    """Lower a model with layers of this package.
+    """Lower a model with layers of this package, or with 1x1 convolutions that are mostly zeros.
 
     Args:
         model: condensed, in float32.
@@ -173,12 +215,15 @@ def lower_model(
         outputs: names for the model's outputs, flattened; by default their own.
 
     Returns:
-        What was chosen; None for a model without our layers or without a graph, which is exported as it is.
+        What was chosen; None for a model without such layers or without a graph, which is exported as it is.
     """
-    ours = (ChannelIndex, ChannelShuffle, GroupConv2D)
-    if not any(isinstance(layer, ours) for layer in model._flatten_layers(include_self=False)):
+    layers = list(model._flatten_layers(include_self=False))
+    is_ours = any(isinstance(layer, (ChannelIndex, ChannelShuffle, GroupConv2D)) for layer in layers)
+    if not is_ours and not (scheme.sparse and any(map(_is_sparse, layers))):
         return None
     if not is_readable(model):
+        if not is_ours:
+            return None
         logger.warning(
             "%s: exported layer by layer, which phones execute slower: it has no graph, or a `call` of its own. Build "
             "it with `keras.Model(inputs, outputs)`.",

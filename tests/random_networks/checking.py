@@ -1,7 +1,6 @@
 """A network in all its forms: masked, condensed, and every candidate of every target, held against each other."""
 
 import dataclasses
-import itertools
 
 import keras
 import numpy as np
@@ -87,7 +86,7 @@ def all_graphs(model: keras.Model, random: np.random.Generator, tables: int = 4)
     ways += [(f"table {number} of costs", random_target(random), FLOAT32) for number in range(tables)]
     yield "as read", graph
     for label, target, scheme in ways:
-        for name, candidate in itertools.chain.from_iterable(candidates(graph, target, scheme)):
+        for name, candidate, _ in candidates(graph, target, scheme):
             yield f"{name}, {label}", candidate
 
 

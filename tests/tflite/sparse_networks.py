@@ -1,10 +1,11 @@
-"""Networks with a beginning that can be sparse, and what is asked of every cut."""
+"""Networks with a beginning that can be sparse, and what is asked of every end."""
 
 import pytest
-from graphs import Builder, assert_equivalent, simplify
+from graphs import ARM64, Builder, assert_equivalent, simplify
 
 from keras_condense.tflite.passes import sparse
 from keras_condense.tflite.runtime import native_output_logged, run_tflite
+from keras_condense.tflite.schemes import FLOAT32
 from keras_condense.tflite.tracing import emit
 
 tf = pytest.importorskip("tensorflow")
@@ -12,6 +13,11 @@ tf = pytest.importorskip("tensorflow")
 
 def stem(b, size=16, filters=8, **arguments):
     return b.convolution(b.input(size, size, 3), filters, 3, 2, padding=((1, 1), (1, 1)), **arguments)
+
+
+def sparse_stem(b, size=16, filters=8):
+    """What begins a part, and a convolution whose zeros can be skipped."""
+    return b.convolution(stem(b, size, filters), filters, groups=4)
 
 
 def layer(b, x, growth, groups, factor, bottleneck=4, indices=None, bias=False):
@@ -35,17 +41,29 @@ def network(size=16, blocks=((2, 8), (1, 8)), groups=4, factor=4, bottleneck=4, 
     return b.graph(b.dense(b.mean(b.affine(x, relu=True)), 5))
 
 
-def assert_every_cut_equivalent(graph, cuts=None):
-    """Lower at each cut and compare; gives the lowered graphs."""
-    graph = simplify(graph)
-    found = sparse.cuts(graph)
-    assert found
-    assert cuts is None or len(found) == cuts
-    lowered = [sparse.run(graph, cut) for cut in found]
-    for other, cut in zip(lowered, found, strict=True):
-        assert other is not graph, cut
+def ends(graph):
+    """The kinds of operators, or names, where parts of a graph may end."""
+    return [end for region in sparse.regions(graph) for end in region.ends]
+
+
+def written(graph, target=ARM64):
+    """For each part of a simplified graph and each of its ends, the graph with that part written."""
+    for region in sparse.regions(graph):
+        for end in region.ends:
+            yield end, sparse.run(graph, region, end, target, FLOAT32)
+
+
+def assert_every_end_equivalent(graph, count=None):
+    """Write each part up to each of its ends and compare; gives the graphs."""
+    graph, lowered = simplify(graph), []
+    for end, other in written(graph):
+        assert other is not graph, end
         assert_equivalent(other, graph)
-        assert other[cut].shape == graph[cut].shape
+        left = other.by_name().get(end)  # a vector in order has the name of its mean's rows
+        assert left is None or left.shape == graph[end].shape
+        lowered.append(other)
+    assert lowered
+    assert count is None or len(lowered) == count
     return lowered
 
 

@@ -26,7 +26,10 @@ def test_cuts_are_where_blocks_end():
     assert dense.cuts(graph) == pools
     builder = Builder()
     x = builder.pool(builder.convolution(builder.input(8, 8, 3), 4))
-    assert dense.cuts(builder.graph(builder.pool(builder.convolution(x, 4, groups=2)))) == []
+    assert dense.cuts(builder.graph(x)) == []
+    x = builder.convolution(x, 4, groups=2)
+    last = builder.relu(x)
+    assert dense.cuts(builder.graph(last)) == [last]  # all of it, where no pooling follows
 
 
 def test_only_what_comes_before_the_cut_is_rewritten():
@@ -55,7 +58,8 @@ def test_other_convolutions_stay(change):
     builder = Builder()
     x = builder.input(8, 8, 4)
     x = x if change == "plain" else builder.index(x, [3, 1, 0, 0])
-    y = builder.convolution(x, 4, 3 if change == "window" else 1, 2 if change == "strides" else 1, groups=2)
+    groups = 1 if change == "plain" else 2
+    y = builder.convolution(x, 4, 3 if change == "window" else 1, 2 if change == "strides" else 1, groups=groups)
     graph = builder.graph(builder.pool(y))
     assert dense.cuts(graph) == []
 

@@ -42,7 +42,10 @@ def test_convolution(kind, shape, arguments):
         (None, []),
         ("relu", ["relu"]),
         ("softmax", LAYER),
-        ("relu6", LAYER),
+        ("relu6", ["relu"]),
+        ("sigmoid", ["sigmoid"]),
+        ("silu", ["swish"]),
+        ("hard_sigmoid", ["affine", "relu", "affine"]),
         ("hard_swish", ["hard_swish"]),
         (layers.ReLU(6.0), LAYER),
         (lambda x: ops.tanh(x) + 1, LAYER),
@@ -98,13 +101,14 @@ def test_depthwise_convolution(arguments, expected):
         ((7, 7, 4), lambda: layers.AveragePooling2D(3, strides=2), LAYER),
         ((7, 7, 4), lambda: layers.MaxPooling2D(2), LAYER),
         ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(), ["mean"]),
-        ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(keepdims=True), LAYER),
+        ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(keepdims=True), ["mean"]),
         ((7, 6, 4), lambda: layers.GlobalAveragePooling2D(data_format="channels_first"), LAYER),
         ((6,), lambda: layers.Dense(3), ["dense"]),
         ((6,), lambda: layers.Dense(3, use_bias=False), ["dense"]),
         ((4, 5, 6), lambda: layers.Dense(3, activation="relu"), LAYER),
         ((4, 5, 6), lambda: layers.ReLU(), ["relu"]),
         ((6,), lambda: layers.ReLU(), ["relu"]),
+        ((4, 5, 6), lambda: layers.ReLU(max_value=6.0), ["relu"]),
         ((4, 5, 6), lambda: layers.ReLU(max_value=2.0), LAYER),
         ((4, 5, 6), lambda: layers.ReLU(negative_slope=0.5), LAYER),
         ((4, 5, 6), lambda: layers.ReLU(threshold=0.5), LAYER),
@@ -116,8 +120,22 @@ def test_depthwise_convolution(arguments, expected):
         ((4, 5, 6), lambda: layers.ZeroPadding2D(2), ["pad"]),
         ((4, 5, 6), lambda: layers.ZeroPadding2D((1, 2)), ["pad"]),
         ((4, 5, 6), lambda: layers.ZeroPadding2D(((0, 1), (2, 3))), ["pad"]),
-        ((4, 5, 6), lambda: layers.Flatten(), LAYER),
-        ((4, 5, 6), lambda: layers.SeparableConv2D(3, 3), LAYER),
+        ((4, 5, 6), lambda: layers.Flatten(), ["reshape"]),
+        ((4, 5, 6), lambda: layers.Reshape((2, 60)), ["reshape"]),
+        ((4, 5, 6), lambda: layers.Reshape((-1, 3, 10)), ["reshape"]),
+        ((4, 5, 6), lambda: layers.Rescaling(1 / 127.5, offset=-1), ["affine"]),
+        ((4, 5, 6), lambda: layers.Rescaling([1.0] * 6), LAYER),
+        ((6,), lambda: layers.Rescaling(2.0), LAYER),
+        ((4, 5, 2), lambda: layers.Normalization(mean=[0.5, -1.0], variance=[2.0, 1e-20]), ["affine"]),
+        ((4, 5, 2), lambda: layers.Normalization(axis=None, mean=0.5, variance=2.0), ["affine"]),
+        ((4, 5, 2), lambda: layers.Normalization(mean=[0.5, -1.0], variance=[2.0, 3.0], invert=True), LAYER),
+        ((4, 5, 2), lambda: layers.Normalization(axis=1, mean=[0.0] * 4, variance=[1.0] * 4), LAYER),
+        ((6, 5, 4), lambda: layers.SeparableConv2D(7, 3, padding="same", strides=2), ["depthwise", *CONVOLUTION]),
+        ((6, 5, 4), lambda: layers.SeparableConv2D(7, 3, activation="relu"), ["depthwise", *CONVOLUTION, "relu"]),
+        ((6, 5, 4), lambda: layers.SeparableConv2D(7, 3, depth_multiplier=2), LAYER),
+        ((4, 5, 6), lambda: layers.Activation("relu6"), ["relu"]),
+        ((6,), lambda: layers.Activation("silu"), ["swish"]),
+        ((4, 5, 6), lambda: layers.Activation("hard_sigmoid"), ["affine", "relu", "affine"]),
         ((4, 5, 6), lambda: layers.Conv2DTranspose(3, 3, strides=2), LAYER),
         ((4, 5, 6), lambda: layers.LayerNormalization(), LAYER),
     ],
@@ -139,8 +157,11 @@ def test_layer(shape, layer, expected):
         ([(4, 5, 2)] * 3, lambda: layers.Add(), ["add"]),
         ([(4, 5, 2), (1, 1, 2)], lambda: layers.Add(), LAYER),  # broadcasts
         ([(4, 5, 2), (2,)], lambda: layers.Add(), LAYER),
-        ([(4, 5, 2)] * 2, lambda: layers.Multiply(), LAYER),
-        ([(4, 5, 2), (1, 1, 2)], lambda: layers.Multiply(), LAYER),
+        ([(4, 5, 2)] * 2, lambda: layers.Multiply(), ["multiply"]),
+        ([(4, 5, 2), (1, 1, 2)], lambda: layers.Multiply(), ["multiply"]),
+        ([(1, 1, 2), (4, 5, 2)], lambda: layers.Multiply(), ["multiply"]),
+        ([(4, 5, 2), (4, 1, 2)], lambda: layers.Multiply(), LAYER),
+        ([(4, 5, 2)] * 3, lambda: layers.Multiply(), LAYER),
         ([(4, 5, 2)] * 2, lambda: layers.Subtract(), LAYER),
     ],
 )
@@ -151,7 +172,7 @@ def test_layer_of_several_inputs(shapes, layer, expected):
 def test_same_tensor_twice():
     check(model_of((4, 4, 2), lambda x: layers.Add()([x, x])), ["add"])
     check(model_of((4, 4, 2), lambda x: layers.Concatenate()([x, x])), ["concatenate_channels"])
-    check(model_of((4, 4, 2), lambda x: layers.Multiply()([x, x])), LAYER)
+    check(model_of((4, 4, 2), lambda x: layers.Multiply()([x, x])), ["multiply"])
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -236,7 +257,9 @@ def test_layer_with_keywords():
 
 
 def test_plain_operations():
-    check(model_of((4, 4, 3), lambda x: x * 2 + x), LAYER * 2)
+    check(model_of((4, 4, 3), lambda x: x * 2 + x), ["affine", "layer"])
+    check(model_of((4, 4, 3), lambda x: (3.0 + x) * 0.5), ["affine"] * 2)
+    check(model_of((4,), lambda x: x + 3.0), LAYER)
     check(model_of((4, 4, 3), lambda x: 1 - x), LAYER)
     check(model_of((4, 4, 3), lambda x: ops.concatenate([x, ops.sigmoid(x)], axis=-1)), LAYER * 2)
     check(model_of((4, 4, 3), lambda x: x[:, 1:, :, ::2]), LAYER)

@@ -60,7 +60,7 @@ def test_name_that_is_taken():
 
 def test_sequential():
     model = keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(2)])
-    check(model, ["convolution", "layer", "dense"])
+    check(model, ["convolution", "reshape", "dense"])
 
 
 def test_nested_models():
@@ -93,7 +93,9 @@ def test_nested_model_called_with_names():
 def test_nested_model_without_sizes():
     """As keras.applications' networks are without their top."""
     inner = model_of((None, None, 3), lambda x: layers.AveragePooling2D(2)(layers.Conv2D(4, 3, 2, "same")(x)))
-    graph = check(model_of((9, 10, 3), lambda x: layers.Flatten()(inner(x))), ["convolution", "average_pool", "layer"])
+    graph = check(
+        model_of((9, 10, 3), lambda x: layers.Flatten()(inner(x))), ["convolution", "average_pool", "reshape"]
+    )
     assert [node.shape for node in graph] == [(9, 10, 3), (5, 5, 4), (2, 2, 4), (16,)]
     padding = [[0, 0], [1, 1], [0, 0], [0, 0]]
     inner = model_of((None, None, 3), lambda x: layers.Conv2D(4, 3, padding="same")(ops.pad(x, padding)))

@@ -9,7 +9,36 @@ import numpy as np
 
 from keras_condense.tflite.operators.base import Features, Operator, Shape
 
-__all__ = ["Add", "Affine", "AveragePool", "HardSwish", "Input", "KerasCall", "Maximum", "Mean", "Minimum", "Relu"]
+__all__ = [
+    "Add",
+    "Affine",
+    "AveragePool",
+    "HardSwish",
+    "Input",
+    "KerasCall",
+    "Maximum",
+    "Mean",
+    "Minimum",
+    "Multiply",
+    "Relu",
+    "Sigmoid",
+    "Swish",
+    "SwishOfHalf",
+    "limited",
+]
+
+
+_FEW_CHANNELS = 8  # of which a SIMD register is not full, or few are
+
+
+def limited(tf: Any, outputs: Any, relu: bool, ceiling: float | None) -> Any:
+    """What a fused ReLU makes of `outputs`: nothing, max(x, 0), or min(max(x, 0), ceiling)."""
+    if not relu:
+        return outputs
+    if ceiling == 6:
+        return tf.nn.relu6(outputs)  # which the converter knows
+    outputs = tf.nn.relu(outputs)
+    return outputs if ceiling is None else tf.minimum(outputs, ceiling)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,20 +79,63 @@ class Affine(Operator):
     scale: np.ndarray
     shift: np.ndarray
     relu: bool = False
+    ceiling: float | None = None
 
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        outputs = inputs[0] * tf.constant(self.scale) + tf.constant(self.shift)
-        return tf.nn.relu(outputs) if self.relu else outputs
+        outputs = inputs[0]
+        if (self.scale != 1).any():
+            outputs = outputs * tf.constant(self._repeated(self.scale, shape))
+        if self.shift.any():
+            outputs = outputs + tf.constant(self._repeated(self.shift, shape))
+        return limited(tf, outputs, self.relu, self.ceiling)
+
+    def _repeated(self, values: np.ndarray, shape: Shape) -> np.ndarray:
+        """One number where all are equal, a row of pixels where they are few: runs of three numbers take long."""
+        if (values == values[0]).all():
+            return values[0]
+        return np.tile(values, (shape[1], 1)) if len(shape) == 3 and len(values) < _FEW_CHANNELS else values
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Relu(Operator):
-    """max(x, 0)."""
+    """max(x, 0), or min(max(x, 0), ceiling)."""
 
     kind: ClassVar[str] = "relu"
 
+    ceiling: float | None = None
+
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        return tf.nn.relu(inputs[0])
+        return limited(tf, inputs[0], True, self.ceiling)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sigmoid(Operator):
+    """1 / (1 + exp(-x))."""
+
+    kind: ClassVar[str] = "sigmoid"
+
+    def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
+        return tf.sigmoid(inputs[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Swish(Operator):
+    """x sigmoid(x)."""
+
+    kind: ClassVar[str] = "swish"
+
+    def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
+        return inputs[0] * tf.sigmoid(inputs[0])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SwishOfHalf(Operator):
+    """x sigmoid(x), given x / 2."""
+
+    kind: ClassVar[str] = "swish_of_half"
+
+    def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
+        return inputs[0] + inputs[0] * tf.tanh(inputs[0])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,16 +156,35 @@ class Add(Operator):
     kind: ClassVar[str] = "add"
 
     relu: bool = False
+    ceiling: float | None = None
     sparse: bool = False
 
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
         total = inputs[0]
         for other in inputs[1:]:
             total = total + other
-        return tf.nn.relu(total) if self.relu else total
+        return limited(tf, total, self.relu, self.ceiling)
 
     def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
         return "sparse_add" if self.sparse else self.kind, {"outputs": math.prod(shape) * (len(inputs) - 1)}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Multiply(Operator):
+    """The product of two images of one shape, or of an image and one number for each of its channels (1, 1, channels).
+
+    Its cost is that of a sum.
+    """
+
+    kind: ClassVar[str] = "multiply"
+
+    sparse: bool = False
+
+    def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
+        return inputs[0] * inputs[1]
+
+    def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
+        return "sparse_add" if self.sparse else "add", {"outputs": math.prod(shape)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -150,9 +241,11 @@ class AveragePool(_Average):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Mean(_Average):
-    """The average over height and width: a vector."""
+    """The average over height and width: a vector, or an image of one pixel."""
 
     kind: ClassVar[str] = "mean"
 
+    keepdims: bool = False
+
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        return tf.reduce_mean(inputs[0], axis=[1, 2])
+        return tf.reduce_mean(inputs[0], axis=[1, 2], keepdims=self.keepdims)

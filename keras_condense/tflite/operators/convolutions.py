@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_condense.tflite.operators.arithmetic import limited
 from keras_condense.tflite.operators.base import Features, Operator, Shape
 
 __all__ = ["NO_PADDING", "PAD_ONE", "Convolution", "Dense", "Depthwise", "convolution_features", "explicit_padding"]
@@ -31,11 +32,12 @@ class _Kernel(Operator):
     kernel: np.ndarray
     bias: np.ndarray | None = None
     relu: bool = False
+    ceiling: float | None = None
 
     def _finish(self, tf: Any, outputs: Any) -> Any:
         if self.bias is not None:
             outputs = tf.nn.bias_add(outputs, tf.constant(self.bias))
-        return tf.nn.relu(outputs) if self.relu else outputs
+        return limited(tf, outputs, self.relu, self.ceiling)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,7 +63,8 @@ class _Window(_Kernel):
 
     def _padded(self, tf: Any, image: Any) -> tuple[Any, str]:
         """The image and TensorFlow's own padding where that is the same, else with zeros around it."""
-        for name in ("valid", "same"):
+        # channels-first, XNNPACK wants to see the zeros of a stride that TensorFlow would pad by itself
+        for name in ("valid", "same") if not self.sparse or self.strides == (1, 1) else ("valid",):
             sizes = zip(image.shape[1:3], self.window, self.strides, self.dilation, strict=True)
             if self.padding == tuple(explicit_padding(*axis, name) for axis in sizes):
                 return image, name.upper()
@@ -104,6 +107,8 @@ class Convolution(_Window):
         return self._finish(tf, tf.nn.conv2d(image, kernel, self.strides, padding, dilations=self.dilation))
 
     def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
+        if self.sparse and self.window != (1, 1):
+            return "sparse_stem", {"outputs": math.prod(shape)}
         if self.sparse:
             multiply_adds = float((self.kernel != 0).sum()) * math.prod(shape[:-1])
             features = {"multiply_adds": multiply_adds, "outputs": math.prod(shape)}
@@ -151,7 +156,8 @@ class Depthwise(_Window):
         outputs = math.prod(shape)
         features = {"multiply_adds": float(math.prod(self.window) * outputs), "outputs": outputs}
         if self.sparse:  # channels-first: rows of pixels are begun and ended one by one
-            return "sparse_depthwise", features | {"rows": float(outputs / shape[1])}
+            kind = f"sparse_depthwise_{self.window[0]}x{self.window[1]}_stride_{self.strides[0]}"
+            return kind, {"outputs": outputs, "rows": float(outputs / shape[1])}
         return self.kind, features
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Slice",
     "SumOfPicks",
     "Transpose",
+    "Turn",
     "UnblockPixels",
     "rows_features",
     "shuffle_features",
@@ -185,12 +186,28 @@ def rows_features(shape: Shape) -> Features:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slice(Operator):
-    """As much of the beginning of each axis as the output's shape says."""
+    """As much of each axis as the output's shape says, from its beginning or from `begin` on."""
 
     kind: ClassVar[str] = "slice"
 
+    begin: Shape = ()
+
     def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
-        return tf.slice(inputs[0], [0] * (len(shape) + 1), [inputs[0].shape[0], *shape])
+        begin = self.begin or [0] * len(shape)
+        return tf.slice(inputs[0], [0, *begin], [inputs[0].shape[0], *shape])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Turn(Operator):
+    """An image turned by 180 degrees: its last row first, and the last pixel of each row."""
+
+    kind: ClassVar[str] = "turn"
+
+    def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
+        return tf.reverse(inputs[0], [1, 2])
+
+    def features(self, inputs: Sequence[Shape], shape: Shape, lanes: int) -> Features:
+        return self.kind, {"outputs": math.prod(shape), "pixels": math.prod(shape[:-1])}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

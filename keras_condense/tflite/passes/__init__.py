@@ -10,6 +10,7 @@ from types import ModuleType
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.passes import (
     block_pixels,
+    compose_norms,
     compose_picks,
     dense,
     fold_norms,
@@ -17,12 +18,14 @@ from keras_condense.tflite.passes import (
     fold_permutations,
     fuse_relu,
     group_reactivations,
+    keep_pixels,
     keep_rows,
     limit_instead_of_norm,
     merge_pointwise,
     pick_first,
     sparse,
     split_windows,
+    swish_by_tanh,
 )
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
@@ -32,7 +35,9 @@ __all__ = ["CHANNELS_LAST", "SIMPLIFYING", "dense", "run_all", "sparse"]
 # Fewer operators, for every target, in an order in which each pass finds what the last one made.
 SIMPLIFYING: tuple[ModuleType, ...] = (
     fold_pads,
+    keep_pixels,
     compose_picks,
+    compose_norms,
     fold_norms,
     fuse_relu,
     compose_picks,
@@ -51,6 +56,7 @@ CHANNELS_LAST: tuple[ModuleType, ...] = (
     split_windows,
     block_pixels,
     keep_rows,
+    swish_by_tanh,
 )
 
 

@@ -1,7 +1,8 @@
-"""A beginning whose learned groups are ordinary 1x1 convolutions of all channels, zero for those they don't need.
+"""Learned groups as ordinary 1x1 convolutions of all channels, zero for those they don't need: in a beginning, or all.
 
 Picking channels takes longer than the multiplications with zero where channels are few and images large: in a network's
-first block on processors with wide registers. No rows are kept there, and nothing is moved.
+first block on processors with wide registers. No rows are kept there, and nothing is moved. All of a network in this
+form is the one that the learned groups were put into, as any converter would have it.
 """
 
 import numpy as np
@@ -12,11 +13,10 @@ from keras_condense.tflite.operators import AveragePool, Convolution, PickChanne
 __all__ = ["cuts", "run"]
 
 
-def _picks(node: Node, by_name: dict[str, Node]) -> Node | None:
-    """The pick whose channels a 1x1 convolution reads."""
+def _is_grouped(node: Node, by_name: dict[str, Node]) -> bool:
+    """Whether a 1x1 convolution has groups, or reads picked channels."""
     pointwise = isinstance(node.op, Convolution) and node.op.is_pointwise
-    source = by_name[node.inputs[0]] if pointwise else None
-    return source if source is not None and isinstance(source.op, PickChannels) else None
+    return pointwise and (node.op.groups > 1 or isinstance(by_name[node.inputs[0]].op, PickChannels))
 
 
 def cuts(graph: Graph) -> list[str]:
@@ -26,19 +26,20 @@ def cuts(graph: Graph) -> list[str]:
         graph: a simplified network.
 
     Returns:
-        Names of pooling nodes with a 1x1 convolution of picked channels between them and the one before.
+        Names of pooling nodes with a learned group convolution between them and the one before, and of the last node.
     """
     by_name, found, names = graph.by_name(), False, []
     for node in graph:
-        found = found or _picks(node, by_name) is not None
-        if isinstance(node.op, AveragePool) and found:
+        found = found or _is_grouped(node, by_name)
+        if found and (isinstance(node.op, AveragePool) or node is graph.nodes[-1]):
             names.append(node.name)
             found = False
-    return names
+    last = graph.nodes[-1].name
+    return [*names, last] if names and names[-1] != last else names
 
 
 def run(graph: Graph, cut: str) -> Graph:
-    """Write the 1x1 convolutions of picked channels before `cut` as convolutions of all channels.
+    """Write the 1x1 convolutions of groups before `cut` as convolutions of all channels.
 
     Args:
         graph: a simplified network.
@@ -47,15 +48,29 @@ def run(graph: Graph, cut: str) -> Graph:
     Returns:
         The new graph, equal in its outputs.
     """
-    nodes = graph.by_name()
+    nodes, renamed = graph.by_name(), {}
     for name in list(nodes):
+        node = nodes[name]
+        node = nodes[name] = node.replace(inputs=tuple(renamed.get(each, each) for each in node.inputs))
+        if _is_grouped(node, nodes):
+            source, matrix = nodes[node.inputs[0]], node.op.matrix
+            kernel, inputs = matrix, node.inputs
+            if isinstance(source.op, PickChannels):
+                kernel = np.zeros((nodes[source.inputs[0]].channels, node.channels), "float32")
+                np.add.at(kernel, source.op.indices, matrix)  # a channel may be picked by several groups
+                inputs = source.inputs
+            nodes[name] = node.with_op(groups=1, kernel=kernel[None, None]).replace(inputs=inputs)
+            _reorder(nodes, name, graph.only_reader(name), renamed)
         if name == cut:
             break
-        node = nodes[name]
-        pick = _picks(node, nodes)
-        if pick is None:
-            continue
-        kernel = np.zeros((nodes[pick.inputs[0]].channels, node.channels), "float32")
-        np.add.at(kernel, pick.op.indices, node.op.matrix)  # a channel may be picked by several groups
-        nodes[name] = node.with_op(groups=1, kernel=kernel[None, None]).replace(inputs=pick.inputs)
-    return graph.with_nodes(nodes.values())
+    return graph.with_nodes(nodes.values(), renamed)
+
+
+def _reorder(nodes: dict[str, Node], name: str, reader: Node | None, renamed: dict[str, str]) -> None:
+    """Compute the filters in the order in which a shuffle behind them would bring them."""
+    node = nodes[name]
+    if reader is not None and isinstance(reader.op, PickChannels) and reader.op.is_permutation(node.channels):
+        order = reader.op.indices
+        bias = None if node.op.bias is None else node.op.bias[order]
+        nodes[name] = node.with_op(kernel=node.op.kernel[..., order], bias=bias)
+        renamed[reader.name] = name

@@ -31,6 +31,7 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
         scale[order], shift[order] = node.op.scale, node.op.shift
         bias = (np.zeros_like(shift) if source.op.bias is None else source.op.bias) * scale + shift
         folded = {"kernel": source.op.kernel * scale, "bias": bias.astype("float32"), "relu": node.op.relu}
+        folded |= {"ceiling": node.op.ceiling}
         nodes[source.name] = source.with_op(**folded)
         renamed[node.name] = node.inputs[0]
     return graph.with_nodes(nodes.values(), renamed)

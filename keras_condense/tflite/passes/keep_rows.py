@@ -130,8 +130,8 @@ class _Layouts:
                 op = _as_rows(node.op)
             case ConcatenateChannels():
                 op = ConcatenateRows()
-            case Add(relu):
-                op = Add(relu)
+            case Add(relu, ceiling):
+                op = Add(relu, ceiling)
         self._emit(name, op, tuple(map(self.rows, node.inputs)), shape, node)
 
     def _sum_of_picks(self, node: Node, name: str, shape: Shape) -> None:

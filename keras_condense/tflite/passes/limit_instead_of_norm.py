@@ -37,7 +37,8 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
     rewritten: dict[str, Node] = {}
     for node in graph:
         node = rewritten.get(node.name, node)
-        reader = _reached(graph, node) if isinstance(node.op, Affine) and node.op.relu else None
+        is_relu = isinstance(node.op, Affine) and node.op.relu and node.op.ceiling is None
+        reader = _reached(graph, node) if is_relu else None
         if reader is None or np.abs(node.op.shift).max(initial=0) > _LARGEST_SHIFT:
             nodes[node.name] = node
             continue

@@ -1,106 +1,119 @@
-"""A beginning in sparse convolutions: no pick, no shuffle, no group is left to execute.
+"""Parts of a network in sparse convolutions: no pick, no shuffle, no group is left to execute.
 
-XNNPACK keeps images channels-first where a part of a network consists of 1x1 convolutions that are mostly zeros, 3x3
-depthwise convolutions and sums, begins with a 3x3 convolution of stride 2 on three channels, and ends in a mean or a
-`depth_to_space`. There a 1x1 convolution skips its zeros and works on 32 pixels at a time, however few filters a group
-has. `sparse_writer.py` writes the beginning of a network in these operators.
+XNNPACK keeps images channels-first where a part of a network consists of 1x1 convolutions that are mostly zeros,
+depthwise convolutions and what computes number by number. There a 1x1 convolution skips its zeros and works on 32
+pixels at a time, however few filters a group has. A part begins with a 3x3 convolution of stride 2 on three channels
+and ends in a mean or a `depth_to_space`; `sparse_borders.py` makes any image one that such a part can begin or end
+with. `sparse_regions.py` finds the parts, `sparse_writer.py` writes them in these operators.
 """
 
 import numpy as np
 
-from keras_condense.tflite.graph import Graph, Node
-from keras_condense.tflite.operators import (
-    NO_PADDING,
-    PAD_ONE,
-    Add,
-    Affine,
-    AveragePool,
-    ConcatenateChannels,
-    Convolution,
-    HardSwish,
-    Input,
-    Mean,
-    PickChannels,
-    Relu,
-)
-from keras_condense.tflite.passes.sparse_writer import SparseWriter, is_stem
+from keras_condense.tflite.graph import Graph, Names, Node
+from keras_condense.tflite.operators import ConcatenateChannels, Convolution, Dense, Input, Mean, Reshape
+from keras_condense.tflite.passes import compose_picks, fold_permutations
+from keras_condense.tflite.passes.sparse_borders import enter, leave, stem
+from keras_condense.tflite.passes.sparse_regions import Region, is_stem, is_turned, regions
+from keras_condense.tflite.passes.sparse_writer import Form, SparseWriter
+from keras_condense.tflite.schemes import Scheme
+from keras_condense.tflite.targets import Target
 
-__all__ = ["cuts", "run"]
+__all__ = ["regions", "run"]
 
 # the share of zeros among the weights of all 1x1 convolutions above which XNNPACK goes channels-first
 _ENOUGH_ZEROS = 2 / 3
 
-
-def _is_supported(node: Node, graph: dict[str, Node]) -> bool:
-    op = node.op
-    match op:
-        case Relu() | HardSwish() | PickChannels() | ConcatenateChannels():
-            return node.is_image
-        case Affine() | Mean():
-            return True
-        case Add():
-            same = all(graph[name].shape == node.shape for name in node.inputs)
-            return len(node.inputs) == 2 and node.is_image and same
-        case AveragePool(size):
-            height, width = graph[node.inputs[0]].shape[:2]
-            return size == (2, 2) and height % 2 == 0 and width % 2 == 0
-        case Convolution() if op.strides == op.dilation == (1, 1):
-            return (op.window, op.padding) in (((1, 1), NO_PADDING), ((3, 3), PAD_ONE))
-    return False
+# from the cheapest to the one with most zeros
+_FORMS = (Form(), Form(wide_pixels=True), Form(one_store=True), Form(wide_pixels=True, one_store=True))
 
 
-def cuts(graph: Graph) -> list[str]:
-    """Where a sparse beginning of the network may end, from the shortest to the longest.
+def run(graph: Graph, region: Region, end: str, target: Target, scheme: Scheme) -> Graph:
+    """Write a part of the network in operators that XNNPACK executes channels-first, skipping zeros.
 
     Args:
         graph: a simplified network.
-
-    Returns:
-        Names of pooling or mean nodes such that everything before them is supported and nothing else reads it.
-    """
-    by_name, readers = graph.by_name(), graph.readers()
-    stem = next((node for node in graph if is_stem(node)), None)
-    if stem is None or not isinstance(by_name[stem.inputs[0]].op, Input):
-        return []
-    inside, names = {stem.name}, []
-    for node in graph:
-        if isinstance(node.op, Input) or node.name in inside:
-            continue
-        if not (set(node.inputs) <= inside and _is_supported(node, by_name)):
-            continue
-        inside.add(node.name)
-        if isinstance(node.op, (AveragePool, Mean)):
-            before = inside - {node.name}
-            read_outside = any(reader.name not in inside for name in before for reader in readers[name])
-            if not read_outside and not before & set(graph.outputs.values()):
-                names.append(node.name)
-    return names
-
-
-def run(graph: Graph, cut: str) -> Graph:
-    """Write the network up to `cut` in operators that XNNPACK executes channels-first, skipping zeros.
-
-    Args:
-        graph: a simplified network.
-        cut: one of its `cuts`.
+        region: one of its `regions`.
+        end: one of the region's.
+        target: the processor, which decides between several ways to write the same.
+        scheme: what numbers the file holds.
 
     Returns:
         The new graph, equal in its outputs; `graph` itself if too few weights are zero.
     """
-    needed, inside = {cut}, []
-    for node in reversed(graph.nodes):
-        if node.name in needed and not isinstance(node.op, Input):
-            inside.append(node)
-            needed.update(node.inputs)
-    inside.reverse()
-    writer = SparseWriter(graph, inside, cut)
-    for node in inside:
-        writer.write(node)
-    writer.leave(graph[cut])
-    kernels = [n.op.kernel for n in writer.nodes if isinstance(n.op, Convolution) and n.op.window == (1, 1)]
-    zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
-    if zeros <= _ENOUGH_ZEROS * sum(kernel.size for kernel in kernels):
+    inside = region.until(end)
+    for form in _FORMS:
+        nodes = _written(graph, region.start, inside, target, scheme, form)
+        if _has_enough_zeros(nodes):
+            break
+    else:
         return graph
     written = {node.name for node in inside}
     rest = [node for node in graph if not isinstance(node.op, Input) and node.name not in written]
-    return graph.with_nodes([*graph.inputs, *writer.nodes, *rest])
+    made = graph.with_nodes(_in_order([*graph.inputs, *nodes, *rest]))
+    for each in (compose_picks, fold_permutations):  # for the vector that a mean leaves
+        made = each.run(made, target, scheme)
+    return _with_dense_heads(made)
+
+
+def _with_dense_heads(graph: Graph) -> Graph:
+    """Let dense layers and not 1x1 convolutions read the pixels that are left.
+
+    XNNPACK would take a convolution for more of the channels-first part, and then finds no end to it.
+    """
+    by_name, nodes, names = graph.by_name(), [], Names(graph)
+    for node in graph:
+        source = by_name[node.inputs[0]] if node.inputs else None
+        if not (source is not None and isinstance(source.op, Reshape) and source.shape[:2] == (1, 1)):
+            nodes.append(node)
+            continue
+        mean = by_name[source.inputs[0]]
+        if isinstance(mean.op, (Mean, ConcatenateChannels)) and isinstance(node.op, Convolution):
+            op, name = node.op, names.new(f"{node.name}_vector")
+            dense = Dense(op.kernel[0, 0], op.bias, op.relu, op.ceiling)
+            nodes.append(Node(name, dense, (mean.name,), (node.channels,), node.layer))
+            nodes.append(Node(node.name, Reshape(), (name,), node.shape, node.layer))
+        else:
+            nodes.append(node)
+    return graph.with_nodes(nodes)
+
+
+def _written(graph: Graph, start: str, inside: list[Node], target: Target, scheme: Scheme, form: Form) -> list[Node]:
+    turned = is_turned(inside, graph)
+    writer = SparseWriter(graph, inside, target, scheme.arithmetic, turned, form)
+    if is_stem(inside[0]):
+        writer.begin(inside[0])
+        writer.values[inside[0].name] = stem(writer, inside[0], turned)
+        following = inside[1:]
+    else:
+        writer.values[start] = enter(writer, graph[start], turned)
+        following = inside
+    end = inside[-1]
+    for node in following:
+        if node is not end or not isinstance(end.op, Mean):
+            writer.write(node)
+    last = end.inputs[0] if isinstance(end.op, Mean) else end.name
+    writer.begin(end)
+    leave(writer, end, writer.values[last], turned)
+    return writer.nodes
+
+
+def _has_enough_zeros(nodes: list[Node]) -> bool:
+    kernels = [node.op.kernel for node in nodes if isinstance(node.op, Convolution) and node.op.window == (1, 1)]
+    zeros = sum(int(np.sum(kernel == 0)) for kernel in kernels)
+    return zeros > _ENOUGH_ZEROS * sum(kernel.size for kernel in kernels)
+
+
+def _in_order(nodes: list[Node]) -> list[Node]:
+    """Nodes in an order in which each comes after those it reads."""
+    by_name = {node.name: node for node in nodes}
+    placed: dict[str, Node] = {}
+    for first in nodes:
+        asked = [first]  # a stack, for chains longer than Python calls itself
+        while asked:
+            missing = [by_name[name] for name in asked[-1].inputs if name not in placed]
+            if missing:
+                asked += missing
+            else:
+                node = asked.pop()
+                placed.setdefault(node.name, node)
+    return list(placed.values())

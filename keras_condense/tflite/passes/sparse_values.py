@@ -1,26 +1,78 @@
-"""Where the images of a sparse part lie: which rows hold which channels, and which places wait for what is to come."""
+"""Where the images of a sparse part lie: in which parts, which rows hold which channels, and in which order."""
 
 import dataclasses
 
 import numpy as np
 
-from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.graph import Node
 from keras_condense.tflite.operators import ConcatenateChannels, Convolution, PickChannels
 
-__all__ = ["Place", "Value", "needed_channels", "pairs_apart", "places_in_stores"]
+__all__ = ["Part", "Place", "Value", "alike_in_pairs", "needed_channels"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Value:
-    """An image as it lies in memory: channel c of the network is row `rows[c]` of node `name`, `width` rows wide.
-
-    A row of -1 was never written, since nobody needs it. `alone` says that all rows of no channel are zero.
-    """
+class Part:
+    """A node that holds some of an image's channels, and how many rows it has."""
 
     name: str
-    rows: np.ndarray
     width: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Value:
+    """An image as it lies in memory: channel c of the network is row `row[c]` of part `part[c]`.
+
+    A part of -1 was never written, since nobody needs it. `alone` says that all rows of no channel are zero.
+    """
+
+    parts: tuple[Part, ...]
+    part: np.ndarray
+    row: np.ndarray
     alone: bool = True
+
+    @classmethod
+    def of_rows(cls, name: str, row: np.ndarray, width: int) -> "Value":
+        """An image in one part; a row of -1 was never written."""
+        return cls((Part(name, width),), np.where(np.asarray(row) < 0, -1, 0), np.asarray(row))
+
+    @property
+    def channels(self) -> int:
+        """How many channels the image has in the network."""
+        return len(self.row)
+
+    def members(self, number: int) -> np.ndarray:
+        """The channels that are rows of a part."""
+        return np.flatnonzero(self.part == number)
+
+    def pick(self, indices: np.ndarray) -> "Value":
+        """The image of some of the channels; parts of none of them are left out."""
+        part, row = self.part[indices], self.row[indices]
+        used = np.unique(part[part >= 0])
+        renumbered = np.full(len(self.parts) + 1, -1)  # the last for the -1 of what was never written
+        renumbered[used] = np.arange(len(used))
+        everything = set(zip(self.part.tolist(), self.row.tolist(), strict=True))
+        alone = self.alone and everything == set(zip(part.tolist(), row.tolist(), strict=True))
+        return Value(tuple(self.parts[number] for number in used), renumbered[part], row, alone)
+
+    def lies_like(self, other: "Value") -> bool:
+        """Whether the channels of another image are the same rows of parts of the same widths."""
+        widths = [[part.width for part in value.parts] for value in (self, other)]
+        same_rows = np.array_equal(self.part, other.part) and np.array_equal(self.row, other.row)
+        return widths[0] == widths[1] and same_rows
+
+    def renamed(self, names: list[str], alone: bool | None = None) -> "Value":
+        """An image that lies like this one, in other nodes."""
+        parts = tuple(Part(name, part.width) for name, part in zip(names, self.parts, strict=True))
+        return Value(parts, self.part, self.row, self.alone if alone is None else alone)
+
+    def name_of(self, node: Node, number: int) -> str:
+        """What the part of a node's output that is made of a part of this image is called."""
+        return f"{node.name}_part{number}" if len(self.parts) > 1 else node.name
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it lies in one part with a row for each channel, and no other."""
+        return len(self.parts) == 1 and np.array_equal(np.sort(self.row), np.arange(self.parts[0].width))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,22 +83,43 @@ class Place:
     width: int
 
 
-def pairs_apart(filters: int, groups: int) -> np.ndarray:
-    """An order in which two neighbours share a group and four don't.
+def alike_in_pairs(kernel: np.ndarray) -> np.ndarray:
+    """An order of filters in which two neighbours read the same inputs, and the next two others.
 
     Neighbouring filters that read the same inputs are computed together. XNNPACK's kernel for pairs takes a fifth fewer
     instructions than the one for fours, which it chooses wherever fours are there to be found.
+
+    Args:
+        kernel: (inputs, filters), zero where a filter does not read an input.
+
+    Returns:
+        The filters in their new order: pairs first, taken from each set of filters alike in turn, then those left over.
+
+    Example:
+        >>> kernel = np.array([[1, 1, 1, 1, 0, 0, 0, 0, 1], [0, 0, 0, 0, 1, 1, 1, 1, 1]])
+        >>> alike_in_pairs(kernel).tolist()
+        [0, 1, 4, 5, 2, 3, 6, 7, 8]
     """
-    per_group = filters // groups
-    if groups < 2 or filters % groups or per_group % 2:
-        return np.arange(filters)
-    return np.arange(filters).reshape(groups, per_group // 2, 2).transpose(1, 0, 2).ravel()
+    alike: dict[bytes, list[int]] = {}
+    for filter_, reads in enumerate((kernel != 0).T):
+        alike.setdefault(reads.tobytes(), []).append(filter_)
+    pairs: list[tuple[int, int, int]] = []  # the place within its set, the set's first filter, the pair's first
+    left: list[int] = []
+    followers = {}
+    for members in alike.values():
+        for place in range(0, len(members) - 1, 2):
+            pairs.append((place, members[0], members[place]))
+            followers[members[place]] = members[place + 1]
+        if len(members) % 2:
+            left.append(members[-1])
+    ordered = [filter_ for *_, first in sorted(pairs) for filter_ in (first, followers[first])]
+    return np.array(ordered + sorted(left), int)
 
 
-def needed_channels(inside: list[Node], cut: str) -> dict[str, np.ndarray]:
+def needed_channels(inside: list[Node], end: str) -> dict[str, np.ndarray]:
     """For each node the channels that some reader reads."""
     by_name = {node.name: node for node in inside}
-    needed = {node.name: np.full(node.channels, node.name == cut) for node in inside}
+    needed = {node.name: np.full(node.channels, node.name == end) for node in inside}
     for node in reversed(inside):
         offset, mine = 0, needed[node.name]
         for name in node.inputs:
@@ -59,29 +132,10 @@ def needed_channels(inside: list[Node], cut: str) -> dict[str, np.ndarray]:
                 case ConcatenateChannels():
                     needed[name] |= mine[offset : offset + channels]
                     offset += channels
+                case Convolution() if node.op.is_pointwise:
+                    needed[name] |= (node.op.matrix != 0).any(axis=1)
                 case Convolution():
                     needed[name][:] = True
                 case _:
                     needed[name] |= mine
     return needed
-
-
-def places_in_stores(inside: list[Node], graph: Graph) -> tuple[dict[str, int], dict[str, Place]]:
-    """How wide the store of each concatenation is, and the place in one of each piece that nobody else reads."""
-    names, readers, by_name = {node.name for node in inside}, graph.readers(), graph.by_name()
-    widths: dict[str, int] = {}
-    places: dict[str, Place] = {}
-    for node in reversed(inside):
-        if not isinstance(node.op, ConcatenateChannels):
-            continue
-        following = (r for r in readers[node.name] if isinstance(r.op, ConcatenateChannels))
-        longer = [widths[r.name] for r in following if r.inputs[0] == node.name and r.name in names]
-        width = max([node.channels, *longer])
-        widths[node.name] = width
-        offset = 0
-        for name in node.inputs:
-            source = by_name[name]
-            if offset and isinstance(source.op, Convolution) and len(readers[name]) == 1:
-                places[name] = Place(offset, width)
-            offset += source.channels
-    return widths, places

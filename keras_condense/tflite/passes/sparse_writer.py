@@ -2,268 +2,332 @@
 
 - pick and shuffle: nothing; the next kernel has its rows permuted.
 - batch norm and ReLU: a diagonal 1x1 convolution of the channels that somebody reads.
-- grouped 1x1 convolution: a 1x1 convolution, zero outside the groups.
-- grouped 3x3 convolution: a depthwise one of each pair of input and filter, and a 1x1 convolution that sums.
-- concatenation: a store as wide as the last of a chain of concatenations, zero where nothing has been written. Each
-  new piece comes out of its convolution at its place in a store of zeros and is added.
+- grouped 1x1 convolution: a 1x1 convolution, zero outside the groups, its filters in an order in which neighbours read
+  the same inputs.
+- grouped 3x3 convolution: depthwise ones, and 1x1 ones that sum (`sparse_windows.py`).
+- concatenation: nothing, or a sum of stores, zero where nothing has been written (`sparse_stores.py`).
 - 2x2 average pooling: a depthwise 3x3 convolution of stride 2 with four weights of 1/4.
+
+An image may lie in several parts. What computes number by number does so part by part; a 1x1 convolution is a sum of
+one for each part.
 """
+
+import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from keras_condense.tflite.graph import Graph, Names, Node
 from keras_condense.tflite.operators import (
-    PAD_ONE,
     Add,
     Affine,
     AveragePool,
     ConcatenateChannels,
     Convolution,
-    DepthToSpace,
     Depthwise,
-    HardSwish,
     Mean,
+    Multiply,
     Operator,
     PickChannels,
-    Relu,
-    Reshape,
     Shape,
-    Slice,
-    Transpose,
+    Sigmoid,
 )
-from keras_condense.tflite.passes.sparse_values import Place, Value, needed_channels, pairs_apart, places_in_stores
+from keras_condense.tflite.passes.sparse_regions import UNARY
+from keras_condense.tflite.passes.sparse_stores import planned
+from keras_condense.tflite.passes.sparse_values import Part, Place, Value, alike_in_pairs, needed_channels
+from keras_condense.tflite.passes.sparse_windows import average_pool, depthwise_convolution, window_convolution
+from keras_condense.tflite.targets import Target
 
-__all__ = ["SparseWriter", "is_stem"]
+__all__ = ["Form", "SparseWriter"]
+
+# zeros that kernels of single pixels are widened by, for XNNPACK to find enough of them
+_ZEROS_OF_PIXELS = 0.75
 
 
-def is_stem(node: Node) -> bool:
-    """Whether a convolution can begin a channels-first part: 3x3, stride 2, padding 1, three input channels."""
-    op = node.op
-    return (
-        isinstance(op, Convolution)
-        and op.kernel.shape[:3] == (3, 3, 3)
-        and op.strides == (2, 2)
-        and op.padding == PAD_ONE
-        and op.dilation == (1, 1)
-        and op.groups == 1
-    )
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How a part is written: each choice but the first makes more weights zero.
+
+    Attributes:
+        wide_pixels: kernels of single pixels have filters of zeros.
+        one_store: all pieces of a chain of concatenations lie in one store.
+    """
+
+    wide_pixels: bool = False
+    one_store: bool = False
 
 
 class SparseWriter:
     """Writes the nodes of a channels-first part; `values` says where each of the network's images lies."""
 
-    def __init__(self, graph: Graph, inside: list[Node], cut: str):
+    def __init__(self, graph: Graph, inside: list[Node], target: Target, arithmetic: str, turned: bool, form: Form):
         self.nodes: list[Node] = []
         self.values: dict[str, Value] = {}
-        self._graph, self._cut, self._layer = graph.by_name(), cut, ""
-        self._needed = needed_channels(inside, cut)
-        self._widths, self._places = places_in_stores(inside, graph)
-        self._names = Names(graph)
+        self._graph, self._layer = graph.by_name(), ""
+        self._target, self._arithmetic = target, arithmetic
+        self.turned, self._form = turned, form
+        self._names, self._readers = Names(graph), graph.readers()
+        self._inside, self._end = {node.name for node in inside}, inside[-1].name
+        self._needed = needed_channels(inside, inside[-1].name)
+        self._stores = planned(inside, graph, target, arithmetic, form.one_store)
+        self._stored_in: dict[str, dict[int, int]] = {}  # of concatenations: stores, and which part each is
+
+    def begin(self, node: Node) -> None:
+        """Let a node be written anew under its name."""
+        self._names.release(node.name)
+        self._layer = node.layer
 
     def write(self, node: Node) -> None:
         """Write one node, after all that it reads."""
-        self._names.release(node.name)
-        self._layer = node.layer
+        if node.name != self._end:  # whose name belongs to the image that leaves
+            self.begin(node)
+        values = [self.values[name] for name in node.inputs]
         match node.op:
-            case PickChannels():
-                self._pick(node)
-            case Relu() | HardSwish():
-                self._activation(node)
+            case PickChannels(indices):
+                made = values[0].pick(indices)
             case Affine():
-                self._affine(node)
+                made = self._affine(node, values[0])
             case Add():
-                self._add(node)
+                made = self._elementwise(node, values, Add(node.op.relu, node.op.ceiling, sparse=True))
+            case Multiply():
+                made = self._elementwise(node, values, Multiply(sparse=True))
             case ConcatenateChannels():
-                self._concatenate(node)
+                made = self._concatenate(node, values)
             case AveragePool():
-                self._average_pool(node)
+                made = average_pool(self, node, values[0])
             case Mean():
-                self._mean(node)
-            case Convolution(kernel) if kernel.shape[:2] == (1, 1):
-                self._pointwise_convolution(node)
-            case Convolution() if is_stem(node):
-                self.nodes.append(node)
-                self._keep(node, node.name, np.arange(node.channels), node.channels)
+                names = self._part_by_part(node, values[0], Mean(keepdims=True))
+                made = values[0].renamed(names)
+            case Depthwise():
+                made = depthwise_convolution(self, node, values[0])
+            case Convolution() if node.op.window == (1, 1):
+                made = self._pointwise_convolution(node, values[0])
             case Convolution():
-                self._window_convolution(node)
+                made = window_convolution(self, node, values[0])
+            case _ if isinstance(node.op, UNARY):
+                names = self._part_by_part(node, values[0], node.op)
+                made = values[0].renamed(names, values[0].alone and not isinstance(node.op, Sigmoid))
+        self.values[node.name] = made
 
     # --- building blocks -------------------------------------------------------------------------------------------
-    def _emit(self, name: str, op: Operator, inputs: tuple[str, ...], shape: Shape) -> str:
+    def shape_of(self, name: str) -> Shape:
+        """The shape of a node of the network."""
+        return self._graph[name].shape
+
+    def emit(self, name: str, op: Operator, inputs: tuple[str, ...], shape: Shape) -> str:
+        """Write an operator; its name, or one like it if that is taken."""
         name = self._names.new(name)
         self.nodes.append(Node(name, op, inputs, shape, self._layer))
         return name
 
-    def _pointwise(self, name: str, source: str, shape, kernel, bias=None, relu=False) -> str:
+    def pointwise(self, name: str, source: str, shape: Shape, kernel, bias=None, relu=False, ceiling=None) -> str:
         """A 1x1 convolution of the rows of `source`; `kernel` is (rows in, rows out)."""
         kernel = np.asarray(kernel, "float32")[None, None]
         bias = None if bias is None else np.asarray(bias, "float32")
-        op = Convolution(kernel, bias, relu, sparse=True)
-        return self._emit(name, op, (source,), (*shape[:2], kernel.shape[3]))
+        op = Convolution(kernel, bias, relu, ceiling, sparse=True)
+        return self.emit(name, op, (source,), (*shape[:2], kernel.shape[3]))
 
-    def _depthwise(self, name: str, source: str, shape, kernel, stride: int = 1) -> str:
-        op = Depthwise(np.asarray(kernel, "float32"), strides=(stride, stride), padding=PAD_ONE, sparse=True)
-        return self._emit(name, op, (source,), (*shape[:2], kernel.shape[2]))
+    def depthwise(self, name: str, source: str, shape: Shape, kernel, stride: int = 1, **finish) -> str:
+        """A depthwise convolution of the rows of `source`, with as many zeros on all sides."""
+        kernel, half = np.asarray(kernel, "float32"), kernel.shape[0] // 2
+        op = Depthwise(kernel, strides=(stride, stride), padding=((half, half),) * 2, sparse=True, **finish)
+        return self.emit(name, op, (source,), (*shape[:2], kernel.shape[2]))
 
-    def _place(self, node: Node, channels: int) -> Place:
-        """Where the outputs of a node go: to their place in a store, or to rows of their own."""
-        return self._places.get(node.name, Place(0, channels))
+    def summed(self, name: str, addends: list[str], shape: Shape, width: int, relu=False, ceiling=None) -> str:
+        """The sum of several nodes of as many rows; of one, itself."""
+        total = addends[0]
+        for number, addend in enumerate(addends[1:], 1):
+            last = number == len(addends) - 1
+            op = Add(relu and last, ceiling if last else None, sparse=True)
+            total = self.emit(name if last else f"{name}_sum{number}", op, (total, addend), (*shape[:2], width))
+        return total
 
-    def _keep(self, node: Node, name: str, rows, width: int, alone: bool = True) -> None:
-        self.values[node.name] = Value(name, np.asarray(rows), width, alone)
+    def joined(self, name: str, values: list[Value], shape: Shape, place: Place | None = None) -> Value:
+        """One part of the channels that are in some of the values, in order, or at their place in a store."""
+        place = place or Place(0, values[0].channels)
+        row = np.full(values[0].channels, -1)
+        copies = []
+        for value in values:
+            for number, part in enumerate(value.parts):
+                members = value.members(number)
+                kernel = np.zeros((part.width, place.width), "float32")
+                kernel[value.row[members], place.offset + members] = 1
+                row[members] = place.offset + members
+                alone = len(values) == len(value.parts) == 1
+                copies.append(self.pointwise(name if alone else f"{name}_part", part.name, shape, kernel))
+        return Value.of_rows(self.summed(name, copies, shape, place.width), row, place.width)
+
+    def cheapest(self, ways: list[Callable[[], Value]]) -> Value:
+        """Write what costs least of several ways to write the same."""
+        before, tried = self.nodes, []
+        for way in ways:
+            self.nodes = []
+            value = way()
+            costs = (node.op.features([()] * len(node.inputs), node.shape, 1) for node in self.nodes)
+            tried.append((sum(self._target.cost(cost, self._arithmetic) for cost in costs), self.nodes, value))
+            for node in self.nodes:
+                self._names.release(node.name)
+        _, nodes, value = min(tried, key=lambda each: each[0])
+        for node in nodes:
+            self._names.new(node.name)
+        self.nodes = before + nodes
+        return value
+
+    def place_of(self, node: Node) -> Place:
+        """Where the outputs of a convolution go: to their place in a store, or to rows of their own."""
+        return self._stores.only_place(node.name) or Place(0, node.channels)
+
+    def apart(self, node: Node, value: Value) -> Value:
+        """A value in which no two channels are the same row."""
+        pairs = set(zip(value.part.tolist(), value.row.tolist(), strict=True))
+        missing = int((value.part < 0).sum())
+        if len(pairs) - (missing > 0) == value.channels - missing:
+            return value
+        return self.joined(f"{node.name}_apart", [value], self.shape_of(node.inputs[0]))
+
+    def _part_by_part(self, node: Node, value: Value, op: Operator) -> list[str]:
+        names = []
+        for number, part in enumerate(value.parts):
+            name = value.name_of(node, number)
+            names.append(self.emit(name, op, (part.name,), (*node.shape[:2], part.width)))
+        return names
+
+    def _wanted(self, node: Node) -> Value | None:
+        """The image that a node's output will be added to, or multiplied by: it should lie like that."""
+        name = node.name
+        while True:
+            readers = self._readers[name]
+            if len(readers) != 1 or readers[0].name not in self._inside:
+                return None
+            reader = readers[0]
+            if isinstance(reader.op, (Add, Multiply)):
+                others = [self.values[each] for each in reader.inputs if each != name and each in self.values]
+                return next((value for value in others if value.is_whole), None)
+            if not isinstance(reader.op, UNARY):
+                return None
+            name = reader.name
 
     # --- operators -------------------------------------------------------------------------------------------------
-    def _pick(self, node: Node) -> None:
-        value = self.values[node.inputs[0]]
-        rows = value.rows[node.op.indices]
-        self._keep(node, value.name, rows, value.width, value.alone and bool(np.isin(value.rows, rows).all()))
-
-    def _activation(self, node: Node) -> None:
-        value = self.values[node.inputs[0]]
-        self._emit(node.name, node.op, (value.name,), (*node.shape[:2], value.width))
-        self._keep(node, node.name, value.rows, value.width, value.alone)
-
-    def _affine(self, node: Node) -> None:
-        value, channels = self.values[node.inputs[0]], np.flatnonzero(self._needed[node.name])
+    def _affine(self, node: Node, value: Value) -> Value:
+        channels = np.flatnonzero(self._needed[node.name])
         if not len(channels):  # a pick behind a concatenation may read all of it but this
             channels = np.arange(1)
-        kernel = np.zeros((value.width, len(channels)), "float32")
-        kernel[value.rows[channels], np.arange(len(channels))] = node.op.scale[channels]
-        self._pointwise(node.name, value.name, node.shape, kernel, node.op.shift[channels], node.op.relu)
-        rows = np.full(node.channels, -1)
-        rows[channels] = np.arange(len(channels))
-        self._keep(node, node.name, rows, len(channels))
+        used, wanted = np.unique(value.part[channels]), self._wanted(node)
+        filters = [reader.channels for reader in self._readers[node.name] if isinstance(reader.op, Convolution)]
+        together = len(used) == 1 or wanted is not None or len(channels) < min(filters, default=node.channels)
+        row, width = np.full(node.channels, -1), len(channels)
+        row[channels] = np.arange(width) if wanted is None else wanted.row[channels]
+        width = width if wanted is None else wanted.parts[0].width
+        part, parts = np.full(node.channels, -1), []
+        for number in used:
+            members = channels[value.part[channels] == number]
+            if not together:
+                row[members], width = np.arange(len(members)), len(members)
+            kernel, bias = np.zeros((value.parts[number].width, width), "float32"), np.zeros(width, "float32")
+            kernel[value.row[members], row[members]] = node.op.scale[members]
+            bias[row[members]] = node.op.shift[members]
+            finish = (node.op.relu, node.op.ceiling)
+            name = node.name if len(used) == 1 else f"{node.name}_part{number}"
+            source = value.parts[number].name
+            part[members] = 0 if together else len(parts)
+            parts.append(Part(self.pointwise(name, source, node.shape, kernel, bias, *finish), width))
+        if together:  # each row is zero in all but one
+            total = self.summed(node.name, [each.name for each in parts], node.shape, width)
+            return Value.of_rows(total, row, width)
+        return Value(tuple(parts), part, row)
 
-    def _add(self, node: Node) -> None:
-        values = [self.values[name] for name in node.inputs]
-        if not np.array_equal(values[0].rows, values[1].rows) or values[0].width != values[1].width:
-            values = [self._moved(value, node, i) for i, value in enumerate(values)]
-        names = tuple(value.name for value in values)
-        self._emit(node.name, Add(node.op.relu, sparse=True), names, (*node.shape[:2], values[0].width))
-        self._keep(node, node.name, values[0].rows, values[0].width, all(value.alone for value in values))
+    def _elementwise(self, node: Node, values: list[Value], op: Operator) -> Value:
+        """A sum or a product, part by part of images that lie alike."""
+        values = [self.apart(node, value) for value in values]
+        # of a sum, the first gives the layout; of a product, the image and not the pixel
+        shapes = [self.shape_of(name) for name in node.inputs]
+        leader = next(number for number, shape in enumerate(shapes) if shape == node.shape)
+        for number, (value, shape) in enumerate(zip(values, shapes, strict=True)):
+            if not value.lies_like(values[leader]):
+                values[number] = self._laid_like(node, value, values[leader], shape, number)
+        names = []
+        for number, part in enumerate(values[leader].parts):
+            name = values[leader].name_of(node, number)
+            inputs = tuple(value.parts[number].name for value in values)
+            names.append(self.emit(name, op, inputs, (*node.shape[:2], part.width)))
+        return values[leader].renamed(names, all(value.alone for value in values))
 
-    def _moved(self, value: Value, node: Node, number: int, place: Place | None = None) -> Value:
-        """A value copied to rows in the order of its channels, from an offset in a wider store."""
-        place = place or Place(0, len(value.rows))
-        kernel = np.zeros((value.width, place.width), "float32")
-        written = np.flatnonzero(value.rows >= 0)
-        kernel[value.rows[written], place.offset + written] = 1
-        name = self._pointwise(f"{node.name}_copy{number}", value.name, node.shape, kernel)
-        return Value(name, place.offset + np.arange(len(value.rows)), place.width)
+    def _laid_like(self, node: Node, value: Value, other: Value, shape: Shape, number: int) -> Value:
+        """A value copied to where another has its channels."""
+        names = []
+        for target, wanted in enumerate(other.parts):
+            copies = []
+            for source, part in enumerate(value.parts):
+                members = np.flatnonzero((value.part == source) & (other.part == target))
+                if len(members) or (source == len(value.parts) - 1 and not copies):
+                    kernel = np.zeros((part.width, wanted.width), "float32")
+                    kernel[value.row[members], other.row[members]] = 1
+                    copies.append(self.pointwise(f"{node.name}_copy{number}", part.name, shape, kernel))
+            names.append(self.summed(f"{node.name}_copies{number}", copies, shape, wanted.width))
+        return other.renamed(names, True)
 
-    def _pointwise_convolution(self, node: Node) -> None:
-        value, place = self.values[node.inputs[0]], self._place(node, node.channels)
-        order = np.arange(node.channels)
-        if place.width == node.channels:
-            order = pairs_apart(node.channels, node.op.groups)
-        rows = np.empty_like(order)
-        rows[order] = np.arange(len(order))
-        columns = place.offset + rows
-        kernel = np.zeros((value.width, place.width), "float32")
-        for filters, inputs, weights in node.op.by_group():
-            # a pick may bring the same row to a group twice: their weights add up
-            np.add.at(kernel, (value.rows[inputs][:, None], columns[filters][None]), weights[0, 0])
-        bias = np.zeros(place.width, "float32")
-        bias[columns] = 0.0 if node.op.bias is None else node.op.bias
-        self._pointwise(node.name, value.name, node.shape, kernel, bias, node.op.relu)
-        self._keep(node, node.name, columns, place.width)
+    def _pointwise_convolution(self, node: Node, value: Value) -> Value:
+        op, filters, place, wanted = node.op, node.channels, self.place_of(node), self._wanted(node)
+        kernels = [np.zeros((part.width, filters), "float32") for part in value.parts]
+        for members, inputs, weights in op.by_group():
+            for number, kernel in enumerate(kernels):
+                here = value.part[inputs] == number
+                # a pick may bring the same row to a group twice: their weights add up
+                np.add.at(kernel, (value.row[inputs[here]][:, None], members[None]), weights[0, 0][here])
+        row = np.empty(filters, int)
+        row[alike_in_pairs(np.concatenate(kernels))] = np.arange(filters)
+        columns, width = place.offset + row, place.width
+        if wanted is not None:
+            columns, width = wanted.row, wanted.parts[0].width
+        elif self._form.wide_pixels and node.shape[:2] == (1, 1):
+            kept = sum(np.count_nonzero(kernel) for kernel in kernels) / sum(len(kernel) for kernel in kernels)
+            width = max(width, int(np.ceil(kept / (1 - _ZEROS_OF_PIXELS))))
+        bias = np.zeros(width, "float32")
+        bias[columns] = 0.0 if op.bias is None else op.bias
+        used = [number for number, kernel in enumerate(kernels) if kernel.any()] or [0]
+        addends = []
+        for number in used:
+            wide = np.zeros((value.parts[number].width, width), "float32")
+            wide[:, columns] = kernels[number]
+            alone = len(used) == 1
+            finish = (op.relu, op.ceiling) if alone else ()
+            name = node.name if alone else f"{node.name}_part{number}"
+            of_part = bias if number == used[0] else None
+            addends.append(self.pointwise(name, value.parts[number].name, node.shape, wide, of_part, *finish))
+        total = self.summed(node.name, addends, node.shape, width, op.relu, op.ceiling)
+        return Value.of_rows(total, columns, width)
 
-    def _window_convolution(self, node: Node) -> None:
-        """A grouped 3x3 convolution: the shorter of two ways, both depthwise and then summed."""
-        value = self.values[node.inputs[0]]
-        inputs, groups, filters = value.rows.size, node.op.groups, node.channels
-        pairs, taps = inputs * filters // groups, 9 * filters
-        if np.unique(value.rows).size < inputs:  # a pick repeats a row, and each of its readers needs its own
-            value = self._moved(value, node, 0)
-        source, owners = (self._from_pairs if pairs <= taps else self._from_taps)(node, value)
-        # owners[row] is the filter that a depthwise row belongs to, -1 for none
-        place = self._place(node, filters)
-        kernel = np.zeros((len(owners), place.width), "float32")
-        used = np.flatnonzero(owners >= 0)
-        kernel[used, place.offset + owners[used]] = 1
-        bias = np.zeros(place.width, "float32")
-        bias[place.offset + np.arange(filters)] = 0.0 if node.op.bias is None else node.op.bias
-        self._pointwise(node.name, source, node.shape, kernel, bias, node.op.relu)
-        self._keep(node, node.name, place.offset + np.arange(filters), place.width)
-
-    def _from_pairs(self, node: Node, value: Value) -> tuple[str, np.ndarray]:
-        """A depthwise row for each pair of an input and a filter that reads it."""
-        per_group = node.channels // node.op.groups
-        source = value.name
-        owners = np.full(per_group * value.width, -1)
-        window = np.zeros((3, 3, per_group * value.width), "float32")
-        for filters, inputs, weights in node.op.by_group():
-            for copy, filter_ in enumerate(filters):
-                rows = copy * value.width + value.rows[inputs]
-                owners[rows] = filter_
-                window[..., rows] = weights[..., copy]
-        if per_group > 1:
-            copies = np.tile(np.eye(value.width, dtype="float32"), per_group)
-            source = self._pointwise(f"{node.name}_copies", source, node.shape, copies)
-        return self._depthwise(f"{node.name}_windows", source, node.shape, window), owners
-
-    def _from_taps(self, node: Node, value: Value) -> tuple[str, np.ndarray]:
-        """A row for each filter and each of the nine positions: first the sum over inputs, then the shift."""
-        per_group = node.channels // node.op.groups
-        owners = np.repeat(np.arange(node.channels).reshape(-1, per_group), 9, axis=0).ravel()
-        kernel = np.zeros((value.width, len(owners)), "float32")
-        window = np.zeros((3, 3, len(owners)), "float32")
-        for group, (_, inputs, weights) in enumerate(node.op.by_group()):
-            for position in range(9):
-                columns = (group * 9 + position) * per_group + np.arange(per_group)
-                kernel[value.rows[inputs][:, None], columns[None]] = weights[position // 3, position % 3]
-                window[position // 3, position % 3, columns] = 1
-        order = pairs_apart(len(owners), node.op.groups)
-        source = self._pointwise(f"{node.name}_taps", value.name, node.shape, kernel[:, order])
-        return self._depthwise(f"{node.name}_windows", source, node.shape, window[..., order]), owners[order]
-
-    def _concatenate(self, node: Node) -> None:
-        values, width = [self.values[name] for name in node.inputs], self._widths[node.name]
-        offset, store = 0, None
-        for number, (name, value) in enumerate(zip(node.inputs, values, strict=True)):
-            count = self._graph[name].channels
-            expected = offset + np.arange(count)
-            is_in_place = value.width == width and np.array_equal(value.rows, expected) and value.alone
-            if not is_in_place:
-                value = self._moved(value, node, number, Place(offset, width))
-            if store is None:
-                store = value.name
+    def _concatenate(self, node: Node, values: list[Value]) -> Value:
+        stored = dict(self._stored_in.get(node.inputs[0], {}))
+        parts: list[Part] = []
+        part, row = [], []
+        for name, value in zip(node.inputs, values, strict=True):
+            store, place = self._stores.place_of(node.name, name) or (None, None)
+            if place is not None:
+                value = self._placed(node, value, place, name)
+            if store is not None and store in stored:
+                number = stored[store]
+                both = (parts[number].name, value.parts[0].name)
+                written = self.emit(f"{node.name}_store", Add(sparse=True), both, (*node.shape[:2], place.width))
+                parts[number] = Part(written, place.width)
+                numbers = [number]
             else:
-                last = number == len(values) - 1
-                written = node.name if last else f"{node.name}_store{number}"
-                store = self._emit(written, Add(sparse=True), (store, value.name), (*node.shape[:2], width))
-            offset += count
-        self._keep(node, store, np.arange(node.channels), width)
+                numbers = []
+                for each in value.parts:
+                    if each not in parts:
+                        parts.append(each)
+                    numbers.append(parts.index(each))
+                if store is not None:
+                    stored[store] = numbers[0]
+            part.append(np.array([*numbers, -1])[value.part])
+            row.append(value.row)
+        self._stored_in[node.name] = stored
+        return Value(tuple(parts), np.concatenate(part), np.concatenate(row))
 
-    def _average_pool(self, node: Node) -> None:
-        value = self.values[node.inputs[0]]
-        window = np.zeros((3, 3, value.width), "float32")
-        window[1:, 1:] = 0.25
-        name = node.name if node.name != self._cut else f"{node.name}_rows"
-        name = self._depthwise(name, value.name, node.shape, window, stride=2)
-        self._keep(node, name, value.rows, value.width, value.alone)
-
-    def _mean(self, node: Node) -> None:
-        value = self.values[node.inputs[0]]
-        name = self._emit(f"{node.name}_rows", Mean(), (value.name,), (value.width,))
-        self._keep(node, name, value.rows, value.width, value.alone)
-
-    # --- the end ---------------------------------------------------------------------------------------------------
-    def leave(self, node: Node) -> None:
-        """Give the last image its channels last again, under the node's own name."""
-        value, name = self.values[node.name], node.name
-        if isinstance(node.op, Mean):
-            self._emit(name, PickChannels(value.rows), (value.name,), node.shape)
-            return
-        height, width = node.shape[:2]
-        quarter = -(-len(value.rows) // 4)
-        kernel = np.zeros((value.width, 4 * quarter), "float32")
-        kernel[value.rows, np.arange(len(value.rows))] = 1
-        last = value.name
-        if value.width != 4 * quarter or not np.array_equal(value.rows, np.arange(value.width)):
-            last = self._pointwise(f"{name}_ordered", last, node.shape, kernel)
-        # `depth_to_space` is an operator that ends a channels-first part; what it moves is moved back
-        last = self._emit(f"{name}_spread", DepthToSpace(2), (last,), (2 * height, 2 * width, quarter))
-        last = self._emit(f"{name}_parts", Reshape(), (last,), (height, 2, width, 2, quarter))
-        last = self._emit(f"{name}_order", Transpose((0, 1, 3, 2, 4, 5)), (last,), (height, width, 2, 2, quarter))
-        last = self._emit(f"{name}_image", Reshape(), (last,), (height, width, 4 * quarter))
-        self._emit(name, Slice(), (last,), node.shape)
+    def _placed(self, node: Node, value: Value, place: Place, name: str) -> Value:
+        """A value as rows of a store, all others of which are zero."""
+        rows = value.row - place.offset
+        is_there = len(value.parts) == 1 and value.alone and value.parts[0].width == place.width
+        if is_there and rows.min() >= 0 and rows.max() < value.channels and len(np.unique(rows)) == value.channels:
+            return value
+        return self.joined(f"{node.name}_{name}", [value], node.shape, place)

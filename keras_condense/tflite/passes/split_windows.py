@@ -72,8 +72,10 @@ def _split(node: Node, source: str, order: np.ndarray, names: Names) -> list[Nod
         nodes.append(Node(windowed, depthwise, (source,), (*node.shape[:2], channels), node.layer))
         # where sums are added up, the bias belongs to the first and the ReLU to the sum of all
         bias, relu = (op.bias if number == 0 else None), (op.relu and per_group == 1)
-        nodes.append(Node(summed, Convolution(summing[None, None], bias, relu), (windowed,), node.shape, node.layer))
+        nodes.append(
+            Node(summed, Convolution(summing[None, None], bias, relu, op.ceiling), (windowed,), node.shape, node.layer)
+        )
         sums.append(summed)
     if per_group == 1:
         return [*nodes[:-1], nodes[-1].replace(name=node.name)]
-    return [*nodes, Node(node.name, Add(op.relu), tuple(sums), node.shape, node.layer)]
+    return [*nodes, Node(node.name, Add(op.relu, op.ceiling), tuple(sums), node.shape, node.layer)]
