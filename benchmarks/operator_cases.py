@@ -140,6 +140,12 @@ def average_pool(size, channels):
     return Case(ops.AveragePool((2, 2)), (size, size, channels), output)
 
 
+def pooled_by_windows(size, channels):
+    """The same by a depthwise convolution."""
+    case = average_pool(size, channels)
+    return dataclasses.replace(case, op=ops.Depthwise(np.full((2, 2, channels), 0.25, "float32"), strides=(2, 2)))
+
+
 def concatenation(size, channels):
     def output(number):  # each joins the one before it with itself
         return (channels << (number + 1), size, size)
@@ -224,6 +230,7 @@ def cases() -> Iterator[Case]:
         yield add(size, width)
         yield same(ops.HardSwish(), size, width)
         yield average_pool(4 * size, width // 4)
+        yield pooled_by_windows(4 * size, width // 4)
         yield concatenation(size, width)
         yield pick_channels(size, width)
         yield shuffle(size, width)

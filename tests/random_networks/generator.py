@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 import keras_condense as kc
+from random_networks.blocks import Blocks
 from random_networks.programs import Program, needed
 from random_networks.settings import random_setting
 
@@ -15,16 +16,16 @@ ACTIVATIONS = ["relu"] * 6 + ["hard_silu"] * 3 + ["silu", "sigmoid", "tanh", "el
 IMAGE_STEPS = {
     "dense_layer": 4, "dense_block": 4, "learned": 4, "grouped": 5, "convolution": 2, "depthwise": 2, "norm": 4,
     "activate": 4, "index": 3, "shuffle": 2, "scatter": 1, "pad": 1, "pool": 2, "identity": 1, "pair": 3,
-    "concatenate": 4, "attention": 1, "shared": 1, "nested": 1,
+    "concatenate": 4, "attention": 1, "shared": 1, "nested": 1, "inverted": 3, "separable": 1, "rescaled": 1,
 }  # fmt: skip
 # what may stand in a sparse beginning
 SPARSE_STEPS = {
     "dense_layer": 4, "dense_block": 4, "learned": 1, "grouped": 2, "norm": 2, "index": 2, "shuffle": 1, "pair": 1,
-    "concatenate": 2, "activate": 1,
+    "concatenate": 2, "activate": 1, "inverted": 6, "attention": 2, "separable": 1,
 }  # fmt: skip
 
 
-class Generator:
+class Generator(Blocks):
     """Writes a program, one line after the other, and calls each line at once to know what shape comes out."""
 
     def __init__(self, seed: int):
@@ -192,14 +193,6 @@ class Generator:
         joined = [x, *chosen] if self.chance(0.5) else [*chosen, x]
         return self.line(f"L.Concatenate()([{', '.join(joined)}])")
 
-    def attention(self, x: str) -> str:
-        """Squeeze and excitation."""
-        channels = self.shape(x)[-1]
-        y = self.line(f"L.GlobalAveragePooling2D(keepdims=True)({x})")
-        gate = self.choice(["hard_sigmoid", "sigmoid"])
-        y = self.line(f"L.Conv2D({channels}, 1, activation={gate!r})({y})")
-        return self.line(f"L.Multiply()([{x}, {y}])")
-
     def shared(self, x: str) -> str:
         """One layer that is called twice."""
         channels = self.shape(x)[-1]
@@ -232,34 +225,6 @@ class Generator:
         self.hide(outside)
         z = self.line(f"{model}({x})")
         return self.line(f"{model}({z})") if self.shape(z) == self.shape(x) and self.chance(0.5) else z
-
-    def dense_layer(self, x: str) -> str:
-        """A layer of CondenseNet and its kind, with everything that follows it optional."""
-        channels = self.shape(x)[-1]
-        groups = self.choice([2, 4, 4, 8])
-        y = x
-        if self.chance(0.9):
-            y = self.line(f"K.BatchNormalization()({y})")
-            y = self.line(f"L.ReLU()({y})") if self.chance(0.9) else y
-        factor = self.divisor(channels)
-        growth = groups * self.choice([1, 1, 2, 3])
-        y = self.line(f"K.LearnedGroupConv2D({growth * 2}, 1, groups={groups}, condense_factor={factor})({y})")
-        y = self.line(f"K.BatchNormalization()({y})")
-        activation = self.choice(["ReLU()", "ReLU()", "Activation('hard_silu')"])
-        y = self.line(f"L.{activation}({y})")
-        activation = ", activation='relu'" if self.chance(0.5) else ""
-        y = self.line(f"K.GroupConv2D({growth}, 3, padding='same', groups={groups}{activation})({y})")
-        if self.chance(0.25):  # CondenseNetV2 updates what it has
-            factor = self.divisor(channels)
-            z = self.line(f"K.SparseFeatureReactivation({channels}, groups={groups}, condense_factor={factor})({y})")
-            x = self.line(f"L.Add()([{x}, {z}])")
-        return self.line(f"L.Concatenate()([{x}, {y}])")
-
-    def dense_block(self, x: str) -> str:
-        """Dense layers one after the other, whose concatenations are one store."""
-        for _ in range(int(self.random.integers(2, 4))):
-            x = self.dense_layer(x)
-        return x
 
     # --- layers of vectors ---
     def vector_step(self, x: str) -> str:
@@ -298,8 +263,12 @@ class Generator:
         if with_stem:
             size = self.choice([8, 12, 16, 18])
             image = self.line(f"keras.Input(({size}, {size}, 3), name='image0')", "image0")
-            x = self.line(f"L.ZeroPadding2D(1)({image})")
-            x = self.line(f"{self.choice(['K.GroupConv2D', 'L.Conv2D'])}({self.choice([4, 8, 12])}, 3, strides=2)({x})")
+            x = self.rescaled(image) if self.chance(0.3) else image
+            padded = self.chance(0.5)
+            x = self.line(f"L.ZeroPadding2D(1)({x})") if padded else x
+            padding = "" if padded else ", padding='same'"
+            kind, filters = self.choice(["K.GroupConv2D", "L.Conv2D"]), self.choice([4, 8, 12])
+            x = self.line(f"{kind}({filters}, 3, strides=2{padding})({x})")
         else:
             for number in range(self.choice([1, 1, 1, 2, 3])):
                 channels = self.choice([1, 2, 3, 4, 8, 8, 16, 24])

@@ -10,9 +10,11 @@ from types import ModuleType
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.passes import (
     block_pixels,
+    carry_orders,
     compose_norms,
     compose_picks,
     dense,
+    drop_unread,
     fold_norms,
     fold_pads,
     fold_permutations,
@@ -43,6 +45,7 @@ SIMPLIFYING: tuple[ModuleType, ...] = (
     compose_picks,
     merge_pointwise,
     fold_permutations,
+    drop_unread,
 )
 
 # Learned groups in XNNPACK's usual layout, without moving single numbers about. What a condensed network asks for
@@ -50,6 +53,7 @@ SIMPLIFYING: tuple[ModuleType, ...] = (
 # batch norm with a ReLU is two operators or a slow one; a convolution with few filters per group fills a part of a SIMD
 # register. Each pass removes one of these, and changes nothing where it can't.
 CHANNELS_LAST: tuple[ModuleType, ...] = (
+    carry_orders,
     pick_first,
     limit_instead_of_norm,
     group_reactivations,
