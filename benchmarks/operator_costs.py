@@ -8,9 +8,11 @@ cost. A least-squares fit with no negative coefficient gives the cost of a multi
     python benchmarks/operator_costs.py x86_64 --only add hard_swish
     python benchmarks/operator_costs.py x86_64 --arithmetic int8 --lanes 16
     python benchmarks/operator_costs.py riscv64 --lanes 4          a processor of its own
+    python benchmarks/operator_costs.py wasm --lanes 8 --timer "node benchmarks/web_time.mjs FOLDER"
 
-The counter is a command that takes .tflite files and prints a line for each: its name and the millions of instructions
-of one inference, as the second word.
+The counter is a command that takes a .tflite file and prints a line: its name and the millions of instructions of one
+inference, as the second word. A timer prints the milliseconds of one inference in its place. A processor that is not
+known yet becomes a file of `targets/`, and `export_tflite(target=...)` takes its name; nothing else changes.
 """
 
 import argparse
@@ -53,13 +55,22 @@ def converted(graph: Graph, scheme: Scheme) -> bytes:
     return convert_graph(graph, None, scheme, rows if scheme.needs_data else None)
 
 
-def counted(command: str, path: pathlib.Path) -> float:
+def printed(command: str, path: pathlib.Path) -> float:
+    """The second word of the last line that a command prints for a file."""
     done = subprocess.run([*shlex.split(command), str(path)], capture_output=True, text=True, check=True)
-    return 1e6 * float(done.stdout.strip().splitlines()[-1].split()[1])
+    return float(done.stdout.strip().splitlines()[-1].split()[1])
+
+
+def counted(command: str, path: pathlib.Path) -> float:
+    return 1e6 * printed(command, path)
+
+
+def timed_elsewhere(command: str, path: pathlib.Path) -> float:
+    return 1e9 * printed(command, path)
 
 
 def timed(path: pathlib.Path) -> float:
-    return 1e9 * benchmark_tflite(path, runs=30).minimum_ms
+    return 1e9 * benchmark_tflite(path, runs=300, warmup=50).minimum_ms
 
 
 def coefficients(sizes: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -96,7 +107,9 @@ def fitted(samples):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", help=f"{', '.join(targets())}, or the name of a new one")
-    parser.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--counter", help="command that counts instructions; left out, the files are timed here")
+    how.add_argument("--timer", help="command that times files on another processor, or in another runtime")
     parser.add_argument(
         "--only", nargs="+", metavar="KIND", help="measure these rows, and those of limits, and keep the others"
     )
@@ -108,8 +121,8 @@ def main() -> None:
     unit = "instructions" if arguments.counter else "picoseconds"
     target = targets().get(arguments.target)
     if target is None:
-        # what counts instructions stands for a processor that is not this one
-        machines = () if arguments.counter else (platform.machine(),)
+        # what counts instructions, or times elsewhere, stands for a processor that is not this one
+        machines = () if arguments.counter or arguments.timer else (platform.machine(),)
         target = Target(arguments.target, machines, unit, {}, {})
     scheme = ARITHMETICS[arguments.arithmetic]
     lanes = arguments.lanes or target.lanes.get(scheme.arithmetic, 8)
@@ -122,7 +135,10 @@ def main() -> None:
         paths = [pathlib.Path(folder, f"{number}.tflite") for number in range(len(graphs))]
         for path, graph in track(list(zip(paths, graphs, strict=True)), description="converting"):
             path.write_bytes(converted(graph, scheme))
-        measure = functools.partial(counted, arguments.counter) if arguments.counter else timed
+        measure = timed
+        if arguments.counter or arguments.timer:
+            command = counted if arguments.counter else timed_elsewhere
+            measure = functools.partial(command, arguments.counter or arguments.timer)
         # counts don't depend on what else is running; times do
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if arguments.counter else 1) as pool:
             costs = list(track(pool.map(measure, paths), total=len(paths), description=target.name))

@@ -13,12 +13,13 @@ from keras_condense.applications.imagenet import decode_predictions, preprocess_
 from keras_condense.applications.parts import (
     check_channels,
     check_growth_rates,
+    check_of_blocks,
     classifier,
     dense_layer,
     normalize,
     stem,
 )
-from keras_condense.validation import check_fraction, check_positive_integer
+from keras_condense.validation import check_divisible, check_fraction, check_positive_integer
 
 FAMILY = Family(__name__)
 
@@ -27,13 +28,14 @@ FAMILY = Family(__name__)
 def CondenseNet(
     stages: Sequence[int],
     growth_rates: Sequence[int],
-    groups: int = 4,
-    condense_factor: int = 4,
-    bottleneck_factor: int = 4,
+    groups: int | Sequence[int] = 4,
+    condense_factor: int | Sequence[int] = 4,
+    bottleneck_factor: int | Sequence[int] = 4,
     stem_strides: int = 2,
     dropout_rate: float = 0.0,
     group_lasso: float = 0.0,
     classifier_condense_factor: int = 1,
+    window_groups: int | Sequence[int] | None = None,
     **shared: Unpack[SharedKeywords],
 ) -> keras.Model:
     """Build a CondenseNet as it is trained: with learned group convolutions, nothing pruned yet.
@@ -50,14 +52,20 @@ def CondenseNet(
     Args:
         stages: the number of layers of each dense block; not the stages of condensing (`layer.stage`).
         growth_rates: k of each block: the channels that each of its layers adds.
-        groups: groups of the learned 1x1 and of the 3x3 convolutions.
-        condense_factor: C; the condensed network keeps 1/C of the learned convolutions' connections.
-        bottleneck_factor: outputs of the learned 1x1 convolution are this many times k.
-        stem_strides: strides of the first convolution: 1 for images of about 32x32 pixels, 2 for ImageNet.
+        groups: groups of the learned 1x1 and of the 3x3 convolutions; one number, or one for each block.
+        condense_factor: C; the condensed network keeps 1/C of the learned convolutions' connections. One number, or one
+            for each block.
+        bottleneck_factor: outputs of the learned 1x1 convolution are this many times k; one number, or one for each
+            block.
+        stem_strides: strides of the first convolution: 1 for images of about 32x32 pixels, 2 for ImageNet; 4 leaves out
+            the largest images, on which phones spend most for a multiply-add.
         dropout_rate: share of activations dropped before each learned convolution.
         group_lasso: weight of the group lasso in the loss (1e-5 in the paper's ImageNet training).
         classifier_condense_factor: F; above 1 the classifier is a `keras_condense.layers.CondenseDense`, of whose
             inputs 1/F are left once it is condensed, those of the largest weights. Until then it is a dense layer.
+        window_groups: groups of the 3x3 convolutions where they are not `groups`; one number, or one for each block.
+            With `groups=1`, all filters of a 1x1 convolution share the inputs that they learn to need, as processors of
+            wide registers like it.
         weights: None (random), "imagenet" (where the network is CondenseNetImageNet74G4 or 74G8: the authors' own
             training, at its last stage, so that it can be condensed at once or trained on), "cifar10" (where it is
             CondenseNet50: trained with this package, which has the file; its images are those that
@@ -80,33 +88,49 @@ def CondenseNet(
         (None, 10)
         >>> tuple(model.get_layer("block1_layer2_1_conv").kernel.shape)  # height, width, in, filters
         (1, 1, 24, 32)
+        >>> model = CondenseNet((2, 2), (8, 16), groups=(8, 1), window_groups=(8, 4), bottleneck_factor=(4, 2))
+        >>> [model.get_layer(f"block{block}_layer1_1_conv").groups for block in (1, 2)]
+        [8, 1]
         >>> CondenseNet((2, 2), (6, 12))
         Traceback (most recent call last):
         ...
         ValueError: `growth_rates[0]` (=6) must be divisible by `groups` (=4). Use 4 or 8, ...
     """
     stages, growth_rates = check_growth_rates(stages, growth_rates, "(14, 14, 14)", "(8, 16, 32)")
-    for argument, value in (
-        ("groups", groups),
-        ("condense_factor", condense_factor),
-        ("bottleneck_factor", bottleneck_factor),
-        ("classifier_condense_factor", classifier_condense_factor),
-    ):
-        check_positive_integer(argument, value, "The paper has 4 or 8 groups; 1 turns it off.")
-    check_positive_integer("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's.")
-    dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
-    stem_filters = 2 * growth_rates[0]
-    check_channels(
-        stages, growth_rates, groups, condense_factor, classifier_condense_factor if shared["include_top"] else 1
+    blocks, fix = len(stages), "The paper has 4 or 8 groups; 1 turns it off."
+    groups_of, factors, bottlenecks = (
+        check_of_blocks(argument, value, blocks, fix)
+        for argument, value in (
+            ("groups", groups),
+            ("condense_factor", condense_factor),
+            ("bottleneck_factor", bottleneck_factor),
+        )
     )
+    windows = groups_of
+    if window_groups is not None:
+        windows = check_of_blocks("window_groups", window_groups, blocks, "Leave it out for as many as `groups`.")
+    check_positive_integer("classifier_condense_factor", classifier_condense_factor, fix)
+    check_positive_integer("stem_strides", stem_strides, "Use 1 for small images, 2 or 4 for ImageNet's.")
+    dropout_rate = check_fraction("dropout_rate", dropout_rate, "Use 0.0 or 0.1.", below_one=True)
+    check_channels(stages, growth_rates, windows, factors, classifier_condense_factor if shared["include_top"] else 1)
+    for block, (growth_rate, bottleneck, count) in enumerate(zip(growth_rates, bottlenecks, groups_of, strict=True)):
+        check_divisible(
+            f"bottleneck_factor[{block}] * growth_rates[{block}]",
+            bottleneck * growth_rate,
+            "groups",
+            count,
+            "They are the filters of the block's learned convolutions.",
+        )
+    of_blocks = {"groups": groups_of, "condense_factor": factors, "bottleneck_factor": bottlenecks}
+    if windows != groups_of:
+        of_blocks["window_groups"] = windows
     contract = Contract(
         constructor="CondenseNet",
         arguments={
             "stages": stages,
             "growth_rates": growth_rates,
-            "groups": groups,
-            "condense_factor": condense_factor,
-            "bottleneck_factor": bottleneck_factor,
+            # one number where all blocks have it, as the published networks are known by
+            **{name: values[0] if len(set(values)) == 1 else values for name, values in of_blocks.items()},
             "stem_strides": stem_strides,
             "classifier_condense_factor": classifier_condense_factor,
         },
@@ -116,20 +140,22 @@ def CondenseNet(
         **shared,
     )
     image = contract.image()
-    x = stem(image, stem_filters, stem_strides)
-    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
+    x = stem(image, 2 * growth_rates[0], stem_strides)
+    of_block = zip(stages, growth_rates, groups_of, factors, bottlenecks, windows, strict=True)
+    for block, (layers, growth_rate, count, factor, bottleneck, window_count) in enumerate(of_block, start=1):
         if block > 1:
             x = keras.layers.AveragePooling2D(2, name=f"pool{block - 1}")(x)
         for layer in range(1, layers + 1):
             x = dense_layer(
                 x,
                 growth_rate,
-                groups=groups,
-                condense_factor=condense_factor,
-                bottleneck_factor=bottleneck_factor,
+                groups=count,
+                condense_factor=factor,
+                bottleneck_factor=bottleneck,
                 dropout_rate=dropout_rate,
                 group_lasso=group_lasso,
                 name=f"block{block}_layer{layer}",
+                window_groups=window_count,
             )
     return contract.model(image, normalize(x, ""), classifier(classifier_condense_factor))
 

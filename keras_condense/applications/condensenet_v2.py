@@ -111,7 +111,8 @@ def CondenseNetV2(
         ("stem_strides", stem_strides, "Use 1 for small images, 2 for ImageNet's."),
     ):
         check_positive_integer(argument, value, fix)
-    check_channels(stages, growth_rates, groups, condense_factor, classifier_factor=1)
+    count = len(stages)
+    check_channels(stages, growth_rates, (groups,) * count, (condense_factor,) * count, classifier_factor=1)
     contract = Contract(
         default_size=32 if stem_strides == 1 else 224,
         # the stem makes ceil(size / strides), each pooling floor(size / 2)

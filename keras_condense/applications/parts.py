@@ -1,7 +1,7 @@
 """What several families are made of: weights as they are drawn, gates, and the stem and layers of the CondenseNets."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ __all__ = [
     "MOMENTUM",
     "check_channels",
     "check_growth_rates",
+    "check_of_blocks",
     "check_positive_integers",
     "classifier",
     "dense_layer",
@@ -54,6 +55,34 @@ def check_positive_integers(name: str, values: Any, fix: str) -> tuple[int, ...]
     return tuple(check_positive_integer(f"{name}[{i}]", value, fix) for i, value in enumerate(values))
 
 
+def check_of_blocks(name: str, value: Any, blocks: int, fix: str) -> tuple[int, ...]:
+    """Return one positive integer for each block: `value` for all of them, or those that it is a sequence of.
+
+    Args:
+        name: the argument's name, for the message.
+        value: what the caller gave.
+        blocks: how many blocks there are.
+        fix: a sentence that says how to fix it.
+
+    Raises:
+        ValueError: no positive integer and no sequence of as many as there are blocks.
+
+    Example:
+        >>> check_of_blocks("groups", 4, 3, "The paper has 4 or 8.")
+        (4, 4, 4)
+        >>> check_of_blocks("groups", (8, 4), 3, "The paper has 4 or 8.")
+        Traceback (most recent call last):
+        ...
+        ValueError: `groups` (=(8, 4)) must be one number, or one for each of 3 blocks. The paper has 4 or 8.
+    """
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        return (check_positive_integer(name, value, fix),) * blocks
+    values = check_positive_integers(name, value, fix)
+    if len(values) != blocks:
+        raise ValueError(f"`{name}` (={values!r}) must be one number, or one for each of {blocks} blocks. {fix}")
+    return values
+
+
 def check_growth_rates(
     stages: Any, growth_rates: Any, usual_stages: str, usual_growth_rates: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -78,28 +107,41 @@ def check_growth_rates(
 
 
 def check_channels(
-    stages: tuple[int, ...], growth_rates: tuple[int, ...], groups: int, condense_factor: int, classifier_factor: int
+    stages: tuple[int, ...],
+    growth_rates: tuple[int, ...],
+    groups: Sequence[int],
+    condense_factors: Sequence[int],
+    classifier_factor: int,
 ) -> None:
-    """Raise for the first layer whose channels can't be divided evenly; they all follow from the arguments."""
-    for block, growth_rate in enumerate(growth_rates):
-        multiple = max(growth_rate // groups, 1) * groups
-        # then `bottleneck_factor` * k, the learned convolution's filters, is divisible as well
+    """Raise for the first layer whose channels can't be divided evenly; they all follow from the arguments.
+
+    Args:
+        stages: the layers of each block.
+        growth_rates: the channels that each of them adds.
+        groups: of the 3x3 convolutions of each block.
+        condense_factors: of the learned convolutions of each block.
+        classifier_factor: the classifier's condense factor.
+    """
+    for block, (growth_rate, count) in enumerate(zip(growth_rates, groups, strict=True)):
+        multiple = max(growth_rate // count, 1) * count
         check_divisible(
             f"growth_rates[{block}]",
             growth_rate,
             "groups",
-            groups,
-            f"Use {multiple} or {multiple + groups}, because the 3x3 convolutions of the block have {groups} groups.",
+            count,
+            f"Use {multiple} or {multiple + count}, because the 3x3 convolutions of the block have {count} groups.",
         )
     channels = 2 * growth_rates[0]
-    for block, (layers, growth_rate) in enumerate(zip(stages, growth_rates, strict=True), start=1):
+    for block, (layers, growth_rate, factor) in enumerate(
+        zip(stages, growth_rates, condense_factors, strict=True), start=1
+    ):
         for layer in range(1, layers + 1):
             check_divisible(
                 f"in_channels of block{block}_layer{layer}_1_conv",
                 channels,
                 "condense_factor",
-                condense_factor,
-                f"Make 2 * growth_rates[0] and every growth rate a multiple of {condense_factor}.",
+                factor,
+                f"Make 2 * growth_rates[0] and every growth rate a multiple of {factor}.",
             )
             channels += growth_rate
     check_divisible(
@@ -169,8 +211,9 @@ def dense_layer(
     dropout_rate: float,
     group_lasso: float,
     name: str,
+    window_groups: int | None = None,
 ) -> keras.KerasTensor:
-    """The features so far and `growth_rate` new ones."""
+    """The features so far and `growth_rate` new ones; the 3x3 convolution may have other groups than the 1x1."""
     new = normalize(x, f"{name}_1_")
     if dropout_rate:
         new = keras.layers.Dropout(dropout_rate, name=f"{name}_1_drop")(new)
@@ -184,7 +227,7 @@ def dense_layer(
         name=f"{name}_1_conv",
     )(new)
     new = normalize(new, f"{name}_2_")
-    new = group_convolution(new, growth_rate, groups, f"{name}_2_conv")
+    new = group_convolution(new, growth_rate, window_groups or groups, f"{name}_2_conv")
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 

@@ -13,7 +13,7 @@ from keras_condense.tflite.converter import convert_graph
 from keras_condense.tflite.frontend import is_readable, read_model
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.operators import Input
-from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, run_all, sparse
+from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, drop_unread, run_all, sparse
 from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
 from keras_condense.tflite.signature import inputs_of, output_names
@@ -104,7 +104,7 @@ def candidates(
     yield from considered([("channels last", run_all(CHANNELS_LAST, simple, target, scheme))])
     if scheme.zeros:
         yield from considered(
-            (f"dense to {cut}", run_all(CHANNELS_LAST, dense.run(simple, cut), target, scheme))
+            (f"dense to {cut}", run_all((drop_unread, *CHANNELS_LAST), dense.run(simple, cut), target, scheme))
             for cut in dense.cuts(simple)
         )
     if scheme.sparse:

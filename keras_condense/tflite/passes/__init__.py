@@ -1,7 +1,7 @@
 """Rewritings of a graph, a file each; all compute the same.
 
 A pass is a function `run(graph, target, scheme)` of one module. A new pass is a new file and a place in one of the two
-orders below. `dense` and `sparse` write the beginning of a network in a special way, as far as one of their `cuts`.
+orders below. `dense` and `sparse` write a part of a network in a special way, as far as one of its ends.
 """
 
 from collections.abc import Iterable
@@ -24,6 +24,7 @@ from keras_condense.tflite.passes import (
     keep_rows,
     limit_instead_of_norm,
     merge_pointwise,
+    norms_and_pools_as_windows,
     pick_first,
     sparse,
     split_windows,
@@ -32,7 +33,7 @@ from keras_condense.tflite.passes import (
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
 
-__all__ = ["CHANNELS_LAST", "SIMPLIFYING", "dense", "run_all", "sparse"]
+__all__ = ["CHANNELS_LAST", "SIMPLIFYING", "dense", "drop_unread", "run_all", "sparse"]
 
 # Fewer operators, for every target, in an order in which each pass finds what the last one made.
 SIMPLIFYING: tuple[ModuleType, ...] = (
@@ -61,6 +62,7 @@ CHANNELS_LAST: tuple[ModuleType, ...] = (
     block_pixels,
     keep_rows,
     swish_by_tanh,
+    norms_and_pools_as_windows,
 )
 
 

@@ -4,7 +4,7 @@ Groups learn which inputs they need, and what none of them needs is still an out
 computed channel by channel from each other keep the same channels; convolutions at their beginning lose filters.
 """
 
-from collections.abc import Iterator
+import math
 
 import numpy as np
 
@@ -33,101 +33,117 @@ __all__ = ["run"]
 _CHANNEL_BY_CHANNEL = (Add, Affine, AveragePool, Depthwise, HardSwish, Mean, Multiply, Pad, Relu, Sigmoid, Swish)
 
 
+# below so many channels, unread ones are not kept to fill registers
+_FEW = 64
+
+
 def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
     """Leave out channels that nobody reads."""
-    of_value = _families(graph)
-    families: dict[str, list[Node]] = {}
-    for node in graph:
-        families.setdefault(of_value[node.name], []).append(node)
-    needed = _needed(graph, of_value)
-    kept = {}
-    for name, members in families.items():
-        if len(mask := needed[name]) and not mask.all():
-            mask = _fitting(mask, [node for node in members if _makes_channels(node)])
-            if not mask.all():
-                kept[name] = np.flatnonzero(mask)
-    if not kept:
+    channels = _Channels(graph)
+    channels.need_what_is_read()
+    if channels.all_are_needed:
         return graph
-    by_name = graph.by_name()
+    channels.fit_registers(target.lanes_of(scheme.arithmetic))
     nodes = []
     for node in graph:
-        channels = kept.get(of_value[node.name])
-        source = None
-        if node.inputs and by_name[node.inputs[0]].shape:
-            source = kept.get(of_value[node.inputs[0]])
-        nodes.append(_reduced(node, channels, source))
+        source = channels.kept(node.inputs[0]) if node.inputs else None
+        nodes.append(_reduced(node, channels.kept(node.name), source))
     return graph.with_nodes(nodes)
 
 
-def _makes_channels(node: Node) -> bool:
-    return not isinstance(node.op, _CHANNEL_BY_CHANNEL)
+def _is_carried(node: Node, source: Node) -> bool:
+    """Whether each channel of a node is made of one of its input, and each of those makes one."""
+    if isinstance(node.op, PickChannels):
+        return node.is_image and node.op.is_permutation(source.channels)
+    return isinstance(node.op, _CHANNEL_BY_CHANNEL)
 
 
-def _families(graph: Graph) -> dict[str, str]:
-    """For each node the first of those that must keep the same channels."""
-    parent = {node.name: node.name for node in graph}
+class _Channels:
+    """Sets of channels that are kept or dropped together: those that are made of each other one by one."""
 
-    def first(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
+    def __init__(self, graph: Graph):
+        self._graph, self._by_name = graph, graph.by_name()
+        self._sets: dict[str, np.ndarray] = {}  # of each node's channels
+        self._parents: list[int] = []
+        self._makers = []
+        for node in graph:
+            if node.inputs and _is_carried(node, self._by_name[node.inputs[0]]):
+                mine = self._sets[node.inputs[0]]
+                mine = mine[node.op.indices] if isinstance(node.op, PickChannels) else mine
+                for name in node.inputs[1:]:
+                    for pair in zip(mine.tolist(), self._sets[name].tolist(), strict=True):
+                        self._join(*pair)
+            else:
+                first = len(self._parents)
+                self._parents += range(first, first + (node.channels if node.shape else 0))
+                mine = np.arange(first, len(self._parents))
+                self._makers.append(node)
+            self._sets[node.name] = mine
+        of_set = np.array([self._first(number) for number in range(len(self._parents))], int)
+        self._sets = {name: of_set[mine] for name, mine in self._sets.items()}
+        self._needed = np.zeros(len(of_set), bool)
 
-    for node in graph:
-        if not _makes_channels(node):
+    def _first(self, number: int) -> int:
+        while self._parents[number] != number:
+            number = self._parents[number]
+        return number
+
+    def _join(self, one: int, other: int) -> None:
+        one, other = self._first(one), self._first(other)
+        self._parents[max(one, other)] = min(one, other)
+
+    @property
+    def all_are_needed(self) -> bool:
+        """Whether no channel can be left out."""
+        return all(self._needed[mine].all() for mine in self._sets.values())
+
+    def kept(self, name: str) -> np.ndarray | None:
+        """The channels of a node that are kept; None for all."""
+        mask = self._needed[self._sets[name]]
+        return None if mask.all() else np.flatnonzero(mask)
+
+    def need_what_is_read(self) -> None:
+        """Keep what leaves the network, and what a layer reads whose outputs are kept."""
+        for name in self._graph.outputs.values():
+            self._needed[self._sets[name]] = True
+        for node in reversed(self._makers):  # readers of a pick before the pick
+            if not isinstance(node.op, (Convolution, PickChannels)) or not node.is_image:
+                self._needed[self._sets[node.name]] = True
+            mine = self._needed[self._sets[node.name]]
+            if isinstance(node.op, Convolution) and not mine.any():
+                self._needed[self._sets[node.name][:1]] = True
             for name in node.inputs:
-                one, other = first(name), first(node.name)
-                parent[other] = one
-    return {node.name: first(node.name) for node in graph}
+                read = _read(node, mine, self._by_name[name])
+                self._needed[self._sets[name][read]] = True
+
+    def fit_registers(self, lanes: int) -> None:
+        """Keep a few channels more: as many for each group of a convolution, and as many as fill registers."""
+        convolutions = [node for node in self._makers if isinstance(node.op, Convolution)]
+        changed = True
+        while changed:
+            changed = False
+            for node in convolutions:
+                of_group = self._sets[node.name].reshape(node.op.groups, -1)
+                # of a group, for all of them to be a multiple of the lanes
+                step = lanes // math.gcd(lanes, node.op.groups) if node.channels >= _FEW else 1
+                wanted = -(-int(self._needed[of_group].sum(axis=1).max()) // step) * step
+                for members in of_group:
+                    missing = min(wanted, len(members)) - int(self._needed[members].sum())
+                    if missing > 0:
+                        self._needed[members[~self._needed[members]][:missing]] = True
+                        changed = True
 
 
-def _needed(graph: Graph, of_value: dict[str, str]) -> dict[str, np.ndarray]:
-    """For each family the channels that somebody reads."""
-    by_name, outputs = graph.by_name(), set(graph.outputs.values())
-    needed: dict[str, np.ndarray] = {}
-    for node in graph:
-        free = _makes_channels(node) and isinstance(node.op, (Convolution, PickChannels)) and node.is_image
-        everything = node.name in outputs or (_makes_channels(node) and not free)
-        family = of_value[node.name]
-        mask = needed.get(family, np.zeros(node.channels if node.shape else 0, bool))
-        needed[family] = mask | everything
-    for node in reversed(graph.nodes):  # readers of a pick before the pick
-        if not _makes_channels(node):
-            continue
-        for name, mask in _read(node, needed[of_value[node.name]], [by_name[name] for name in node.inputs]):
-            needed[of_value[name]] = needed[of_value[name]] | mask
-    return needed
-
-
-def _read(node: Node, mine: np.ndarray, sources: list[Node]) -> Iterator[tuple[str, np.ndarray]]:
-    """What a node reads of each of its inputs."""
-    op = node.op
-    for source in sources:
-        channels = source.channels if source.shape else 0
-        if isinstance(op, PickChannels):
-            yield source.name, np.isin(np.arange(channels), op.indices[mine] if node.is_image else op.indices)
-        elif isinstance(op, Convolution) and op.groups == 1:
-            yield source.name, (op.kernel != 0).any(axis=(0, 1, 3))
-        elif isinstance(op, Dense):
-            yield source.name, (op.kernel != 0).any(axis=1)
-        else:
-            yield source.name, np.ones(channels, bool)
-
-
-def _fitting(mask: np.ndarray, makers: list[Node]) -> np.ndarray:
-    """As few channels more as leave groups of one size; all, where one does not find any."""
-    mask = mask.copy()
-    if not mask.any():
-        mask[0] = True
-    groups = {node.op.groups for node in makers if isinstance(node.op, Convolution)} - {1}
-    if len(groups) > 1:
-        return np.ones_like(mask)
-    for count in groups:
-        of_group = mask.reshape(count, -1)
-        wanted = int(of_group.sum(axis=1).max())
-        for members in of_group:
-            unread = np.flatnonzero(~members)
-            members[unread[: wanted - int(members.sum())]] = True
-    return mask
+def _read(node: Node, mine: np.ndarray, source: Node) -> np.ndarray:
+    """The channels of an input that a node reads."""
+    match node.op:
+        case PickChannels(indices):
+            return np.unique(indices[mine] if node.is_image else indices)
+        case Convolution(kernel) if node.op.groups == 1:
+            return np.flatnonzero((kernel != 0).any(axis=(0, 1, 3)))
+        case Dense(kernel):
+            return np.flatnonzero((kernel != 0).any(axis=1))
+    return np.arange(source.channels if source.shape else 0)
 
 
 def _reduced(node: Node, kept: np.ndarray | None, source: np.ndarray | None) -> Node:

@@ -1,0 +1,40 @@
+"""Norms and average poolings become depthwise convolutions, where these are cheaper.
+
+A norm with a ReLU is a window of one pixel; two operators are one, and in int8 numbers are rounded once and each
+channel has a scale of its own. An average is a window of equal weights: the pooling itself leaves XNNPACK in int8.
+"""
+
+import math
+
+import numpy as np
+
+from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.operators import Affine, AveragePool, Depthwise
+from keras_condense.tflite.schemes import Scheme
+from keras_condense.tflite.targets import Target, node_cost
+
+__all__ = ["run"]
+
+
+def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
+    """Write norms and average poolings as depthwise convolutions."""
+    by_name, nodes = graph.by_name(), []
+    for node in graph:
+        window = _as_window(node) if node.is_image else None
+        if window is not None and not scheme.few_weights:  # else the window would stay in float32
+            inputs = [by_name[name] for name in node.inputs]
+            costs = (node_cost(each, inputs, target, scheme.arithmetic) for each in (window, node))
+            node = min(zip(costs, (window, node), strict=True), key=lambda pair: pair[0])[1]
+        nodes.append(node)
+    return graph.with_nodes(nodes)
+
+
+def _as_window(node: Node) -> Node | None:
+    """The same as a depthwise convolution, or None for what is none."""
+    match node.op:
+        case Affine(scale, shift, relu, ceiling):
+            return node.replace(op=Depthwise(scale[None, None], shift, relu, ceiling))
+        case AveragePool(size):
+            kernel = np.full((*size, node.channels), 1 / math.prod(size), "float32")
+            return node.replace(op=Depthwise(kernel, strides=size))
+    return None
