@@ -35,7 +35,7 @@ def calibration():
     [
         ("float16", 0.55, 2e-3),  # 11 bits of weights
         ("dynamic", 0.40, 5e-2),  # 8 bits of larger weights and their activations
-        ("int8", 0.40, 1e-1),  # 8 bits of every activation, layer behind layer
+        ("int8", 0.45, 1e-1),  # 8 bits of every activation, layer behind layer; zeros where that is cheaper
     ],
 )
 def test_smaller_file_of_nearly_the_same_outputs(model, calibration, quantize, size, tolerance):
