@@ -1,6 +1,7 @@
 """The intermediate form of a network between Keras and the converter: operators in order, weights as NumPy arrays."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -88,11 +89,15 @@ class Graph:
         return [node for node in self.nodes if isinstance(node.op, Input)]
 
     def by_name(self) -> dict[str, Node]:
-        """The nodes by their names."""
+        """The nodes by their names, in a dict of the caller's own."""
         return {node.name: node for node in self.nodes}
 
     def readers(self) -> dict[str, list[Node]]:
         """For each node's name, the nodes that read it; an output of the network counts as none."""
+        return dict(self._readers)
+
+    @functools.cached_property
+    def _readers(self) -> dict[str, list[Node]]:
         readers: dict[str, list[Node]] = {node.name: [] for node in self.nodes}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
@@ -101,7 +106,7 @@ class Graph:
 
     def only_reader(self, name: str) -> Node | None:
         """The one node that reads `name`, or None if several do or its value leaves the network."""
-        readers = self.readers()[name]
+        readers = self._readers[name]
         return readers[0] if len(readers) == 1 and name not in self.outputs.values() else None
 
     def with_nodes(self, nodes: Iterable[Node], renamed: Mapping[str, str] | None = None) -> "Graph":

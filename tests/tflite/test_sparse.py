@@ -117,7 +117,7 @@ def test_other_convolutions_are_no_stems(size, channels, window, stride, padding
     """A part begins behind them."""
     b = Builder()
     x = b.convolution(b.input(size, size, channels), 12, window, stride, padding=padding)
-    mean = b.mean(b.convolution(x, 12, groups=4))
+    mean = b.mean(b.convolution(b.convolution(x, 12, groups=4), 12, groups=4))
     (region,) = sparse.regions(b.graph(mean))
     assert region.start == x
     assert region.ends == (mean,)

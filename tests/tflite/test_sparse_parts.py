@@ -158,3 +158,10 @@ def test_squeezed_pixels_are_widened_by_zeros_where_weights_would_be_too_few():
     lowered = assert_every_end_equivalent(b.graph(b.mean(x)))[-1]
     widths = [n.channels for n in lowered if n.op.kind == "convolution" and n.shape[:2] == (1, 1)]
     assert max(widths) > 16
+
+
+def test_one_convolution_in_the_middle_is_no_part():
+    """Getting in and out costs more than it saves; DenseNets have dozens of them."""
+    b = Builder()
+    x = b.convolution(b.input(16, 16, 5), 24, 3)
+    assert ends(b.graph(b.mean(b.convolution(b.convolution(x, 24, groups=4), 8, 3)))) == []

@@ -28,6 +28,8 @@ __all__ = ["SMALLEST_ENTRANCE", "UNARY", "Region", "is_stem", "is_turned", "regi
 UNARY = (Relu, HardSwish, Sigmoid, Swish)
 
 _BOTH_WAYS = frozenset((False, True))
+# convolutions that skip zeros, for which it may pay to enter in the middle of a network and to leave again
+_FEWEST = 2
 # channels that one convolution at the entrance takes in
 SMALLEST_ENTRANCE = 12
 
@@ -155,7 +157,7 @@ def _grown(graph: Graph, start: Node, stem: Node | None, readers: dict[str, list
     inside, nodes, ends, ways = {start.name}, [], [], _BOTH_WAYS
     waiting: dict[str, int] = {}  # nodes inside with readers that are not yet
     refused: set[str] = set()
-    skips_zeros = False
+    skipping = 0
     for node in graph:
         reads = [name for name in node.inputs if name in inside]
         if not reads:
@@ -177,7 +179,7 @@ def _grown(graph: Graph, start: Node, stem: Node | None, readers: dict[str, list
             ways &= _ways(node, sources[0])
         inside.add(node.name)
         nodes.append(node)
-        skips_zeros |= _skips_zeros(node)
+        skipping += _skips_zeros(node)
         for name in set(reads) - {start.name}:
             waiting[name] -= 1
             if not waiting[name]:
@@ -186,7 +188,7 @@ def _grown(graph: Graph, start: Node, stem: Node | None, readers: dict[str, list
         count = len(readers[node.name])
         if count or node.name in outputs:
             waiting[node.name] = count + (node.name in outputs)
-        if is_closed and skips_zeros and _can_end(node, readers):
+        if is_closed and skipping >= (_FEWEST if stem is None else 1) and _can_end(node, readers):
             ends.append(node)
     kept = _worth_trying(ends)
     return Region(start.name, tuple(nodes), tuple(node.name for node in kept)) if kept else None
