@@ -56,8 +56,10 @@ def export_tflite(
 ) -> bytes:
     """Turn a model into a .tflite file of batch 1: static shapes, built-in operators only.
 
-    A model with learned group convolutions is condensed first; any other Keras model is exported as it is. The model
-    itself is not changed. Models in mixed precision are exported in float32. The same model gives the same bytes.
+    A model with learned group convolutions is condensed first. One with such layers, or with 1x1 convolutions that are
+    mostly zeros whatever made them, is lowered to what its target executes fastest; any other Keras model is exported
+    as it is. The model itself is not changed. Models in mixed precision are exported in float32. The same model gives
+    the same bytes.
 
     Before anything is written, the file runs on random inputs and up to eight of `representative_data`, and is compared
     with the model. In float32 each number must be right to 1e-4 of what its channel spans (or of a tenth of the largest
@@ -72,9 +74,9 @@ def export_tflite(
             and outputs in float32.
         representative_data: for "int8", some hundred inputs, preprocessed as for training: an array (rows, ...) or an
             iterable of batches, as `model.predict` takes them. At most 1000 rows are used.
-        target: what a network with our layers is lowered for: "arm64" or "x86_64" choose by a table of costs that
-            were measured in float32; "measure" times each candidate, in what `quantize` says, on the interpreter at
-            hand. The file runs everywhere all the same.
+        target: what a network is lowered for: "arm64" or "x86_64" choose by a table of costs that were measured in
+            float32 and in int8; "measure" times each candidate, in what `quantize` says, on the interpreter at hand.
+            The file runs everywhere all the same.
         report: print what was chosen, layer by layer what it and the alternatives cost, and how the file compares.
         verify: False leaves the comparison out.
 
