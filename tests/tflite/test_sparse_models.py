@@ -107,7 +107,7 @@ def test_costs_of_norms_and_pools_decide_their_form():
     cheap = {"depthwise": {"outputs": 1e-6}}
     dear = {"depthwise": {"outputs": 1e6}}
     for costs, expected in ((cheap, ["depthwise", "depthwise"]), (dear, ["affine", "average_pool"])):
-        made = only(norms_and_pools_as_windows, graph, with_costs(costs))
+        made = only(norms_and_pools_as_windows, graph, with_costs(costs), SCHEMES["int8"])
         assert operators(made)[:2] == expected
         assert_equivalent(made, graph)
 

@@ -17,7 +17,9 @@ __all__ = ["run"]
 
 
 def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
-    """Write norms and average poolings as depthwise convolutions."""
+    """Write norms and average poolings as depthwise convolutions; in float32 that was counted to be dearer."""
+    if scheme.arithmetic == "float32":
+        return graph
     by_name, nodes = graph.by_name(), []
     for node in graph:
         window = _as_window(node) if node.is_image else None

@@ -23,8 +23,11 @@ __all__ = ["regions", "run"]
 # the share of zeros among the weights of all 1x1 convolutions above which XNNPACK goes channels-first
 _ENOUGH_ZEROS = 2 / 3
 
-# from the cheapest to the one with most zeros
-_FORMS = (Form(), Form(wide_pixels=True), Form(one_store=True), Form(wide_pixels=True, one_store=True))
+# the cheapest that has enough zeros is taken, of the first row where one has
+_FORMS = (
+    (Form(), Form(one_store=True)),
+    (Form(wide_pixels=True), Form(wide_pixels=True, one_store=True)),
+)
 
 
 def run(graph: Graph, region: Region, end: str, target: Target, scheme: Scheme) -> Graph:
@@ -41,12 +44,14 @@ def run(graph: Graph, region: Region, end: str, target: Target, scheme: Scheme) 
         The new graph, equal in its outputs; `graph` itself if too few weights are zero.
     """
     inside = region.until(end)
-    for form in _FORMS:
-        nodes = _written(graph, region.start, inside, target, scheme, form)
-        if _has_enough_zeros(nodes):
+    for forms in _FORMS:
+        tried = [_written(graph, region.start, inside, target, scheme, form) for form in forms]
+        tried = [nodes for nodes in tried if _has_enough_zeros(nodes)]
+        if tried:
             break
     else:
         return graph
+    nodes = min(tried, key=lambda each: _cost(each, target, scheme))
     written = {node.name for node in inside}
     rest = [node for node in graph if not isinstance(node.op, Input) and node.name not in written]
     made = graph.with_nodes(_in_order([*graph.inputs, *nodes, *rest]))
@@ -95,6 +100,13 @@ def _written(graph: Graph, start: str, inside: list[Node], target: Target, schem
     writer.begin(end)
     leave(writer, end, writer.values[last], turned)
     return writer.nodes
+
+
+def _cost(nodes: list[Node], target: Target, scheme: Scheme) -> float:
+    """Of what is written for a part; none of it depends on the shapes that are read."""
+    sparse = (node for node in nodes if getattr(node.op, "sparse", False))
+    features = (node.op.features([()] * len(node.inputs), node.shape, 1) for node in sparse)
+    return sum(target.cost(each, scheme.arithmetic) for each in features)
 
 
 def _has_enough_zeros(nodes: list[Node]) -> bool:
