@@ -124,6 +124,18 @@ def test_what_others_read_stays():
         assert_unchanged(only(drop_unread, graph), graph)
 
 
+@pytest.mark.parametrize("other", ["input", "layer"])
+def test_a_pick_reads_all_that_is_added_to_what_stays(other):
+    """The input of a network, or a layer's output, keeps all channels, and so does a pick that comes after it."""
+    b = Builder()
+    x = b.input(6, 6, 8)
+    if other == "layer":
+        x = b.add(ops.KerasCall(lambda tensors: [tensors[0] * 2]), [x], (6, 6, 8))
+    y = b.index(b.convolution(x, 16, bias=True), b.random.integers(0, 16, 8))
+    graph = b.graph(b.mean(b.convolution(b.index(b.sum(x, y), [6, 1, 6, 2]), 4, groups=2)))
+    assert_equivalent(only(drop_unread, graph), graph)
+
+
 def test_a_network_of_zeros_keeps_a_channel():
     b = Builder()
     y = b.convolution(b.convolution(b.input(6, 6, 8), 6), 4)

@@ -165,3 +165,18 @@ def test_one_convolution_in_the_middle_is_no_part():
     b = Builder()
     x = b.convolution(b.input(16, 16, 5), 24, 3)
     assert ends(b.graph(b.mean(b.convolution(b.convolution(x, 24, groups=4), 8, 3)))) == []
+
+
+@pytest.mark.parametrize(("size", "groups"), [(1, 4), (3, 1)])
+def test_other_convolutions_of_a_pixel_stay(size, groups):
+    """Behind a vector that two layers read: one of groups, and one whose window is larger than the pixel."""
+    b = Builder()
+    x = pointwise(b, b.convolution(b.input(16, 16, 3), 16, 3, 2), 16)
+    vector = b.mean(x)
+    pixel = b.add(ops.Reshape(), [vector], (1, 1, 16))
+    y = b.add(ops.Reshape(), [b.convolution(pixel, 8, size, groups=groups)], (8,))
+    graph = simplify(b.graph(y, b.dense(vector, 3)))
+    for region in sparse.regions(graph):
+        for end in region.ends:
+            assert_equivalent(sparse.run(graph, region, end, ARM64, FLOAT32), graph)
+    assert_equivalent(sparse._with_dense_heads(graph), graph)

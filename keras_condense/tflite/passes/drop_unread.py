@@ -32,7 +32,6 @@ __all__ = ["run"]
 
 _CHANNEL_BY_CHANNEL = (Add, Affine, AveragePool, Depthwise, HardSwish, Mean, Multiply, Pad, Relu, Sigmoid, Swish)
 
-
 # below so many channels, unread ones are not kept to fill registers
 _FEW = 64
 

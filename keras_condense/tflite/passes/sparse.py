@@ -14,7 +14,7 @@ from keras_condense.tflite.operators import ConcatenateChannels, Convolution, De
 from keras_condense.tflite.passes import compose_picks, fold_permutations
 from keras_condense.tflite.passes.sparse_borders import enter, leave, stem
 from keras_condense.tflite.passes.sparse_regions import Region, is_stem, is_turned, regions
-from keras_condense.tflite.passes.sparse_writer import Form, SparseWriter
+from keras_condense.tflite.passes.sparse_writer import Form, SparseWriter, cost_of
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
 
@@ -51,7 +51,7 @@ def run(graph: Graph, region: Region, end: str, target: Target, scheme: Scheme) 
             break
     else:
         return graph
-    nodes = min(tried, key=lambda each: _cost(each, target, scheme))
+    nodes = min(tried, key=lambda each: cost_of(each, target, scheme.arithmetic))
     written = {node.name for node in inside}
     rest = [node for node in graph if not isinstance(node.op, Input) and node.name not in written]
     made = graph.with_nodes(_in_order([*graph.inputs, *nodes, *rest]))
@@ -71,9 +71,10 @@ def _with_dense_heads(graph: Graph) -> Graph:
         if not (source is not None and isinstance(source.op, Reshape) and source.shape[:2] == (1, 1)):
             nodes.append(node)
             continue
-        mean = by_name[source.inputs[0]]
-        if isinstance(mean.op, (Mean, ConcatenateChannels)) and isinstance(node.op, Convolution):
-            op, name = node.op, names.new(f"{node.name}_vector")
+        mean, op = by_name[source.inputs[0]], node.op
+        is_dense = isinstance(op, Convolution) and op.is_pointwise and op.groups == 1
+        if isinstance(mean.op, (Mean, ConcatenateChannels)) and is_dense:
+            name = names.new(f"{node.name}_vector")
             dense = Dense(op.kernel[0, 0], op.bias, op.relu, op.ceiling)
             nodes.append(Node(name, dense, (mean.name,), (node.channels,), node.layer))
             nodes.append(Node(node.name, Reshape(), (name,), node.shape, node.layer))
@@ -100,13 +101,6 @@ def _written(graph: Graph, start: str, inside: list[Node], target: Target, schem
     writer.begin(end)
     leave(writer, end, writer.values[last], turned)
     return writer.nodes
-
-
-def _cost(nodes: list[Node], target: Target, scheme: Scheme) -> float:
-    """Of what is written for a part; none of it depends on the shapes that are read."""
-    sparse = (node for node in nodes if getattr(node.op, "sparse", False))
-    features = (node.op.features([()] * len(node.inputs), node.shape, 1) for node in sparse)
-    return sum(target.cost(each, scheme.arithmetic) for each in features)
 
 
 def _has_enough_zeros(nodes: list[Node]) -> bool:

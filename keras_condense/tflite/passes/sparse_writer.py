@@ -38,7 +38,7 @@ from keras_condense.tflite.passes.sparse_values import Part, Place, Value, alike
 from keras_condense.tflite.passes.sparse_windows import average_pool, depthwise_convolution, window_convolution
 from keras_condense.tflite.targets import Target
 
-__all__ = ["Form", "SparseWriter"]
+__all__ = ["Form", "SparseWriter", "cost_of"]
 
 # zeros that kernels of single pixels are widened by, for XNNPACK to find enough of them
 _ZEROS_OF_PIXELS = 0.75
@@ -55,6 +55,13 @@ class Form:
 
     wide_pixels: bool = False
     one_store: bool = False
+
+
+def cost_of(nodes: list[Node], target: Target, arithmetic: str) -> float:
+    """What a part's sparse operators cost; it does not depend on the shapes that they read."""
+    sparse = (node for node in nodes if getattr(node.op, "sparse", False))
+    features = (node.op.features([()] * len(node.inputs), node.shape, 1) for node in sparse)
+    return sum(target.cost(each, arithmetic) for each in features)
 
 
 class SparseWriter:
@@ -163,8 +170,7 @@ class SparseWriter:
         for way in ways:
             self.nodes = []
             value = way()
-            costs = (node.op.features([()] * len(node.inputs), node.shape, 1) for node in self.nodes)
-            tried.append((sum(self._target.cost(cost, self._arithmetic) for cost in costs), self.nodes, value))
+            tried.append((cost_of(self.nodes, self._target, self._arithmetic), self.nodes, value))
             for node in self.nodes:
                 self._names.release(node.name)
         _, nodes, value = min(tried, key=lambda each: each[0])
@@ -177,13 +183,13 @@ class SparseWriter:
         """Where the outputs of a convolution go: to their place in a store, or to rows of their own."""
         return self._stores.only_place(node.name) or Place(0, node.channels)
 
-    def apart(self, node: Node, value: Value) -> Value:
-        """A value in which no two channels are the same row."""
+    def apart(self, node: Node, value: Value, number: int = 0) -> Value:
+        """The value of a node's input in which no two channels are the same row."""
         pairs = set(zip(value.part.tolist(), value.row.tolist(), strict=True))
         missing = int((value.part < 0).sum())
         if len(pairs) - (missing > 0) == value.channels - missing:
             return value
-        return self.joined(f"{node.name}_apart", [value], self.shape_of(node.inputs[0]))
+        return self.joined(f"{node.name}_apart", [value], self.shape_of(node.inputs[number]))
 
     def _part_by_part(self, node: Node, value: Value, op: Operator) -> list[str]:
         names = []
@@ -238,7 +244,7 @@ class SparseWriter:
 
     def _elementwise(self, node: Node, values: list[Value], op: Operator) -> Value:
         """A sum or a product, part by part of images that lie alike."""
-        values = [self.apart(node, value) for value in values]
+        values = [self.apart(node, value, number) for number, value in enumerate(values)]
         # of a sum, the first gives the layout; of a product, the image and not the pixel
         shapes = [self.shape_of(name) for name in node.inputs]
         leader = next(number for number, shape in enumerate(shapes) if shape == node.shape)
