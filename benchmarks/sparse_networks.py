@@ -5,19 +5,20 @@ groups, condensed by magnitude, or by pruning 1x1 weights of plain layers, one b
 filters. In trained networks groups agree more on what they need: then fewer channels are read, and less is computed.
 
 Instructions, loads and stores are those of an emulated core where a counter is given: no phone was timed. The times are
-this machine's, of the files that `export_tflite` makes for x86_64; both files of a network run in turn.
+this machine's, of the files that `export_tflite` makes for x86_64, and those of pages, where a timer is given, of the
+files for wasm; both files of a network run in turn.
 
     python benchmarks/sparse_networks.py --counter "python arm_cost.py count"
+    python benchmarks/sparse_networks.py --timer "node benchmarks/web_time.mjs FOLDER"
 """
 
 import argparse
 import dataclasses
 import os
 import pathlib
-import shlex
 import statistics
-import subprocess
 import tempfile
+from collections.abc import Callable
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,6 +27,7 @@ import keras
 import numpy as np
 from common import print_rows, write_results
 from learn_groups import SHAPE, gather_statistics, outputs, randomized
+from operator_costs import printed
 from phone_networks import difference
 from rich.progress import track
 
@@ -95,20 +97,35 @@ def prune(model: keras.Model, share: float, together: int) -> None:
         layer.set_weights([kernel * kept, *bias])
 
 
+def printed_of(command: str, content: bytes) -> list[str]:
+    """The words that a command prints of a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "network.tflite")
+        path.write_bytes(content)
+        return printed(command, path)
+
+
 def counts(command: str | None, content: bytes) -> dict[str, float]:
     """Millions of instructions, and of loads and stores where the counter prints them as fifth and sixth word."""
     if command is None:
         return {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "network.tflite")
-        path.write_bytes(content)
-        done = subprocess.run([*shlex.split(command), str(path)], capture_output=True, text=True, check=True)
-    words = done.stdout.strip().splitlines()[-1].split()
+    line = printed_of(command, content)
     places = {"instructions": 1, "loads": 4, "stores": 5}
-    return {name: float(words[place]) for name, place in places.items() if place < len(words)}
+    return {name: float(line[place]) for name, place in places.items() if place < len(line)}
 
 
-def measured(network: Sparse, counter: str | None) -> dict:
+def times(files: dict[str, bytes], milliseconds: Callable[[bytes], float], where: str = "") -> dict:
+    """Columns of the median times of rounds in which each file runs once."""
+    taken: dict[str, list[float]] = {name: [] for name in files}
+    for _ in range(ROUNDS):
+        for name, content in files.items():
+            taken[name].append(milliseconds(content))
+    of_dense, of_sparse = (statistics.median(taken[name]) for name in ("dense", "sparse"))
+    columns = {"ms_dense": f"{of_dense:.2f}", "ms": f"{of_sparse:.2f}", "time_ratio": f"{of_sparse / of_dense:.3f}"}
+    return {where + name: value for name, value in columns.items()}
+
+
+def measured(network: Sparse, counter: str | None, timer: str | None) -> dict:
     """A row of the table."""
     images = np.random.default_rng(1).uniform(0, 255, (4, *SHAPE)).astype("float32")
     model = network.made(images)
@@ -127,20 +144,21 @@ def measured(network: Sparse, counter: str | None) -> dict:
     if counter:
         row["instruction_ratio"] = f"{counted['sparse']['instructions'] / counted['dense']['instructions']:.3f}"
     files["sparse"] = kc.export_tflite(model, target="x86_64", verify=False)
-    times: dict[str, list[float]] = {name: [] for name in files}
-    for _ in range(ROUNDS):
-        for name, content in files.items():
-            times[name].append(benchmark_tflite(content, runs=RUNS).median_ms)
-    of_dense, of_sparse = (statistics.median(times[name]) for name in ("dense", "sparse"))
-    row |= {"ms_dense": f"{of_dense:.2f}", "ms": f"{of_sparse:.2f}", "time_ratio": f"{of_sparse / of_dense:.3f}"}
+    row |= times(files, lambda content: benchmark_tflite(content, runs=RUNS).median_ms)
+    if timer:
+        files["sparse"] = kc.export_tflite(model, target="wasm", verify=False)
+        row |= times(files, lambda content: float(printed_of(timer, content)[1]), "web_")
     return row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counter", help="command that counts instructions, see operator_costs.py; left out without")
+    parser.add_argument("--timer", help="command that times files in a page's runtime; left out without")
     arguments = parser.parse_args()
-    rows = [measured(network, arguments.counter) for network in track(NETWORKS, description="networks")]
+    rows = [
+        measured(network, arguments.counter, arguments.timer) for network in track(NETWORKS, description="networks")
+    ]
     packages = ("keras-condense", "keras", "tensorflow", "ai-edge-litert")
     path = write_results("sparse_networks", rows, threads=1, packages=packages)
     print_rows(rows, str(path), width=200)

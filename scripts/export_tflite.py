@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
         "--target",
         metavar="PROCESSOR",
         default="arm64",
-        help="arm64, x86_64 or another that keras_condense knows; measure times the candidates here "
+        help="arm64, x86_64, wasm or another that keras_condense knows; measure times the candidates here "
         "(default: %(default)s)",
     )
     parser.add_argument("--report", action="store_true", help="print what was chosen and, layer by layer, its cost")

@@ -75,8 +75,8 @@ def export_tflite(
         representative_data: for "int8", some hundred inputs, preprocessed as for training: an array (rows, ...) or an
             iterable of batches, as `model.predict` takes them. At most 1000 rows are used.
         target: what a network is lowered for: "arm64" or "x86_64" choose by a table of costs that were measured in
-            float32 and in int8; "measure" times each candidate, in what `quantize` says, on the interpreter at hand.
-            The file runs everywhere all the same.
+            float32 and in int8, "wasm" (pages, in LiteRT.js) by one that was measured in float32; "measure" times each
+            candidate, in what `quantize` says, on the interpreter at hand. The file runs everywhere all the same.
         report: print what was chosen, layer by layer what it and the alternatives cost, and how the file compares.
         verify: False leaves the comparison out.
 

@@ -29,6 +29,9 @@ class Target:
         lanes: for each arithmetic, the filters of a group that its convolutions compute together.
         costs: for each arithmetic ("float32", "dynamic", "int8") and each kind of operator, the cost of each of its
             features (`Operator.features`). Arithmetics that were not measured take those of float32.
+        fill_lanes: whether convolutions of filters that don't fill the lanes take many times longer, so that unread
+            filters are kept to fill them. In WebAssembly on x86-64 they do: XNNPACK leaves what pads its weights as it
+            found it, and computes with that; denormal numbers are slow, and a page can't switch them off.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Target:
     unit: str
     lanes: Mapping[str, int]
     costs: Mapping[str, Mapping[str, Mapping[str, float]]]
+    fill_lanes: bool = False
 
     def lanes_of(self, arithmetic: str = "float32") -> int:
         """Filters of a group that convolutions in this arithmetic compute together."""

@@ -47,7 +47,7 @@ def test_a_processor_is_one_file(riscv, monkeypatch, capsys):
         content = kc.export_tflite(model, target=target, report=True)
         assert networks.relative_difference(kc.run_tflite(content, rows), networks.reference(model, rows)) < 1e-4
         assert f"{target}: " in capsys.readouterr().out
-    with pytest.raises(ValueError, match="must be one of 'arm64', 'riscv64', 'x86_64', 'measure'"):
+    with pytest.raises(ValueError, match="must be one of 'arm64', 'riscv64', 'wasm', 'x86_64', 'measure'"):
         kc.export_tflite(model, target="mips")
 
 

@@ -106,7 +106,7 @@ def test_report_says_when_there_is_nothing_to_lower(capsys):
 
 def test_unknown_target_is_refused_before_a_file_is_written(tmp_path):
     path = tmp_path / "model.tflite"
-    with pytest.raises(ValueError, match=r"`target` \(='riscv'\) must be one of 'arm64', 'x86_64', 'measure'"):
+    with pytest.raises(ValueError, match=r"`target` \(='riscv'\) must be one of 'arm64', 'wasm', 'x86_64', 'measure'"):
         kc.export_tflite(condensenet(), path, target="riscv")
     assert not path.exists()
 

@@ -1,8 +1,10 @@
 """Channels in another order, and channels that nobody reads: what is moved and computed, and that outputs are equal."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from graphs import Builder, assert_equivalent, assert_unchanged, computed, only, operators, with_costs
+from graphs import ARM64, Builder, assert_equivalent, assert_unchanged, computed, only, operators, with_costs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -98,6 +100,20 @@ def test_groups_keep_as_many_filters_each():
     dropped = only(drop_unread, graph)
     assert dropped["conv"].channels == 12
     assert dropped["conv"].op.groups == 4
+    assert_equivalent(dropped, graph)
+
+
+@pytest.mark.parametrize(("fill", "kept"), [(False, [6, 12]), (True, [8, 16])])
+def test_lanes_are_filled_where_a_part_of_them_is_slow(fill, kept):
+    """Six filters as eight, and three of each of four groups as four, in lanes of four."""
+    b = Builder()
+    x = b.convolution(b.input(6, 6, 8), 16, name="conv")
+    x = b.convolution(b.index(x, [0, 1, 2, 3, 4, 5, 5, 5]), 32, groups=4, name="grouped")
+    read = [0, 1, 2, 8, 9, 10, 16, 17, 18, 24, 25, 26]
+    graph = b.graph(b.mean(b.convolution(b.index(x, read), 4, groups=2)))
+    target = dataclasses.replace(ARM64, lanes={"float32": 4}, fill_lanes=fill)
+    dropped = only(drop_unread, graph, target)
+    assert [dropped[name].channels for name in ("conv", "grouped")] == kept
     assert_equivalent(dropped, graph)
 
 

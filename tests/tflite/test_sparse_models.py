@@ -74,6 +74,18 @@ def test_never_dearer_than_the_dense_network_with_zeros(target, quantize):
     assert min(lowering.totals.values()) <= cost * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(("target", "paired"), [("arm64", True), ("wasm", False)])
+def test_filters_alike_are_neighbours_where_that_is_cheaper(target, paired):
+    """WebAssembly computes pairs number by number."""
+    small = kc.condense(kc.learn_groups(mobile_network(), groups=4, condense_factor=4), finish=True)
+    forms = candidates(read_model(small, ["image"], ["scores"]), targets()[target])
+    graph = [form for name, form, _ in forms if name.startswith("sparse")][-1]
+    kernels = [node for node in graph if is_pointwise(node) and node.op.sparse and node.op.kernel.shape[3] >= 16]
+    features = [node.op.features([], node.shape, 16)[1] for node in kernels]
+    assert features
+    assert sum(each["paired"] > 0 for each in features) == (len(features) if paired else 0)
+
+
 def learning_without_groups(small):
     """The condensed network with ordinary layers, zero where groups read nothing."""
     graph = read_model(small, ["image"], ["scores"])

@@ -111,8 +111,9 @@ class Convolution(_Window):
             return "sparse_stem", {"outputs": math.prod(shape)}
         if self.sparse:
             multiply_adds = float((self.kernel != 0).sum()) * math.prod(shape[:-1])
-            features = {"multiply_adds": multiply_adds, "outputs": math.prod(shape)}
-            return "sparse_pointwise", features | {"singles": 0.0 if _is_paired(self.kernel) else multiply_adds}
+            kinds = {"paired": 0.0, "singles": 0.0}
+            kinds["paired" if _is_paired(self.kernel) else "singles"] = multiply_adds
+            return "sparse_pointwise", kinds | {"outputs": math.prod(shape)}
         return convolution_features(self.kernel.shape, self.groups, shape, lanes)
 
 

@@ -42,7 +42,7 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
     channels.need_what_is_read()
     if channels.all_are_needed:
         return graph
-    channels.fit_registers(target.lanes_of(scheme.arithmetic))
+    channels.fit_registers(target.lanes_of(scheme.arithmetic), target.fill_lanes)
     nodes = []
     for node in graph:
         source = channels.kept(node.inputs[0]) if node.inputs else None
@@ -115,8 +115,13 @@ class _Channels:
                 read = _read(node, mine, self._by_name[name])
                 self._needed[self._sets[name][read]] = True
 
-    def fit_registers(self, lanes: int) -> None:
-        """Keep a few channels more: as many for each group of a convolution, and as many as fill registers."""
+    def fit_registers(self, lanes: int, always: bool) -> None:
+        """Keep a few channels more: as many for each group of a convolution, and as many as fill registers.
+
+        Args:
+            lanes: filters that are computed together.
+            always: whether those of each group fill registers; otherwise those of all groups, unless they are few.
+        """
         convolutions = [node for node in self._makers if isinstance(node.op, Convolution)]
         changed = True
         while changed:
@@ -125,6 +130,7 @@ class _Channels:
                 of_group = self._sets[node.name].reshape(node.op.groups, -1)
                 # of a group, for all of them to be a multiple of the lanes
                 step = lanes // math.gcd(lanes, node.op.groups) if node.channels >= _FEW else 1
+                step = lanes if always else step
                 wanted = -(-int(self._needed[of_group].sum(axis=1).max()) // step) * step
                 for members in of_group:
                     missing = min(wanted, len(members)) - int(self._needed[members].sum())

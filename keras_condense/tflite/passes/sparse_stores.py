@@ -92,10 +92,9 @@ class _Costs:
 
     @classmethod
     def of(cls, target: Target, arithmetic: str) -> "_Costs":
-        pointwise = {"multiply_adds": 0.0, "outputs": 0.0, "singles": 0.0}
         return cls(
-            target.cost(("sparse_pointwise", pointwise | {"outputs": 1.0}), arithmetic),
-            target.cost(("sparse_pointwise", pointwise | {"multiply_adds": 1.0, "singles": 1.0}), arithmetic),
+            target.cost(("sparse_pointwise", {"outputs": 1.0}), arithmetic),
+            target.cost(("sparse_pointwise", {"singles": 1.0}), arithmetic),
             target.cost(("sparse_add", {"outputs": 1.0}), arithmetic),
         )
 

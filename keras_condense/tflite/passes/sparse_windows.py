@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_condense.tflite.graph import Node
-from keras_condense.tflite.passes.sparse_values import Place, Value, alike_in_pairs
+from keras_condense.tflite.passes.sparse_values import Place, Value
 
 __all__ = ["average_pool", "depthwise_convolution", "window_convolution"]
 
@@ -128,7 +128,7 @@ def _from_taps(writer: Any, node: Node, value: Value, place: Place) -> Value:
             columns = (group * 9 + position) * per_group + np.arange(per_group)
             kernel[value.row[inputs][:, None], columns[None]] = weights[position // 3, position % 3]
             window[position // 3, position % 3, columns] = 1
-    order = alike_in_pairs(kernel)
+    order = writer.order_of(kernel)
     source = writer.pointwise(f"{node.name}_taps", part.name, node.shape, kernel[:, order])
     source = writer.depthwise(f"{node.name}_windows", source, node.shape, window[..., order])
     return _summed(writer, node, source, owners[order], place)

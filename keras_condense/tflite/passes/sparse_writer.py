@@ -3,7 +3,7 @@
 - pick and shuffle: nothing; the next kernel has its rows permuted.
 - batch norm and ReLU: a diagonal 1x1 convolution of the channels that somebody reads.
 - grouped 1x1 convolution: a 1x1 convolution, zero outside the groups, its filters in an order in which neighbours read
-  the same inputs.
+  the same inputs, or in which they don't, as the target likes it.
 - grouped 3x3 convolution: depthwise ones, and 1x1 ones that sum (`sparse_windows.py`).
 - concatenation: nothing, or a sum of stores, zero where nothing has been written (`sparse_stores.py`).
 - 2x2 average pooling: a depthwise 3x3 convolution of stride 2 with four weights of 1/4.
@@ -34,7 +34,7 @@ from keras_condense.tflite.operators import (
 )
 from keras_condense.tflite.passes.sparse_regions import UNARY
 from keras_condense.tflite.passes.sparse_stores import planned
-from keras_condense.tflite.passes.sparse_values import Part, Place, Value, alike_in_pairs, needed_channels
+from keras_condense.tflite.passes.sparse_values import Part, Place, Value, alike_apart, alike_in_pairs, needed_channels
 from keras_condense.tflite.passes.sparse_windows import average_pool, depthwise_convolution, window_convolution
 from keras_condense.tflite.targets import Target
 
@@ -72,6 +72,8 @@ class SparseWriter:
         self.values: dict[str, Value] = {}
         self._graph, self._layer = graph.by_name(), ""
         self._target, self._arithmetic = target, arithmetic
+        paired, single = (target.cost(("sparse_pointwise", {kind: 1.0}), arithmetic) for kind in ("paired", "singles"))
+        self.order_of = alike_in_pairs if paired <= single else alike_apart
         self.turned, self._form = turned, form
         self._names, self._readers = Names(graph), graph.readers()
         self._inside, self._end = {node.name for node in inside}, inside[-1].name
@@ -281,7 +283,7 @@ class SparseWriter:
                 # a pick may bring the same row to a group twice: their weights add up
                 np.add.at(kernel, (value.row[inputs[here]][:, None], members[None]), weights[0, 0][here])
         row = np.empty(filters, int)
-        row[alike_in_pairs(np.concatenate(kernels))] = np.arange(filters)
+        row[self.order_of(np.concatenate(kernels))] = np.arange(filters)
         columns, width = place.offset + row, place.width
         if wanted is not None:
             columns, width = wanted.row, wanted.parts[0].width
