@@ -7,6 +7,7 @@ measure (`profile_model`, `benchmark_tflite`). TensorFlow is imported where it i
 from keras_condense import (
     applications,
     callbacks,
+    cards,
     condensing,
     datasets,
     deployment,
@@ -17,18 +18,22 @@ from keras_condense import (
     saving,
     training,
 )
+from keras_condense.cards import Card, load_card
 from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
 from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
+from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Card",
     "applications",
     "benchmark_tflite",
     "callbacks",
+    "cards",
     "compare_deployed",
     "condense",
     "condensing",
@@ -40,8 +45,10 @@ __all__ = [
     "layers",
     "learn_groups",
     "learnable_layers",
+    "load_card",
     "masks",
     "optimizers",
+    "predict",
     "profile_model",
     "run_tflite",
     "saving",

@@ -16,6 +16,7 @@ import numpy as np
 
 from keras_condense import layers, losses, optimizers  # noqa: F401  registers what a file may hold
 from keras_condense.archives import check_archive
+from keras_condense.cards import Card, write_card
 from keras_condense.files import check_path, check_readable, replacing
 from keras_condense.validation import shown_text
 
@@ -34,12 +35,13 @@ _SEVERAL = re.compile(
 )
 
 
-def save_model(model: keras.Model, path: str | os.PathLike) -> None:
+def save_model(model: keras.Model, path: str | os.PathLike, card: Card | None = None) -> None:
     """Write a model to a `.keras` file, whole or not at all.
 
     Args:
         model: the model, with its optimizer's state if it is compiled.
         path: ends in `.keras`; its folder exists.
+        card: what it takes and gives, to go with it; `keras_condense.load_card` reads it. Keras leaves it alone.
 
     Raises:
         ValueError: no model, another suffix, or a folder that takes no file.
@@ -58,6 +60,9 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     path = _check_suffix(path)
     with replacing(path) as temporary:
         model.save(temporary)
+        if card is not None:
+            with zipfile.ZipFile(temporary, "a") as archive:
+                write_card(archive, card)
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:

@@ -1,4 +1,4 @@
-"""What the scripts share: a quiet start, errors in one line, and the arguments that name data sets and networks.
+"""What the scripts share: a quiet start, errors in one line, and the arguments that name networks.
 
 Keras and TensorFlow take seconds to import: scripts import them once their arguments are read, so that `--help` and
 mistyped options are answered at once.
@@ -102,61 +102,6 @@ def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.replace("x", "-").split("-"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} must be integers joined by dashes, such as 4-4-4") from None
-
-
-def add_dataset_arguments(
-    parser: argparse._ActionsContainer, default: str | None = "digits", default_text: str = "digits"
-) -> None:
-    """Add what says which images to read; `default_text` is the default in words."""
-    parser.add_argument(
-        "--dataset",
-        default=default,
-        metavar="NAME",
-        help='"digits", a name of TensorFlow Datasets, a folder with a folder of images for each class, or an .npz '
-        f"file of arrays (default: {default_text})",
-    )
-    parser.add_argument(
-        "--data-dir",
-        metavar="FOLDER",
-        help="where TensorFlow Datasets keeps its data (default: ~/tensorflow_datasets)",
-    )
-    parser.add_argument(
-        "--image-size",
-        type=numbers,
-        metavar="HEIGHT-WIDTH",
-        help="resize the images, to 32-48 or (both sides) 32 (default: as they are, 16 for digits)",
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="images per batch (default: %(default)s)"
-    )
-
-
-def load_dataset(
-    arguments: argparse.Namespace, image_shape: Sequence[int] | None = None, arrays: bool = False, **options
-):
-    """Load the data set that the arguments name, by default with images of `image_shape`.
-
-    As `ImageArrays` if asked to, or on a backend for which TensorFlow need not be installed.
-    """
-    import keras
-
-    import keras_condense as kc
-
-    image_size = arguments.image_size
-    if image_size is not None and len(image_size) == 1:
-        image_size = image_size[0]
-    if image_size is None and image_shape is not None:
-        image_size = tuple(image_shape[:2])
-    arrays = arrays or keras.backend.backend() != "tensorflow"
-    load = kc.datasets.load_arrays if arrays else kc.datasets.load
-    return load(
-        arguments.dataset,
-        data_dir=arguments.data_dir,
-        image_size=image_size,
-        channels=None if image_shape is None else image_shape[2],
-        batch_size=arguments.batch_size,
-        **options,
-    )
 
 
 # the options of a network that have a flag: its type, how to write it, and what it is
@@ -275,6 +220,14 @@ def check_file(path: str, suffix: str, *, to_write: bool = False) -> pathlib.Pat
     if not os.path.isfile(path):
         raise ValueError(f"`path` (={path!r}) must be an existing file. Check the name.")
     return pathlib.Path(path)
+
+
+def check_model_file(path: str) -> None:
+    """Raise ValueError unless `path` is an existing `.keras` or `.tflite` file."""
+    suffix = pathlib.Path(path).suffix
+    if suffix not in (".keras", ".tflite"):
+        raise ValueError(f"`MODEL` (={path!r}) must end in '.keras' or '.tflite'. Give the file of a network.")
+    check_file(path, suffix)
 
 
 def image_shape_of(model: Any, path: str) -> tuple[int | None, int | None, int]:

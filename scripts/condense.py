@@ -32,7 +32,7 @@ def condense(arguments: argparse.Namespace) -> None:
     output = command_line.check_file(arguments.output, ".keras", to_write=True)
     model = load_model(arguments.model)
     condensed = kc.condense(model, finish=arguments.finish)
-    save_model(condensed, output)
+    save_model(condensed, output, kc.load_card(arguments.model))
     before, after = (sum(math.prod(weight.shape) for weight in net.trainable_weights) for net in (model, condensed))
     share = f" ({after / before:.0%})" if before else ""  # of a frozen network nothing is trained
     print(f"{before:,} trainable weights, {after:,} after condensing{share}: {output}")

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 
 import command_line
+import data_arguments
 
 EXAMPLES = """\
   python scripts/export_tflite.py runs/digits/condensed.keras runs/digits/condensed.tflite
   python scripts/export_tflite.py runs/digits/condensed.keras laptop.tflite --target x86_64 --report
-  python scripts/export_tflite.py runs/digits/condensed.keras int8.tflite --quantize int8 --dataset digits
+  python scripts/export_tflite.py runs/digits/condensed.keras int8.tflite --quantize int8   # on the run's images
+  python scripts/export_tflite.py runs/flowers/condensed.keras app.tflite --preprocessing inside
 """
 
 
@@ -30,12 +32,18 @@ def parser() -> argparse.ArgumentParser:
         help="arm64, x86_64, wasm or another that keras_condense knows; measure times the candidates here "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--preprocessing",
+        metavar="WHERE",
+        default="outside",
+        help="inside: the file takes pixels from 0 to 255 and normalizes them as the run did (default: %(default)s)",
+    )
     parser.add_argument("--report", action="store_true", help="print what was chosen and, layer by layer, its cost")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="write the file without comparing it with the model"
     )
     calibration = parser.add_argument_group("calibration, for int8")
-    command_line.add_dataset_arguments(calibration)
+    data_arguments.add_dataset_arguments(calibration)
     calibration.add_argument(
         "--calibration-images",
         type=int,
@@ -53,11 +61,13 @@ def export(arguments: argparse.Namespace) -> None:
 
     command_line.need_tensorflow()
     output = command_line.check_file(arguments.output, ".tflite", to_write=True)
-    model = load_model(arguments.model)
+    model, card = load_model(arguments.model), kc.load_card(arguments.model)
     quantize = None if arguments.quantize == "none" else arguments.quantize
     representative_data = None
     if getattr(SCHEMES.get(quantize), "needs_data", False):
-        data = command_line.load_dataset(arguments, command_line.image_shape_of(model, arguments.model))
+        data = data_arguments.load_dataset(
+            arguments, command_line.image_shape_of(model, arguments.model), card=card, augment=False
+        )
         representative_data = data.representative_data(arguments.calibration_images)
     with command_line.log_shown("keras_condense.tflite"):
         content = kc.export_tflite(
@@ -68,6 +78,8 @@ def export(arguments: argparse.Namespace) -> None:
             target=arguments.target,
             report=arguments.report,
             verify=arguments.verify,
+            card=card,
+            preprocessing=arguments.preprocessing,
         )
     print(f"{len(content):,} bytes: {output}")
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import command_line
+import data_arguments
 
 EXAMPLES = """\
   python scripts/train.py                                     # CondenseNet on digits, about a minute
@@ -24,7 +25,7 @@ INCIDENTAL = ("data_dir", "output", "resume", "verbose")
 def parser() -> argparse.ArgumentParser:
     parser = command_line.new_parser(__doc__, EXAMPLES)
     data = parser.add_argument_group("data")
-    command_line.add_dataset_arguments(data)
+    data_arguments.add_dataset_arguments(data, "digits", "digits")
     data.add_argument(
         "--validation-fraction",
         type=float,
@@ -109,7 +110,7 @@ def train(arguments: argparse.Namespace) -> None:
     arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
 
     keras.utils.set_random_seed(arguments.seed)
-    data = command_line.load_dataset(
+    data = data_arguments.load_dataset(
         arguments,
         arrays=arguments.on_device,
         augment=not arguments.no_augment,

@@ -40,7 +40,15 @@ def test_digits_to_the_table_and_once_more(run, tmp_path, capsys):
     assert list(rows) == ["masked", "condensed", "tflite"]
     assert len({row[3] for row in rows.values()}) == 1  # the accuracies
     assert all(float(row[5]) < 1e-4 for row in rows.values())  # the largest differences
-    names = {"checkpoint.keras", "condensed.keras", "digits.tflite", "log.csv", "model.keras", "settings.json"}
+    names = {
+        "card.json",
+        "checkpoint.keras",
+        "condensed.keras",
+        "digits.tflite",
+        "log.csv",
+        "model.keras",
+        "settings.json",
+    }
     assert {path.name for path in tmp_path.iterdir()} == names
     assert "holds one already. Resume it" in error_of(run, "digits", "--epochs", 1, "--output", tmp_path)
     assert "epochs (=2, first 1)" in error_of(run, "digits", "--epochs", 2, "--output", tmp_path, "--resume")

@@ -220,7 +220,7 @@ def test_settings_of_something_else_are_refused_and_left(data, tmp_path, text, m
 def test_a_run_that_failed_in_its_first_epoch_does_not_block_its_folder(data, tmp_path, resume):
     with pytest.raises(InterruptedError):
         train(build(), data, tmp_path, epochs=1, learning_rate=9.0, callbacks=[Stop(0, 0)], verbose=0)
-    assert os.listdir(tmp_path) == ["settings.json"]
+    assert sorted(os.listdir(tmp_path)) == ["card.json", "settings.json"]
     train(build(), data, tmp_path, epochs=1, learning_rate=0.1, resume=resume, verbose=0)
     assert json.loads((tmp_path / "settings.json").read_text())["learning_rate"] == 0.1
     assert (tmp_path / "model.keras").exists()
@@ -253,4 +253,4 @@ def test_a_diverged_training_keeps_the_last_checkpoint(data, tmp_path):
     model = load_model(tmp_path / "checkpoint.keras")
     assert int(model.optimizer.iterations) == data.steps_per_epoch
     assert all(np.isfinite(np.asarray(weight)).all() for weight in model.weights)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint.keras", "log.csv", "settings.json"]
+    assert sorted(os.listdir(tmp_path)) == ["card.json", "checkpoint.keras", "log.csv", "settings.json"]

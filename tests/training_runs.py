@@ -46,4 +46,4 @@ def assert_same(folder, unbroken):
         weights_and_state(folder / "model.keras"), weights_and_state(unbroken / "model.keras"), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert sorted(os.listdir(folder)) == ["checkpoint.keras", "log.csv", "model.keras", "settings.json"]
+    assert sorted(os.listdir(folder)) == ["card.json", "checkpoint.keras", "log.csv", "model.keras", "settings.json"]

@@ -77,8 +77,9 @@ def main(arguments: list[str] | None = None) -> kc.deployment.DeploymentReport:
     output.mkdir(parents=True, exist_ok=True)
 
     small = kc.condense(model)
-    kc.saving.save_model(small, output / "condensed.keras")
-    kc.export_tflite(small, output / "cifar10.tflite")
+    card = kc.Card.of(data)
+    kc.saving.save_model(small, output / "condensed.keras", card)
+    kc.export_tflite(small, output / "cifar10.tflite", card=card)
 
     images, labels = data.test_arrays()
     report = kc.compare_deployed(model, small, output / "cifar10.tflite", images, labels)

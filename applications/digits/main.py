@@ -50,8 +50,9 @@ def main(arguments: list[str] | None = None) -> kc.deployment.DeploymentReport:
     )
 
     small = kc.condense(model)
-    kc.saving.save_model(small, settings.output / "condensed.keras")
-    kc.export_tflite(small, settings.output / "digits.tflite")
+    card = kc.Card.of(data)
+    kc.saving.save_model(small, settings.output / "condensed.keras", card)
+    kc.export_tflite(small, settings.output / "digits.tflite", card=card)
 
     report = kc.compare_deployed(model, small, settings.output / "digits.tflite", *data.test_arrays())
     print(report)

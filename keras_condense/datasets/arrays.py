@@ -44,6 +44,8 @@ class ImageArrays:
         std: standard deviation of the same.
         augmentation: of the training images, or None.
         seed: of the order, crops and flips.
+        location: what finds the data set again from any folder: its name, or the whole path; empty if it has none.
+        data_dir: the whole path of the folder of TensorFlow Datasets; None for its default.
 
     Raises:
         ValueError: arrays of other types or shapes, or fewer training images than a batch.
@@ -62,6 +64,8 @@ class ImageArrays:
     std: tuple[float, ...]
     augmentation: Augmentation | None
     seed: int = 0
+    location: str = ""
+    data_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Check the arrays."""
@@ -288,4 +292,6 @@ def load_arrays(
         std=prepared.std,
         augmentation=prepared.augmentation,
         seed=prepared.request.seed,
+        location=prepared.location,
+        data_dir=prepared.data_dir,
     )

@@ -64,6 +64,16 @@ class Dataset:
     _prepared: Prepared = dataclasses.field(repr=False)
 
     @property
+    def location(self) -> str:
+        """What finds the data set again from any folder: its name, or the whole path."""
+        return self._prepared.location
+
+    @property
+    def data_dir(self) -> str | None:
+        """The whole path of the folder of TensorFlow Datasets; None for its default."""
+        return self._prepared.data_dir
+
+    @property
     def seed(self) -> int:
         """Of the training set's order, crops and flips."""
         return self._prepared.request.seed

@@ -1,6 +1,8 @@
 """From a request to examples and all that is to be done to them: what `load` and `load_arrays` share."""
 
 import dataclasses
+import os
+import pathlib
 from typing import Any
 
 from keras_condense.datasets.drawing import Drawing
@@ -19,6 +21,7 @@ class Prepared(Images):
     Attributes:
         request: the request.
         name: what was loaded.
+        location: what finds it again from any folder: the name, or the whole path.
         validation: examples held out of the training set, or None.
         mean: of each channel.
         std: of each channel.
@@ -27,10 +30,17 @@ class Prepared(Images):
 
     request: Request
     name: str
+    location: str
     validation: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation | None
+
+    @property
+    def data_dir(self) -> str | None:
+        """The whole path of the folder of TensorFlow Datasets; None for its default."""
+        folder = self.request.data_dir
+        return None if folder is None else str(pathlib.Path(os.path.expanduser(folder)).resolve())
 
     def drawing(self, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> Drawing:
         """How epochs of the training images are drawn."""
@@ -57,6 +67,7 @@ def prepare(request: Request) -> Prepared:
     return Prepared(
         request=request,
         name=source.name,
+        location=source.location,
         train=train,
         test=images.test,
         validation=validation,

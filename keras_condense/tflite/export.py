@@ -7,11 +7,14 @@ from typing import Any
 
 import keras
 
+from keras_condense.cards import Card
 from keras_condense.files import check_writable, write_bytes
 from keras_condense.keras_graphs import is_graph
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.lowering import lower_model, lowering_targets
+from keras_condense.tflite.metadata import with_card
+from keras_condense.tflite.pixels import PIXELS, check_card, pixels_of, taking_pixels
 from keras_condense.tflite.preparation import check_model, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
 from keras_condense.tflite.schemes import SCHEMES
@@ -53,6 +56,8 @@ def export_tflite(
     target: str = "arm64",
     report: bool = False,
     verify: bool = True,
+    card: Card | None = None,
+    preprocessing: str = "outside",
 ) -> bytes:
     """Turn a model into a .tflite file of batch 1: static shapes, built-in operators only.
 
@@ -79,6 +84,10 @@ def export_tflite(
             candidate, in what `quantize` says, on the interpreter at hand. The file runs everywhere all the same.
         report: print what was chosen, layer by layer what it and the alternatives cost, and how the file compares.
         verify: False leaves the comparison out.
+        card: what a classifier of images takes and gives (`keras_condense.Card`). It becomes part of the file, with
+            labels and normalization as TensorFlow Lite metadata, which Android's libraries read.
+        preprocessing: "outside" of the file, which takes what the model takes, or "inside": the file takes pixels,
+            uint8 from 0 to 255, and normalizes them as the card says.
 
     Returns:
         The file's content. It has one signature, `serving_default`, whose inputs are called as the model's
@@ -88,9 +97,10 @@ def export_tflite(
     Raises:
         ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
             with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
-            written; an unknown `quantize` or `target`; missing or unfit `representative_data`; a file that computes
-            something else than the model (the message names the first layer that differs), or a model that gives no
-            finite numbers to compare with. Nothing is written then.
+            written; an unknown `quantize`, `target` or `preprocessing`; a card of another model, or none for
+            preprocessing="inside"; missing or unfit `representative_data`; a file that computes something else than
+            the model (the message names the first layer that differs), or a model that gives no finite numbers to
+            compare with. Nothing is written then.
         OSError: writing failed, there or in the temporary folder, for instance on a full disk; what stood at `path`
             before is still there.
 
@@ -104,6 +114,9 @@ def export_tflite(
     """
     check_choice("quantize", quantize, tuple(SCHEMES), "Leave it out for float32.")
     check_choice("target", target, lowering_targets(), 'Leave it out for phones ("arm64").')
+    check_choice("preprocessing", preprocessing, ("outside", "inside"), "Leave it out for what the model takes.")
+    if preprocessing == "inside" and card is None:
+        raise ValueError("`card` must be given with preprocessing='inside', to say how pixels are normalized.")
     check_choice("verify", verify, (True, False), "False leaves the comparison with the model out.")
     scheme = SCHEMES[quantize]
     if path is not None:
@@ -118,9 +131,14 @@ def export_tflite(
     check_model(model)
     inputs = inputs_of(model)
     check_outputs(model)
+    if card is not None:
+        check_card(model, card)
     rows = None
     if scheme.needs_data:
         rows = representative_rows(representative_data, inputs)
+    if preprocessing == "inside":
+        model = taking_pixels(model, card)
+        rows = rows and [{PIXELS: pixels_of(array, card)} for row in rows for array in row.values()]
 
     condensed = prepared(model)
     # of a sequential model the last layer's name: condensing may put others behind it
@@ -133,6 +151,8 @@ def export_tflite(
     if verify:
         difference = compare_with_model(content, lowering, model, condensed, scheme, target, rows)
         agreement = f"compared with the model: {difference}"
+    if card is not None:
+        content = with_card(content, card, model.name, inside=preprocessing == "inside")
     if path is not None:
         write_bytes(path, content)
     if report:

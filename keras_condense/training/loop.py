@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from keras_condense.callbacks import CondenseSchedule
+from keras_condense.cards import CARD, Card
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.request import check_seed
-from keras_condense.files import locked
+from keras_condense.files import locked, write_text
 from keras_condense.layers import condensable_layers
 from keras_condense.saving import save_model
 from keras_condense.training.feeding import check_data, check_fit, model_and_inputs, settings_of
@@ -54,7 +55,8 @@ def train(
     """Train a classifier by a recipe while it condenses itself, in a folder that can be resumed.
 
     After every epoch the folder holds `checkpoint.keras` (weights, masks, optimizer) and `log.csv` (loss, accuracy,
-    stage, share of connections, seconds), each replaced atomically; at the end `model.keras`. A run that is killed,
+    stage, share of connections, seconds), each replaced atomically; at the end `model.keras`. `card.json`, which the
+    model's file holds too, says what the network takes and gives (`keras_condense.load_card`). A run that is killed,
     at whatever moment, and called again with `resume=True` repeats the epoch it was in on the same batches and with
     the same dropout, so it ends with the same masks and weights as an unbroken run: to the last bit on one CPU; a GPU
     needs `tf.config.experimental.enable_op_determinism()` for that.
@@ -117,6 +119,8 @@ def train(
     folder = make_folder(folder)
     with locked(folder):
         prepare(folder, settings, resume)
+        card = Card.of(data)
+        write_text(folder / CARD, card.to_json())
         first_epoch, rows = 0, []
         if (folder / CHECKPOINT).exists():
             first_epoch = load_checkpoint(model, folder / CHECKPOINT)
@@ -148,7 +152,7 @@ def train(
                 "dropped. Train longer.",
                 stacklevel=2,
             )
-        save_model(model, folder / MODEL)
+        save_model(model, folder / MODEL, card)
     return model
 
 

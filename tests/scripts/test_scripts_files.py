@@ -80,7 +80,9 @@ def test_export_reports_what_it_chose_for_a_target(small, tmp_path, capsys):
     assert "x86_64: " in captured.out
     assert "costs in milliseconds" in captured.out
     assert "outside XNNPACK: " in captured.err
-    content = kc.export_tflite(keras.models.load_model(small / "condensed.keras"), target="x86_64")
+    content = kc.export_tflite(
+        keras.models.load_model(small / "condensed.keras"), target="x86_64", card=kc.load_card(small)
+    )
     assert path.read_bytes() == content
 
 
@@ -209,7 +211,8 @@ def contents(folder):
         (benchmark.main, ["foreign.tflite", "--csv", "out.csv"], "must be a TensorFlow Lite model"),
         (benchmark.main, ["foreign.tflite", "--rounds", "0"], "`rounds` (=0) must be a positive integer"),
         (evaluate.main, ["missing.tflite"], "must be an existing file"),
-        (evaluate.main, ["truncated.tflite"], "cut short"),
+        (evaluate.main, ["truncated.tflite", "--dataset", "digits"], "cut short"),
+        (evaluate.main, ["truncated.tflite"], "`--dataset` must be given"),
         (evaluate.main, ["truncated.keras"], "truncated"),
         (evaluate.main, ["out.csv"], "must end in '.keras'"),
         (describe.main, ["truncated.keras", "--csv", "out.csv"], "truncated"),
@@ -237,7 +240,7 @@ def test_unfinished_condensing_names_the_layer(tmp_path, fails):
 def test_another_data_set_than_the_models(finished, fails, tmp_path):
     model = kc.applications.CondenseNet((1,), (4,), stem_strides=1, input_shape=(8, 8, 1), classes=2)
     model.save(tmp_path / "model.keras")
-    assert "10 classes" in fails(evaluate.main, tmp_path / "model.keras")
+    assert "10 classes" in fails(evaluate.main, tmp_path / "model.keras", "--dataset", "digits")
     assert "`name` (='digitz')" in fails(evaluate.main, tmp_path / "model.keras", "--dataset", "digitz")
 
 
@@ -321,7 +324,9 @@ def test_scores_that_are_no_numbers(tmp_path, fails):
     model = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
     model.set_weights([np.full(weight.shape, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "nan.keras")
-    assert "gives scores that are NaN or infinite" in fails(evaluate.main, tmp_path / "nan.keras")
+    assert "gives scores that are NaN or infinite" in fails(
+        evaluate.main, tmp_path / "nan.keras", "--dataset", "digits"
+    )
 
 
 def test_a_frozen_network_is_condensed(tmp_path, capsys):

@@ -31,7 +31,7 @@ def assert_same_run(folder, finished):
     masks = [np.asarray(variable) for variable in model.variables if variable.name == "mask"]
     assert len(masks) == 2
     assert all(mask.mean() == 0.5 for mask in masks)
-    assert sorted(os.listdir(folder)) == ["checkpoint.keras", "log.csv", "model.keras", "settings.json"]
+    assert sorted(os.listdir(folder)) == ["card.json", "checkpoint.keras", "log.csv", "model.keras", "settings.json"]
     logs = [(path / "log.csv").read_text().splitlines() for path in (folder, finished)]
     ours, theirs = ([line.rsplit(",", 1)[0] for line in log] for log in logs)  # but for the seconds
     assert ours == theirs
@@ -221,7 +221,7 @@ def test_mixed_precision_ends_in_float32(on_device, capsys):
     assert {weight.dtype for weight in model.trainable_variables} == {"float32"}
     assert model(np.zeros((1, 8, 8, 1), "float32")).dtype.name == "float32"
     assert len((on_device / "log.csv").read_text().splitlines()) == 3
-    assert sorted(os.listdir(on_device)) == ["checkpoint.keras", "log.csv", "model.keras", "settings.json"]
+    assert sorted(os.listdir(on_device)) == ["card.json", "checkpoint.keras", "log.csv", "model.keras", "settings.json"]
 
 
 @pytest.mark.parametrize(

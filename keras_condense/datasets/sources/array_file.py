@@ -24,6 +24,7 @@ class ArrayFile(Source):
     def __init__(self, request: Request):
         super().__init__(request)
         self.name = self.defaults = request.path.stem
+        self.location = str(request.path.resolve())
 
     @classmethod
     def open(cls, request: Request) -> "ArrayFile | None":

@@ -60,6 +60,7 @@ class Source:
         needs_tensorflow: whether reading it does, and not only what becomes of the images.
         request: what is to be read.
         name: what to call it.
+        location: what finds it again from any folder: the name, or the whole path.
         defaults: its row in `IMAGE_DEFAULTS`, if there is one.
     """
 
@@ -68,7 +69,7 @@ class Source:
 
     def __init__(self, request: Request):
         self.request = request
-        self.name = self.defaults = os.fspath(request.name)
+        self.name = self.defaults = self.location = os.fspath(request.name)
 
     @classmethod
     def open(cls, request: Request) -> "Source | None":

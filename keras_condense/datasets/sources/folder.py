@@ -38,7 +38,7 @@ class Folder(Source):
 
     def __init__(self, request: Request):
         super().__init__(request)
-        self.name, self.defaults = str(request.path), ""
+        self.name, self.defaults, self.location = str(request.path), "", str(request.path.resolve())
 
     @classmethod
     def open(cls, request: Request) -> "Folder | None":

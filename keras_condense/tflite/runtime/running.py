@@ -61,6 +61,12 @@ def _named_inputs(inputs, details: dict[str, dict]) -> dict[str, np.ndarray]:
             "Give an array for each of them."
         )
     for name, array in inputs.items():
+        if array.dtype == np.uint8 and np.issubdtype(details[name]["dtype"], np.floating):
+            raise ValueError(
+                f"`inputs` for {name!r} are pixels of uint8, and the model takes {np.dtype(details[name]['dtype'])}. "
+                "Normalize them as it was trained (`load_card(path).inputs(pixels)`), export it with "
+                "preprocessing='inside', or, if it does so itself, convert them with `astype('float32')`."
+            )
         expected = tuple(int(size) for size in details[name]["shape"][1:])
         if array.ndim == 0 or array.shape[1:] != expected:
             raise ValueError(
