@@ -6,7 +6,7 @@ TESTS ?= tests
 WORKERS ?= 2
 REPOSITORY := $(CURDIR)
 
-PACKED := setup.py README.md $(shell find keras_condense -type f -not -name '*.pyc')
+PACKED := setup.py README.md $(shell find keras_condense scripts -type f -not -name '*.pyc')
 
 .PHONY: quick quickstart test lint readme install benchmarks
 

@@ -26,7 +26,8 @@ BROKEN_PIPE = 141  # as a shell says of a program that ended writing to a closed
 
 
 def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """Return a parser whose help ends with examples."""
+    """Return a parser whose help ends with examples, of scripts or of the installed command."""
+    examples = re.sub(r"python scripts/(\w+)\.py", lambda match: " ".join(words_of(match[1])), examples)
     return argparse.ArgumentParser(
         description=description,
         epilog=f"examples:\n{examples.rstrip()}\n\n{EXIT_CODES}",
@@ -94,6 +95,15 @@ def _native_output_logged() -> Callable[[], contextlib.AbstractContextManager]:
     """The package's own, got by its path: as a module of the package it can't be had before Keras is imported."""
     (package,) = importlib.util.find_spec("keras_condense").submodule_search_locations
     return runpy.run_path(os.path.join(package, "tflite", "runtime", "native_output.py"))["native_output_logged"]
+
+
+def words_of(script: str) -> list[str]:
+    """How a script is called in the way that this one was: as a file, or as a verb of the installed command."""
+    import main
+
+    if not sys.argv[0].startswith(f"{main.COMMAND} "):
+        return ["python", f"scripts/{script}.py"]
+    return [main.COMMAND, next(verb for verb, (name, _) in main.VERBS.items() if name == script)]
 
 
 def numbers(text: str) -> tuple[int, ...]:

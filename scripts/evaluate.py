@@ -68,8 +68,9 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def _evaluate_file(arguments: argparse.Namespace) -> None:
     import keras_condense as kc
+    from keras_condense.csv_files import write_rows
     from keras_condense.datasets.imagenet import has_imagenet_classes
-    from keras_condense.files import check_writable, write_text
+    from keras_condense.files import check_writable
 
     if arguments.confusion is not None:
         check_writable(arguments.confusion)
@@ -87,10 +88,10 @@ def _evaluate_file(arguments: argparse.Namespace) -> None:
     if arguments.per_class:
         _print_classes(confusion, data.class_names)
     if arguments.confusion is not None:
-        import pandas as pd
-
-        table = pd.DataFrame(confusion, pd.Index(data.class_names, name="is \\ called"), data.class_names)
-        write_text(arguments.confusion, table.to_csv())
+        rows = zip(data.class_names, confusion.tolist(), strict=True)
+        write_rows(
+            arguments.confusion, [{"class": name} | dict(zip(data.class_names, row, strict=True)) for name, row in rows]
+        )
 
 
 def _confusion(predict: Callable, data: Any) -> "np.ndarray":

@@ -176,7 +176,7 @@ def _print_next(output: pathlib.Path, arguments: argparse.Namespace) -> None:
         ["evaluate", exported, *data],
         ["benchmark", exported],
     ):
-        print(" ", shlex.join(["python", f"scripts/{script}.py", *options]))
+        print(" ", shlex.join([*command_line.words_of(script), *options]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

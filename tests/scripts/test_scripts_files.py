@@ -81,7 +81,9 @@ def test_export_reports_what_it_chose_for_a_target(small, tmp_path, capsys):
     assert "costs in milliseconds" in captured.out
     assert "outside XNNPACK: " in captured.err
     content = kc.export_tflite(
-        keras.models.load_model(small / "condensed.keras"), target="x86_64", card=kc.load_card(small)
+        keras.models.load_model(small / "condensed.keras"),
+        target="x86_64",
+        card=kc.load_card(small / "condensed.keras"),
     )
     assert path.read_bytes() == content
 
