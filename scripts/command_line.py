@@ -160,6 +160,31 @@ def build_network(arguments: argparse.Namespace, name: str, input_shape: Sequenc
     return constructor(weights=None, **options)
 
 
+def build_learning(arguments: argparse.Namespace, name: str, input_shape: Sequence[int], classes: int):
+    """Build the network called `name` in `keras.applications`, untrained, with learned groups in its 1x1 convolutions.
+
+    Networks that normalize by themselves leave it to the data set where they can.
+    """
+    import keras
+
+    import keras_condense as kc
+
+    constructors = {key.lower(): value for key, value in vars(keras.applications).items() if key[:1].isupper()}
+    if name.lower() not in constructors:
+        listing = ", ".join(constructor.__name__ for constructor in constructors.values())
+        raise ValueError(f"`learn_groups` (={name!r}) must be a name in keras.applications. Choose one of {listing}.")
+    constructor = constructors[name.lower()]
+    accepted = inspect.signature(constructor).parameters
+    options = {"include_preprocessing": False} if "include_preprocessing" in accepted else {}
+    given = {key: getattr(arguments, key) for key in NETWORK_OPTIONS if getattr(arguments, key) is not None}
+    learning = {"groups": 4, "condense_factor": 4} | given
+    if unknown := sorted(learning.keys() - inspect.signature(kc.learn_groups).parameters.keys()):
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in unknown)
+        raise ValueError(f"`learn_groups` (={name!r}) has no option {flags}. Leave it out.")
+    network = constructor(weights=None, input_shape=tuple(input_shape), classes=classes, **options)
+    return kc.learn_groups(network, **learning)
+
+
 def find_constructor(name: str) -> Callable[..., Any]:
     """Return the function called `name`, in whatever letter case, in `keras_condense.applications`."""
     import keras_condense as kc

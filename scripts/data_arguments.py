@@ -2,6 +2,8 @@
 
 import argparse
 import itertools
+import os
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +38,23 @@ def add_dataset_arguments(
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="images per batch (default: %(default)s)"
     )
+
+
+def has_many_sizes(dataset: str) -> bool:
+    """Whether a folder has images of several sizes; the first two tell, most often."""
+    from keras_condense.datasets.decoding import header_size
+    from keras_condense.datasets.folders import is_image
+
+    folder = pathlib.Path(os.path.expanduser(dataset))
+    if not folder.is_dir():
+        return False
+    sizes = set()
+    for path in folder.rglob("*"):
+        if is_image(path) and (size := header_size(str(path))):
+            sizes.add(size)
+            if len(sizes) > 1:
+                return True
+    return False
 
 
 def load_dataset(

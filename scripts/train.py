@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import pathlib
 import shlex
 import sys
@@ -15,11 +16,15 @@ EXAMPLES = """\
   python scripts/train.py --resume                            # go on after a kill
   python scripts/train.py --dataset cifar10 --network CondenseNet86 --data-dir data
   python scripts/train.py --dataset cifar10 --network CondenseNet50 --recipe short --on-device --mixed-precision
-  python scripts/train.py --dataset photographs/ --image-size 64 --stages 4-6-8 --growth-rates 8-16-32 --epochs 120
+  python scripts/train.py --dataset photographs/              # a folder of images for each class
+  python scripts/train.py --resume --output runs/photographs  # the folder knows all the rest; --epochs may be more
+  python scripts/train.py --dataset photographs/ --learn-groups MobileNetV2 --image-size 128
   KERAS_BACKEND=jax python scripts/train.py --dataset cifar10.npz --network CondenseNet182 --mixed-precision
 """
 # no part of what a resumed run must have in common with the first
 INCIDENTAL = ("data_dir", "output", "resume", "verbose")
+# of a folder of images of many sizes, where nothing else is asked for
+PHOTOGRAPHS = {"image_size": (96,), "stages": (4, 6, 8), "growth_rates": (8, 16, 32), "recipe": "short"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,13 +54,17 @@ def parser() -> argparse.ArgumentParser:
         help="a name in keras_condense.applications, such as CondenseNet86 "
         "(default: %(default)s, of stages 4-4-4 and growth rates 8-16-32)",
     )
+    network.add_argument(
+        "--learn-groups",
+        metavar="NAME",
+        help="train a network of keras.applications, such as MobileNetV2, whose 1x1 convolutions learn their groups",
+    )
     command_line.add_network_arguments(network)
     training = parser.add_argument_group("training")
     training.add_argument(
         "--recipe",
-        default="paper",
         metavar="NAME",
-        help='"paper" (300 epochs) or "short" (60 epochs) (default: %(default)s)',
+        help='"paper" (300 epochs) or "short" (60 epochs) (default: paper; short for photographs of many sizes)',
     )
     training.add_argument("--epochs", type=int, metavar="N", help="default: 20 for digits, else the recipe's")
     training.add_argument(
@@ -100,11 +109,11 @@ def train(arguments: argparse.Namespace) -> None:
 
     if arguments.seed < 0:
         raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
+    _suit_photographs(arguments)
     recipe = training.recipe_of(arguments.recipe)
     if arguments.epochs is None:
         arguments.epochs = 20 if arguments.dataset == "digits" else recipe.epochs
-    name = pathlib.Path(arguments.dataset).name.removesuffix(".npz")
-    output = pathlib.Path(arguments.output or pathlib.Path("runs", name))
+    output = _output(arguments)
     if arguments.verbose is None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
     arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
@@ -118,13 +127,16 @@ def train(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
     )
     with _precision(arguments.mixed_precision):
-        model = command_line.build_network(arguments, arguments.network, data.image_shape, len(data.class_names))
+        build = command_line.build_learning if arguments.learn_groups else command_line.build_network
+        name = arguments.learn_groups or arguments.network
+        model = build(arguments, name, data.image_shape, len(data.class_names))
         if arguments.verbose:
             print(
                 f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
                 f"{' x '.join(map(str, data.image_shape))}, {len(data.class_names)} classes; run in {output}"
             )
         settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
+        settings["called"] = arguments.network  # "network" is what it calls itself
         model = training.train(
             model,
             data,
@@ -137,6 +149,7 @@ def train(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             resume=arguments.resume,
             settings=settings,
+            callbacks=[training.TimeLeft(arguments.epochs)] if arguments.verbose else [],
             validate=not arguments.no_validation,
             verbose=arguments.verbose,
         )
@@ -146,6 +159,44 @@ def train(arguments: argparse.Namespace) -> None:
         results = model.evaluate(data.test, verbose=0, return_dict=True)
     print(f"test accuracy {results['accuracy']:.4f}: {output / 'model.keras'}")
     _print_next(output, arguments)
+
+
+def _output(arguments: argparse.Namespace) -> pathlib.Path:
+    name = pathlib.Path(arguments.dataset).name.removesuffix(".npz")
+    return pathlib.Path(arguments.output or pathlib.Path("runs", name))
+
+
+def _suit_photographs(arguments: argparse.Namespace) -> None:
+    """Fill in what suits a folder of photographs of many sizes, and say so."""
+    if arguments.image_size is None and data_arguments.has_many_sizes(arguments.dataset):
+        is_own = arguments.network.lower() == "condensenet" and not arguments.learn_groups
+        chosen = PHOTOGRAPHS if is_own else {name: PHOTOGRAPHS[name] for name in ("image_size", "recipe")}
+        chosen = {name: value for name, value in chosen.items() if getattr(arguments, name) is None}
+        vars(arguments).update(chosen)
+        options = (f"--{name.replace('_', '-')} {_written(value)}" for name, value in chosen.items())
+        print(f"photographs of several sizes, therefore {' '.join(options)}")
+    arguments.recipe = arguments.recipe or "paper"
+
+
+def _written(value: str | tuple[int, ...]) -> str:
+    return value if isinstance(value, str) else "-".join(map(str, value))
+
+
+def _know_the_run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> None:
+    """Let the settings of a run that is to go on be the defaults of what is not given."""
+    arguments = parser.parse_args(argv)
+    folder = _output(arguments)
+    if not arguments.resume or not (folder / "settings.json").is_file():
+        return
+    try:
+        settings = json.loads((folder / "settings.json").read_text("utf-8"))
+        card = json.loads((folder / "card.json").read_text("utf-8"))
+        known = vars(arguments).keys() - set(INCIDENTAL)
+        defaults = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.items() if name in known}
+        defaults |= {"network": settings["called"], "dataset": card["dataset"], "data_dir": card["data_dir"]}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return  # `training.train` says what is wrong with the folder
+    parser.set_defaults(**defaults, output=str(folder))
 
 
 @contextlib.contextmanager
@@ -167,8 +218,6 @@ def _print_next(output: pathlib.Path, arguments: argparse.Namespace) -> None:
     data = ["--dataset", arguments.dataset]
     if arguments.data_dir is not None:
         data += ["--data-dir", arguments.data_dir]
-    if arguments.image_size is not None:
-        data += ["--image-size", "-".join(map(str, arguments.image_size))]
     print("next:")
     for script, *options in (
         ["condense", model, condensed],
@@ -180,7 +229,9 @@ def _print_next(output: pathlib.Path, arguments: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return command_line.run(parser(), train, argv)
+    described = parser()
+    _know_the_run(described, argv)
+    return command_line.run(described, train, argv)
 
 
 if __name__ == "__main__":

@@ -2,5 +2,6 @@
 
 from keras_condense.training.loop import train
 from keras_condense.training.recipes import RECIPES, Recipe, compile_model, recipe_of
+from keras_condense.training.time_left import TimeLeft
 
-__all__ = ["RECIPES", "Recipe", "compile_model", "recipe_of", "train"]
+__all__ = ["RECIPES", "Recipe", "TimeLeft", "compile_model", "recipe_of", "train"]

@@ -1,6 +1,7 @@
 """How a data set reaches `fit`: which model is fitted, and with what, for whole images and for small crops."""
 
 import dataclasses
+import os
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -55,7 +56,7 @@ def settings_of(data: Dataset | ImageArrays) -> dict[str, Any]:
     augmentation = data.augmentation and dataclasses.asdict(data.augmentation)
     return {
         "batches": "tf.data" if isinstance(data, Dataset) else "arrays",
-        "dataset": data.name,
+        "dataset": os.path.basename(os.path.normpath(data.name)),  # a run may go on from another folder
         "batch_size": data.batch_size,
         "steps_per_epoch": data.steps_per_epoch,
         "image_shape": data.image_shape,

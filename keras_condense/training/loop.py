@@ -77,7 +77,8 @@ def train(
         weight_decay: weight of the L2 term.
         seed: of the dropout. Those of the first weights and of the data are `keras.utils.set_random_seed`'s and
             the data set's.
-        resume: go on with the run in `folder`; where there is none, begin one.
+        resume: go on with the run in `folder`; where there is none, begin one. With more `epochs` than it was begun
+            with, learning rate and drops follow the longer plan from there on.
         settings: what else a resumed run must have in common with the first, for instance the network's options;
             JSON values.
         callbacks: more Keras callbacks; what they remember is in no checkpoint, so a resumed run begins them anew. With

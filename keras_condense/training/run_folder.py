@@ -7,6 +7,7 @@ import os
 import pathlib
 import time
 import zipfile
+from typing import Any
 
 import keras
 
@@ -60,7 +61,8 @@ def check_settings(settings: dict) -> None:
 def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
     """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind.
 
-    A run that ended in its first epoch leaves its settings alone. There is nothing to resume: the next one begins.
+    A run may go on with more epochs than it was begun with. One that ended in its first epoch leaves its settings
+    alone: there is nothing to resume, and the next one begins.
     """
     path = folder / SETTINGS
     check_writable(path)  # or a whole epoch would be trained before that is found out
@@ -80,7 +82,7 @@ def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
         _check_settings(folder, settings, former)
     for name in FILES:
         remove_leftovers(folder / name)
-    if not present:
+    if not present or _is_less(former.get("epochs"), settings["epochs"]):
         write_text(path, json.dumps(settings, indent=2) + "\n")
 
 
@@ -104,12 +106,19 @@ def _read_settings(path: pathlib.Path) -> dict:
 def _check_settings(folder: pathlib.Path, settings: dict, former: dict) -> None:
     settings = json.loads(json.dumps(settings))  # as the first run's went: tuples come back as lists
     different = sorted(key for key in settings | former if settings.get(key) != former.get(key))
+    if "epochs" in different and _is_less(former.get("epochs"), settings["epochs"]):
+        different.remove("epochs")
     if different:
         listing = ", ".join(f"{key} (={settings.get(key)!r}, first {former.get(key)!r})" for key in different)
         raise ValueError(
             f"`folder` (={str(folder)!r}) must hold a run of the same settings to be resumed, and these differ: "
             f"{listing}. Resume with the first run's settings, or choose another folder."
         )
+
+
+def _is_less(first: Any, second: int) -> bool:
+    """Whether a run of so many epochs is to be continued with more."""
+    return isinstance(first, int) and first < second
 
 
 def read_log(path: pathlib.Path) -> list[dict]:

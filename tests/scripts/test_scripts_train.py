@@ -121,7 +121,7 @@ def test_another_models_folder_is_not_overwritten(fails, tmp_path):
     [
         (["--seed", "4"], "seed (=4, first 3)"),
         (["--dropout-rate", "0.2"], "dropout_rate (=0.2, first 0.3)"),
-        (["--epochs", "5"], "epochs (=5, first 4)"),
+        (["--epochs", "3"], "epochs (=3, first 4)"),
         (["--batch-size", "32"], "batch_size (=32, first 64)"),
         (["--no-augment"], "no_augment (=True, first False)"),
     ],
@@ -224,17 +224,14 @@ def test_mixed_precision_ends_in_float32(on_device, capsys):
     assert sorted(os.listdir(on_device)) == ["card.json", "checkpoint.keras", "log.csv", "model.keras", "settings.json"]
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        (["--on-device"], "mixed_precision (=False, first True)"),
-        (["--mixed-precision"], "on_device (=False, first True)"),
-    ],
-)
-def test_precision_and_device_are_settings(on_device, fails, options, named):
-    before = contents(on_device)
-    assert named in fails(train.main, *SMALL, *options, "--output", on_device, "--resume")
-    assert contents(on_device) == before
+def test_precision_and_device_are_settings(on_device, finished, fails, tmp_path):
+    shutil.copytree(on_device, tmp_path / "run")
+    assert train.main([*SMALL, "--output", str(tmp_path / "run"), "--resume"]) == 0  # which the run knows
+    assert contents(tmp_path / "run").keys() == contents(on_device).keys()
+    before = contents(finished)
+    for flag, name in (("--mixed-precision", "mixed_precision"), ("--on-device", "on_device")):
+        assert f"{name} (=True, first False)" in fails(train.main, *RUN, flag, "--output", finished, "--resume")
+    assert contents(finished) == before
     assert keras.config.dtype_policy().name == "float32"
 
 
