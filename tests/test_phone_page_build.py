@@ -1,0 +1,111 @@
+"""The program that builds the page of applications/phone_page, and what mistakes end in."""
+
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+PAGE = pathlib.Path(__file__).parent.parent / "applications" / "phone_page"
+
+
+@pytest.fixture
+def build(monkeypatch):
+    """The program, as a module."""
+    monkeypatch.syspath_prepend(str(PAGE))
+    yield importlib.import_module("build")
+    for name in ("build", "page_networks"):
+        del sys.modules[name]
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """A network of a user's own, of three outputs."""
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(3)]).save(
+        tmp_path / "my.keras"
+    )
+    return tmp_path / "my.keras"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--network", "a.tflite"], "`--labels` and `--mean` and `--std` must be given with a network of your own."),
+        (["--network", "no.tflite", "{rest}"], r"`--network` \(='no.tflite'\) must be an existing file"),
+        (["--network", "{folder}/notes.txt", "{rest}"], r"notes.txt'\) must end in .tflite or .keras"),
+        (["--network", "{folder}/digits.tflite", "{rest}"], "must not be called digits: the page has such a file"),
+        (["--network", "{folder}/bad.tflite", "{rest}"], r"'bad.tflite' \(4 bytes\) must be a TensorFlow Lite model"),
+        (["--output", "{folder}/notes.txt"], "must be a folder, and is a file"),
+        (
+            ["--network", "{folder}/bad.tflite", "--labels", "a", "--mean", "0", "--std", "1"],
+            r"`--labels` \(='a'\) must be a file with a label on each line, or labels joined by commas",
+        ),
+        (
+            ["--network", "{folder}/bad.tflite", "--labels", "a,b", "--mean", "nan", "--std", "1"],
+            r"`--mean` \(=\[nan\]\) and `--std` \(=\[1.0\]\) must be numbers, and --std above 0",
+        ),
+    ],
+)
+def test_mistakes_end_before_anything_is_written(build, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.setattr(build, "litert_packages", lambda: tmp_path)
+    for name in ("notes.txt", "digits.tflite", "bad.tflite"):
+        (tmp_path / name).write_bytes(b"four")
+    rest = ["--labels", "a,b,c", "--mean", "0", "--std", "1"]
+    given = [
+        part.format(folder=tmp_path) for argument in arguments for part in (rest if "rest" in argument else [argument])
+    ]
+    if "--output" not in given:
+        given += ["--output", str(tmp_path / "page")]
+    with pytest.raises(ValueError, match=message):
+        build.main(given)
+    assert not (tmp_path / "page").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "mean", "message"),
+    [
+        (("a", "b"), [0.5], r"'my.keras'\) gives .*, and `--labels` has 2 labels. Give one label for each"),
+        (("a", "b", "c"), [0.5, 0.4], r"`--mean` \(=\[0.5, 0.4\]\) must be one number, or one for each of the 3"),
+    ],
+)
+def test_a_network_and_what_is_said_of_it_must_fit(build, mine, labels, mean, message):
+    with pytest.raises(ValueError, match=message):
+        build.own(mine, labels, mean, [1.0])
+
+
+def test_a_network_of_something_else_than_images(build, tmp_path):
+    keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(tmp_path / "dense.keras")
+    with pytest.raises(ValueError, match=r"must take one image, float32 \(1, height, width, 1 or 3\), and takes"):
+        build.own(tmp_path / "dense.keras", ("a", "b"), [0.0], [1.0])
+
+
+def test_without_npm_the_program_says_what_to_install(build, monkeypatch, tmp_path):
+    (tmp_path / "package.json").write_text((PAGE / "package.json").read_text())
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match=r"`npm` must be installed to fetch LiteRT.js, and is not. Install Node.js"):
+        build.litert_packages()
+
+
+def test_what_npm_says_is_told(build, monkeypatch, tmp_path):
+    (tmp_path / "package.json").write_text((PAGE / "package.json").read_text())
+    monkeypatch.setattr(build, "HERE", tmp_path)
+    monkeypatch.setattr(build.shutil, "which", lambda name: name)
+    failed = subprocess.CompletedProcess([], 1, stdout="", stderr="npm error\nnetwork  unreachable\n")
+    monkeypatch.setattr(build.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(OSError, match=r"must fetch LiteRT.js, and failed: npm error network unreachable Connect to"):
+        build.litert_packages()
+
+
+def test_labels_of_a_file(build, tmp_path):
+    (tmp_path / "labels.txt").write_text("Füchse\n\n dachs, groß \n", encoding="utf-8")
+    assert build.read_labels(str(tmp_path / "labels.txt")) == ("Füchse", "dachs, groß")
+    assert build.read_labels("a, b,c") == ("a", "b", "c")
+
+
+def test_one_number_stands_for_every_channel(build, mine):
+    description = build.own(mine, ("a", "b", "c"), [0.5], [0.1, 0.2, 0.3]).description
+    assert (description.mean, description.std) == ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
+    assert (description.input_shape, description.activation) == ((8, 8, 3), "softmax")
