@@ -290,9 +290,17 @@ def tflite_runtime_python(pytestconfig):
 def test_runtime_folder_is_a_program_of_its_own(content, tmp_path):
     shutil.copytree(PLACE / "runtime", tmp_path / "runtime")
     (tmp_path / "model.tflite").write_bytes(content)
-    command = [sys.executable, "-W", "error", "-m", "runtime", "model.tflite"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "ms median of 50 runs" in result.stdout
+
+    def run(*command):
+        command = [sys.executable, "-W", "error", *command]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert "ms median of 50 runs" in run("-m", "runtime", "model.tflite").stdout
+    assert "ms median of 3 runs" in run("runtime", "model.tflite", "--runs", "3").stdout
+    helped = run("runtime", "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "FILE.tflite" in helped.stdout
+    assert run("runtime", "none.tflite").stderr.startswith("error: `path_or_bytes`")
 
 
 @pytest.mark.slow
