@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["cut", "normalize"]
+__all__ = ["RESIZE", "cut", "normalize"]
+
+RESIZE = ("stretch", "crop")  # to the shape that is asked for: all of an image, or its largest middle of that shape
 
 
 def cut(images: Any, draws: Any, pad: int, size: tuple[int, int], xp: ModuleType = np) -> Any:

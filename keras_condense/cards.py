@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from keras_condense.archives import check_archive
-from keras_condense.augmenting import normalize
+from keras_condense.augmenting import RESIZE, normalize
 from keras_condense.files import check_path, check_readable
-from keras_condense.validation import check_channel_constants, check_positive_integer, shown
+from keras_condense.validation import check_channel_constants, check_choice, check_positive_integer, shown
 
 __all__ = ["CARD", "Card", "load_card", "write_card"]
 
@@ -28,8 +28,8 @@ _FIX = "Make the card with `Card.of(data)`."
 class Card:
     """What a trained classifier of images takes and gives.
 
-    Pixels become inputs as `(pixels / 255 - mean) / std`, after the image was resized to `image_shape` bilinearly with
-    antialiasing, whatever the ratio of its sides was.
+    Pixels become inputs as `(pixels / 255 - mean) / std`, after the image was resized to `image_shape`, bilinearly with
+    antialiasing.
 
     Args:
         class_names: one for each output, in their order.
@@ -42,6 +42,7 @@ class Card:
         train_size: training images.
         validation_size: images held out of them.
         test_size: test images.
+        resize: what becomes of images of another ratio of sides: "stretch", or "crop" to the middle first.
         takes_pixels: whether the network normalizes by itself what it takes, pixels from 0 to 255.
 
     Raises:
@@ -65,6 +66,7 @@ class Card:
     train_size: int = 0
     validation_size: int = 0
     test_size: int = 0
+    resize: str = "stretch"
     takes_pixels: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +83,7 @@ class Card:
             "mean": check_channel_constants("mean", self.mean, shape[2], _FIX),
             "std": check_channel_constants("std", self.std, shape[2], _FIX, above_zero=True),
         }
+        checked["resize"] = check_choice("resize", self.resize, RESIZE, _FIX)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -96,7 +99,7 @@ class Card:
             >>> Card.of(datasets.load("digits")).class_names[:3]
             ('0', '1', '2')
         """
-        sizes = {name: getattr(data, name) for name in ("train_size", "validation_size", "test_size")}
+        sizes = {name: getattr(data, name) for name in ("train_size", "validation_size", "test_size", "resize")}
         of_images = {name: tuple(getattr(data, name)) for name in ("class_names", "image_shape", "mean", "std")}
         return cls(dataset=data.location, data_dir=data.data_dir, **of_images, **sizes)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -86,7 +86,7 @@ def predict(
     predictions = []
     for start in range(0, len(named), _AT_ONCE):
         part = named[start : start + _AT_ONCE]
-        pixels = np.stack([read(card.image_shape) for _, read in part])
+        pixels = np.stack([read(card.image_shape, card.resize) for _, read in part])
         outputs = np.asarray(scores(pixels))
         _check_probabilities(outputs, card)
         best = np.argsort(-outputs, axis=1, kind="stable")[:, :top]
@@ -115,16 +115,16 @@ def _card_and_scores(model: Any, card: Card | None, threads: int) -> tuple[Card,
     return card, lambda pixels: network.predict(card.inputs(pixels), verbose=0)
 
 
-def _named(images: Any) -> list[tuple[str, Callable[[Sequence[int]], np.ndarray]]]:
+def _named(images: Any) -> list[tuple[str, Callable[..., np.ndarray]]]:
     """Names of images, and what reads each as pixels of a shape."""
     several = images if isinstance(images, (list, tuple)) else [images]
     named = []
     for number, image in enumerate(several):
         if isinstance(image, (str, os.PathLike)):
-            named += [(str(file), lambda shape, file=file: read_image(str(file), shape)) for file in _files(image)]
+            named += [(str(file), lambda *how, file=file: read_image(str(file), *how)) for file in _files(image)]
         else:
             pixels = _checked(image)
-            named.append((str(number), lambda shape, pixels=pixels: fit_pixels(pixels[None], shape)[0]))
+            named.append((str(number), lambda *how, pixels=pixels: fit_pixels(pixels[None], *how)[0]))
     if not named:
         raise ValueError("`images` must be files, folders or arrays, and there are none. Give at least one.")
     return named

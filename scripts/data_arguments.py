@@ -36,6 +36,12 @@ def add_dataset_arguments(
         help="resize the images, to 32x48 or (both sides) 32 (default: as they are, 16 for digits)",
     )
     parser.add_argument(
+        "--resize",
+        metavar="HOW",
+        help="stretch images of another ratio of sides, or crop them to their middle first (default: stretch; crop for "
+        "photographs of many sizes)",
+    )
+    parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="images per batch (default: %(default)s)"
     )
 
@@ -77,6 +83,7 @@ def load_dataset(
         _fill_in(arguments, card)
         image_shape = image_shape or card.image_shape
         options |= {"mean": card.mean, "std": card.std}
+        arguments.resize = arguments.resize or card.resize
     if arguments.dataset is None:
         raise ValueError(
             "`--dataset` must be given for a network whose file does not say what it was trained on. Name the data "
@@ -94,6 +101,7 @@ def load_dataset(
         data_dir=arguments.data_dir,
         image_size=image_size,
         channels=None if image_shape is None else image_shape[2],
+        resize=arguments.resize or "stretch",
         batch_size=arguments.batch_size,
         **options,
     )

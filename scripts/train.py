@@ -24,7 +24,8 @@ EXAMPLES = """\
 # no part of what a resumed run must have in common with the first
 INCIDENTAL = ("data_dir", "output", "resume", "verbose")
 # of a folder of images of many sizes, where nothing else is asked for
-PHOTOGRAPHS = {"image_size": (96,), "stages": (4, 6, 8), "growth_rates": (8, 16, 32), "recipe": "short"}
+OF_ANY_NETWORK = {"image_size": (96,), "resize": "crop", "recipe": "short"}
+PHOTOGRAPHS = OF_ANY_NETWORK | {"stages": (4, 6, 8), "growth_rates": (8, 16, 32)}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,6 +77,9 @@ def parser() -> argparse.ArgumentParser:
     )
     training.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order, crops, dropout (default: 0)"
+    )
+    training.add_argument(
+        "--class-weights", action="store_true", help="let rare classes count more, for all classes to count alike"
     )
     training.add_argument(
         "--mixed-precision",
@@ -151,6 +155,7 @@ def train(arguments: argparse.Namespace) -> None:
             settings=settings,
             callbacks=[training.TimeLeft(arguments.epochs)] if arguments.verbose else [],
             validate=not arguments.no_validation,
+            class_weights=arguments.class_weights,
             verbose=arguments.verbose,
         )
     if arguments.on_device:
@@ -170,12 +175,12 @@ def _suit_photographs(arguments: argparse.Namespace) -> None:
     """Fill in what suits a folder of photographs of many sizes, and say so."""
     if arguments.image_size is None and data_arguments.has_many_sizes(arguments.dataset):
         is_own = arguments.network.lower() == "condensenet" and not arguments.learn_groups
-        chosen = PHOTOGRAPHS if is_own else {name: PHOTOGRAPHS[name] for name in ("image_size", "recipe")}
+        chosen = PHOTOGRAPHS if is_own else OF_ANY_NETWORK
         chosen = {name: value for name, value in chosen.items() if getattr(arguments, name) is None}
         vars(arguments).update(chosen)
         options = (f"--{name.replace('_', '-')} {_written(value)}" for name, value in chosen.items())
         print(f"photographs of several sizes, therefore {' '.join(options)}")
-    arguments.recipe = arguments.recipe or "paper"
+    arguments.recipe, arguments.resize = arguments.recipe or "paper", arguments.resize or "stretch"
 
 
 def _written(value: str | tuple[int, ...]) -> str:

@@ -269,3 +269,36 @@ def test_what_is_no_classifier(model, pixels, tmp_path):
     card = json.loads(CARD.to_json()) | {"class_names": ["a"]}
     with pytest.raises(ValueError, match="names 1 classes"):
         kc.predict(model, pixels[0], card=kc.Card(**card))
+
+
+def test_the_middle_is_cut_where_the_run_did(model):
+    """As Keras cuts it; what is left has the right size already."""
+    from keras.preprocessing.image import smart_resize
+
+    card = kc.Card(CARD.class_names, CARD.image_shape, CARD.mean, CARD.std, resize="crop")
+    random = np.random.default_rng(1)
+    for size in ((8, 15), (21, 6), (8, 6)):
+        image = random.integers(0, 256, (*size, 3)).astype("uint8")
+        middle = smart_resize(image, (8, 6)).astype("uint8")
+        assert kc.predict(model, image, card=card) == kc.predict(model, middle, card=card)
+    wide = random.integers(0, 256, (8, 15, 3)).astype("uint8")
+    assert kc.predict(model, wide, card=card) != kc.predict(model, wide, card=CARD)
+
+
+def test_data_sets_cut_as_predictions_do(tmp_path, pixels):
+    from keras_condense.datasets.pixels import fit_pixels
+
+    wide = np.random.default_rng(2).integers(0, 256, (6, 10, 30, 3)).astype("uint8")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(wide[:3] if name == "a" else wide[3:]):
+            keras.utils.save_img(tmp_path / name / f"{number}.png", image, scale=False)
+    cut = wide[:, :, 10:20]
+    options = {"image_size": 10, "resize": "crop", "augment": False, "batch_size": 1, "test_fraction": 0.4}
+    arrays = kc.datasets.load_arrays(tmp_path, **options)
+    found = {image.tobytes() for image in [*arrays.train_images, *arrays.test_images]}
+    assert found == {image.tobytes() for image in cut}
+    assert kc.Card.of(arrays).resize == kc.Card.of(kc.datasets.load(tmp_path, **options)).resize == "crop"
+    assert fit_pixels(wide, (10, 10, 3), "crop").tobytes() == cut.tobytes()
+    with pytest.raises(ValueError, match="`resize`"):
+        kc.datasets.load(tmp_path, resize="pad")

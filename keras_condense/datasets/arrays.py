@@ -46,6 +46,7 @@ class ImageArrays:
         seed: of the order, crops and flips.
         location: what finds the data set again from any folder: its name, or the whole path; empty if it has none.
         data_dir: the whole path of the folder of TensorFlow Datasets; None for its default.
+        resize: what became of images of another ratio of sides: "stretch" or "crop".
 
     Raises:
         ValueError: arrays of other types or shapes, or fewer training images than a batch.
@@ -66,6 +67,7 @@ class ImageArrays:
     seed: int = 0
     location: str = ""
     data_dir: str | None = None
+    resize: str = "stretch"
 
     def __post_init__(self) -> None:
         """Check the arrays."""
@@ -109,6 +111,11 @@ class ImageArrays:
     def steps_per_epoch(self) -> int:
         """Batches of an epoch; the rest of the images is left out of it."""
         return self.train_size // self.batch_size
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Those of the training images."""
+        return self.train_labels
 
     @functools.cached_property
     def checksum(self) -> str:
@@ -223,6 +230,7 @@ def load_arrays(
     batch_size: int = 64,
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    resize: str = "stretch",
     augment: bool | Augmentation = True,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -250,6 +258,7 @@ def load_arrays(
         batch_size: images in a batch.
         image_size: as for `load`, like all others.
         channels: 1 for gray, 3 for RGB.
+        resize: "stretch" or "crop".
         augment: True for the data set's row in `datasets.IMAGE_DEFAULTS`, False for none, or an `Augmentation`.
         mean: of each channel.
         std: of each channel.
@@ -294,4 +303,5 @@ def load_arrays(
         seed=prepared.request.seed,
         location=prepared.location,
         data_dir=prepared.data_dir,
+        resize=prepared.request.resize,
     )

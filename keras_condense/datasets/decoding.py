@@ -93,8 +93,8 @@ def decode_with_pillow(encoded: bytes, upright: bool = True) -> np.ndarray:
         ) from error
 
 
-def read_image(path: str, image_shape: tuple[int, int, int] | None = None) -> np.ndarray:
-    """Return the pixels of an image file as uint8 of `image_shape` (None for RGB of its own size).
+def read_image(path: str, image_shape: tuple[int, int, int] | None = None, resize: str = "stretch") -> np.ndarray:
+    """Return the pixels of an image file as uint8 of `image_shape` (None for RGB of its own size); see `fit_pixels`.
 
     Raises:
         ValueError: it can't be read or decoded; the message names it.
@@ -108,7 +108,7 @@ def read_image(path: str, image_shape: tuple[int, int, int] | None = None) -> np
         raise ValueError(
             f"{path!r} must be an image that can be decoded, and can't ({error}). Fix or remove it."
         ) from error
-    return pixels if image_shape is None else fit_pixels(pixels[None], image_shape)[0]
+    return pixels if image_shape is None else fit_pixels(pixels[None], image_shape, resize)[0]
 
 
 def header_size(path: str) -> tuple[int, int] | None:

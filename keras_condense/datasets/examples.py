@@ -77,6 +77,7 @@ class ImageFiles:
     paths: np.ndarray
     labels: np.ndarray
     image_shape: tuple[int, int, int]
+    resize: str = "stretch"
 
     @property
     def size(self) -> int:
@@ -94,7 +95,7 @@ class ImageFiles:
 
         def read(draw):
             image = tf.numpy_function(
-                lambda index: read_image(str(self.paths[index]), self.image_shape), [draw[0]], tf.uint8
+                lambda index: read_image(str(self.paths[index]), self.image_shape, self.resize), [draw[0]], tf.uint8
             )
             return draw, tf.ensure_shape(image, self.image_shape), labels[draw[0]]
 
@@ -111,7 +112,7 @@ class ImageFiles:
 
         def read(index):
             try:
-                image = read_image(str(self.paths[index]), self.image_shape)
+                image = read_image(str(self.paths[index]), self.image_shape, self.resize)
             except ValueError:
                 return False
             if keep:
@@ -132,6 +133,7 @@ class Stream:
     decode: Callable[["tf.Tensor"], "tf.Tensor"]
     size: int
     image_shape: tuple[int, int, int]
+    resize: str = "stretch"
     chosen: np.ndarray | None = None  # (number of pairs,) bool: the subset's members; None for all
 
     @property
@@ -186,7 +188,7 @@ class Stream:
 
         if images.shape[1:] == self.image_shape:
             return images
-        fitted = tf.numpy_function(lambda images: fit_pixels(images, self.image_shape), [images], tf.uint8)
+        fitted = tf.numpy_function(lambda images: fit_pixels(images, self.image_shape, self.resize), [images], tf.uint8)
         return tf.ensure_shape(fitted, (images.shape[0], *self.image_shape))
 
 

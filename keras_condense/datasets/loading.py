@@ -74,9 +74,19 @@ class Dataset:
         return self._prepared.data_dir
 
     @property
+    def resize(self) -> str:
+        """What became of images of another ratio of sides: "stretch" or "crop"."""
+        return self._prepared.request.resize
+
+    @property
     def seed(self) -> int:
         """Of the training set's order, crops and flips."""
         return self._prepared.request.seed
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """Those of the training images; a data set that is streamed is read for them."""
+        return np.asarray(self._prepared.train.labels)
 
     @functools.cached_property
     def checksum(self) -> str:
@@ -177,6 +187,7 @@ def load(
     batch_size: int = 64,
     image_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
+    resize: str = "stretch",
     augment: bool | Augmentation = True,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
@@ -204,9 +215,10 @@ def load(
             an `.npz` file of `ImageArrays.save`. PNG, JPEG, WebP, BMP and GIF are read. A name goes before a folder:
             write "./cifar10" for a folder of that name.
         batch_size: images in a batch.
-        image_size: side length or (height, width) to resize to, bilinearly, whatever the sides' ratio was. None for
-            16x16 digits, else for the images' own size.
+        image_size: side length or (height, width) to resize to, bilinearly. None for 16x16 digits, else for the images'
+            own size.
         channels: 1 for gray, 3 for RGB. None for the data set's own; RGB for a folder, whatever its files are.
+        resize: "stretch" to `image_size` whatever the sides' ratio was, or "crop": the largest middle of that ratio.
         augment: True for the data set's row in `datasets.IMAGE_DEFAULTS` (the paper's padding by 4, random crops and
             mirror images, for data sets without a row too; digits are cropped only), False for none, or an
             `Augmentation`.

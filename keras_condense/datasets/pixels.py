@@ -43,7 +43,7 @@ def check_examples(described: str, images: np.ndarray, labels: np.ndarray) -> tu
     return pixels, numbers.astype("int32")
 
 
-def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndarray:
+def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int], resize: str = "stretch") -> np.ndarray:
     """Return uint8 images as uint8 images of `image_shape`: gray repeated or colours mixed, resized bilinearly.
 
     The pixels are those of `tf.image.rgb_to_grayscale` and `tf.image.resize(antialias=True)`, rounded.
@@ -51,6 +51,7 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
     Args:
         images: (batch, height, width, 1 or 3).
         image_shape: (height, width, 1 or 3).
+        resize: "stretch" or "crop": what becomes of images of another ratio of sides.
 
     Returns:
         (batch, *image_shape).
@@ -61,6 +62,8 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
     Example:
         >>> fit_pixels(np.array([0, 100], "uint8").reshape(1, 1, 2, 1), (1, 4, 1)).ravel()
         array([  0,  25,  75, 100], dtype=uint8)
+        >>> fit_pixels(np.array([0, 50, 70, 100], "uint8").reshape(1, 1, 4, 1), (1, 2, 1), "crop").ravel()
+        array([50, 70], dtype=uint8)
     """
     if images.shape[1:] == tuple(image_shape):
         return images
@@ -71,11 +74,22 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int]) -> np.ndar
             f"`image_size` (={image_shape[:2]}) must be such that {len(images)} images fit into memory. "
             "Use a smaller one."
         ) from error
+    if resize == "crop":
+        images = _middle(images, image_shape[:2])
     step = max(_AT_ONCE // max(images[0].size, fitted[0].size), 1) if len(images) else 1
     for start in range(0, len(images), step):
         part = slice(start, start + step)
         fitted[part] = _resized(_with_channels(images[part], image_shape[-1]), image_shape[:2])
     return fitted
+
+
+def _middle(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The largest middle of images whose sides have the ratio of `size`."""
+    sides = images.shape[1:3]
+    scale = min(side / wanted for side, wanted in zip(sides, size, strict=True))
+    cut = [min(max(round(wanted * scale), 1), side) for side, wanted in zip(sides, size, strict=True)]
+    (top, left), (height, width) = ([(side - kept) // 2 for side, kept in zip(sides, cut, strict=True)], cut)
+    return images[:, top : top + height, left : left + width]
 
 
 def _with_channels(images: np.ndarray, channels: int) -> np.ndarray:

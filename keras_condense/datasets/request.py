@@ -5,6 +5,7 @@ import os
 import pathlib
 from typing import Any
 
+from keras_condense.augmenting import RESIZE
 from keras_condense.datasets.image_defaults import Augmentation
 from keras_condense.files import check_path
 from keras_condense.validation import (
@@ -41,6 +42,7 @@ class Request:
     batch_size: int = 64
     image_size: int | tuple[int, int] | None = None
     channels: int | None = None
+    resize: str = "stretch"
     augment: bool | Augmentation = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -59,6 +61,8 @@ class Request:
         checked = {"batch_size": check_positive_integer("batch_size", self.batch_size, "Use 64.")}
         fix = "Leave it out for the data set's own."
         checked["channels"] = check_choice("channels", self.channels, (None, 1, 3), fix)
+        fix = "Use 'crop' to keep the ratio of the sides."
+        checked["resize"] = check_choice("resize", self.resize, RESIZE, fix)
         if not isinstance(self.augment, (bool, Augmentation)):
             raise ValueError(
                 f"`augment` (={shown(self.augment)}) must be True, False or an Augmentation. "

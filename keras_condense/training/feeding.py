@@ -17,7 +17,7 @@ from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
 
-__all__ = ["check_data", "check_fit", "model_and_inputs", "settings_of"]
+__all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of"]
 
 
 def check_data(data: Any) -> None:
@@ -60,6 +60,7 @@ def settings_of(data: Dataset | ImageArrays) -> dict[str, Any]:
         "batch_size": data.batch_size,
         "steps_per_epoch": data.steps_per_epoch,
         "image_shape": data.image_shape,
+        "resize": data.resize,
         "classes": len(data.class_names),
         "class_names_checksum": f"{zlib.crc32(repr(data.class_names).encode()):08x}",
         "validation_size": data.validation_size,
@@ -69,6 +70,16 @@ def settings_of(data: Dataset | ImageArrays) -> dict[str, Any]:
         "mean": data.mean,
         "std": data.std,
     }
+
+
+def balanced_weights(data: Dataset | ImageArrays) -> np.ndarray:
+    """How much the images of each class count, for all classes to count alike: n / (classes * n of the class).
+
+    Returns:
+        float32, (classes,); of a class without images, 0.
+    """
+    counts = np.bincount(data.labels, minlength=len(data.class_names))
+    return (len(data.labels) / (len(counts) * np.maximum(counts, 1)) * (counts > 0)).astype("float32")
 
 
 def for_crops(model: keras.Model, image_shape: tuple[int, int, int]) -> keras.Model:
@@ -119,6 +130,7 @@ def model_and_inputs(
     epochs: range,
     crop_size: tuple[int, int] | None,
     validate: bool,
+    weights: np.ndarray | None = None,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Return the model to fit, which shares weights and optimizer with `model`, and the arguments that feed it.
 
@@ -130,6 +142,7 @@ def model_and_inputs(
         crop_size: (height, width) of small crops, or None for the images' own size. Small crops are validated on the
             centres of the images.
         validate: whether to show the images held out, or those of the test set, after every epoch.
+        weights: how much the images of each class count in the loss, or None for all alike.
     """
     network = model
     if crop_size is not None:
@@ -137,6 +150,8 @@ def model_and_inputs(
         compile_with(network, model.optimizer, recipe.label_smoothing)
     if isinstance(data, Dataset):
         batches = data.training(epochs.start, epochs.stop, crop_size, recipe.alternate_flips)
+        if weights is not None:
+            batches = _weighted(batches, weights)
         return network, {"x": batches, "validation_data": _validation(data, crop_size) if validate else None}
     pixels, held_out, labels = data.train_images, data.test_images, data.test_labels
     if data.validation_size:
@@ -148,7 +163,7 @@ def model_and_inputs(
     images = AugmentedImages(pixels, data.mean, data.std, pad, crop_size)
     whole = keras.Model(draws, network(images(draws)))
     compile_with(whole, model.optimizer, recipe.label_smoothing)
-    inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size)}
+    inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size, weights)}
     if validate:
         centre = [pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size)]
         shown = as_they_are(np.arange(data.train_size, data.train_size + len(labels)), *centre)
@@ -157,11 +172,18 @@ def model_and_inputs(
 
 
 def _drawn_batches(
-    data: ImageArrays, recipe: Recipe, epochs: range, crop_size: tuple[int, int] | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    data: ImageArrays, recipe: Recipe, epochs: range, crop_size: tuple[int, int] | None, weights: np.ndarray | None
+) -> Iterator[tuple[np.ndarray, ...]]:
     for epoch in epochs:
         for draws in data.draws(epoch, crop_size, recipe.alternate_flips):
-            yield draws, data.train_labels[draws[:, 0]]
+            labels = data.train_labels[draws[:, 0]]
+            yield (draws, labels) if weights is None else (draws, labels, weights[labels])
+
+
+def _weighted(batches: Any, weights: np.ndarray) -> Any:
+    import tensorflow as tf
+
+    return batches.map(lambda images, labels: (images, labels, tf.gather(weights, labels)))
 
 
 def _validation(data: Dataset, crop_size: tuple[int, int] | None) -> Any:

@@ -17,7 +17,7 @@ from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked, write_text
 from keras_condense.layers import condensable_layers
 from keras_condense.saving import save_model
-from keras_condense.training.feeding import check_data, check_fit, model_and_inputs, settings_of
+from keras_condense.training.feeding import balanced_weights, check_data, check_fit, model_and_inputs, settings_of
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
 from keras_condense.training.run_folder import (
     CHECKPOINT,
@@ -50,6 +50,7 @@ def train(
     settings: dict | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     validate: bool = True,
+    class_weights: bool = False,
     verbose: str | int = "auto",
 ) -> keras.Model:
     """Train a classifier by a recipe while it condenses itself, in a folder that can be resumed.
@@ -85,6 +86,7 @@ def train(
             `ImageArrays`, what they know as their `model` is a model of two layers: `AugmentedImages` and the network.
         validate: measure loss and accuracy after every epoch, on the images held out, or on the test set where none
             are. False looks at neither.
+        class_weights: whether rare classes count more in the loss, for all classes to count alike.
         verbose: as in `keras.Model.fit`.
 
     Returns:
@@ -101,6 +103,7 @@ def train(
         `applications/digits/` is a whole program around this function.
     """
     recipe = recipe_of(recipe, epochs=epochs, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    check_choice("class_weights", class_weights, (True, False), "Use True where classes have few and many images.")
     check_choice("validate", validate, (True, False), "Use False to leave the test set alone.")
     check_data(data)
     check_fit(model, data, recipe)
@@ -114,6 +117,7 @@ def train(
         "optimizer": type(model.optimizer).__name__,
         **dataclasses.asdict(recipe),
         "seed": seed,
+        "class_weights": class_weights,
         **settings_of(data),
     }
     check_settings(settings)
@@ -132,11 +136,12 @@ def train(
             condensing, last_word = [schedule], [schedule.end]
         checkpoint = Checkpoint(model, folder, rows)
         callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, checkpoint]
+        weights = balanced_weights(data) if class_weights else None
         for phase, crop_size in recipe.phases(data.image_shape[:2]):
             left = range(max(phase.start, first_epoch), phase.stop)
             if not left or model.stop_training:
                 continue
-            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate)
+            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate, weights)
             trained.fit(
                 **inputs,
                 initial_epoch=left.start,

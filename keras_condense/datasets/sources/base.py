@@ -104,7 +104,9 @@ def images_of_arrays(
 ) -> Images:
     """Return (images, labels) of one size as a request wants them."""
     image_shape = request.image_shape(*train[0].shape[1:])
-    train, test = (InMemory(fit_pixels(images, image_shape), labels) for images, labels in (train, test))
+    train, test = (
+        InMemory(fit_pixels(images, image_shape, request.resize), labels) for images, labels in (train, test)
+    )
     return Images(train, test, class_names, image_shape)
 
 

@@ -58,7 +58,7 @@ class Folder(Source):
                 self._report(paths[~whole], len(paths))
             self._refuse_sizes(sorted(set(sizes) - {None}))
         image_shape = request.image_shape(*next(filter(None, sizes), (1, 1)), 3)
-        examples = ImageFiles(paths[whole], labels[whole], image_shape)
+        examples = ImageFiles(paths[whole], labels[whole], image_shape, request.resize)
         keep = request.in_memory or fits_in_memory(examples.size, image_shape)
         if keep or request.skip_broken:
             held, decoded = examples.decode(keep)

@@ -109,7 +109,7 @@ class TfdsNames(Source):
         builder, (image_key, label_key) = self._builder, self._keys()
         pairs = _encoded_pairs(builder, split, image_key, label_key)
         decode, size = builder.info.features[image_key].decode_example, builder.info.splits[split].num_examples
-        examples = Stream(pairs, decode, size, image_shape)
+        examples = Stream(pairs, decode, size, image_shape, self.request.resize)
         with self._read_whole():
             return in_memory(examples) if self.request.in_memory or fits_in_memory(size, image_shape) else examples
 
