@@ -1,6 +1,8 @@
 """What Python says of the pictures that tests/test_phone_page.py shows to the page."""
 
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -66,3 +68,45 @@ def image_of_cells(ink):
     bitmap = padded[np.ix_((top + places).astype(int), (left + places).astype(int))]
     cells = np.rint(bitmap.reshape(8, 4, 8, 4).sum(axis=(1, 3)) * (255 / 16))
     return tf.image.resize(cells[..., None], (16, 16), antialias=True).numpy()[..., 0]
+
+
+def with_part(content, card):
+    """A .tflite file with another card: its text, in the archive behind the file."""
+    end = content.index(b"PK\x03\x04")
+    file = io.BytesIO(content[:end])
+    with zipfile.ZipFile(file, "a") as archive:
+        if card is not None:
+            archive.writestr("card.json", card)
+    return file.getvalue()
+
+
+def problem_files(networks, folder):
+    """Files that the page can't use, and its input that they are given to, by what is wrong with them."""
+    good = (networks / "my network.tflite").read_bytes()
+    description = json.loads((networks / "my network.json").read_text())
+    with zipfile.ZipFile(networks / "digits.tflite") as archive:
+        card_of_digits = archive.read("card.json")
+
+    def written(name, content):
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(folder / name)
+
+    def both(name, content, changed):
+        return [written(f"{name}.tflite", content), written(f"{name}.json", json.dumps(description | changed))]
+
+    named = {
+        "text": ("choose", [written("notes.png", "no picture")]),
+        "network_as_picture": ("choose", [str(networks / "my network.tflite")]),
+        "unknown": ("open", [written("notes.tflite", "no network at all")]),
+        "only_json": ("open", [str(networks / "digits.json")]),
+        "no_labels": ("open", [written("bare.tflite", with_part(good, None))]),
+        "other_card": ("open", [written("swapped.tflite", with_part(good, card_of_digits))]),
+        "empty_card": ("open", [written("empty.tflite", with_part(good, "{}"))]),
+        "torn_card": ("open", [written("torn.tflite", with_part(good, '{"class_names": ["a'))]),
+        "cut": ("open", both("cut", good[: len(good) // 3], {})),
+        "no_json": ("open", [written("odd.tflite", good), written("odd.json", "{title: odd}")]),
+        "other_size": ("open", [str(networks / "digits.tflite"), str(networks / "cifar10.json")]),
+        "few_labels": ("open", both("few", good, {"labels": ["a", "b"]})),
+        "no_mean": ("open", both("mean", good, {"mean": [0.5]})),
+    }
+    return {name: {"input": element, "files": files} for name, (element, files) in named.items()}

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from phone_pictures import OWN_MEAN, OWN_STD, check_answers, image_of_cells, pixels, save, scores
+from phone_pictures import OWN_MEAN, OWN_STD, check_answers, image_of_cells, pixels, problem_files, save, scores
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
@@ -125,38 +125,23 @@ def white(tmp_path_factory):
 @pytest.fixture(scope="module")
 def problems(page, tmp_path_factory):
     """Files that can't be used, and the input of the page that they are given to."""
-    folder = tmp_path_factory.mktemp("problems")
-    networks = page / "networks"
-    good = (networks / "my network.tflite").read_bytes()
-    description = json.loads((networks / "my network.json").read_text())
-
-    def written(name, content):
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        return str(folder / name)
-
-    named = {
-        "text": ("choose", [written("notes.png", "no picture")]),
-        "network_as_picture": ("choose", [str(networks / "my network.tflite")]),
-        "unknown": ("open", [written("notes.tflite", "no network at all")]),
-        "only_json": ("open", [str(networks / "digits.json")]),
-        "no_labels": ("open", [written("bare.tflite", good)]),
-        "cut": ("open", [written("cut.tflite", good[: len(good) // 3]), written("cut.json", json.dumps(description))]),
-        "no_json": ("open", [written("odd.tflite", good), written("odd.json", "{title: odd}")]),
-        "other_size": ("open", [str(networks / "digits.tflite"), str(networks / "cifar10.json")]),
-        "few_labels": (
-            "open",
-            [written("few.tflite", good), written("few.json", json.dumps(description | {"labels": ["a", "b"]}))],
-        ),
-        "no_mean": (
-            "open",
-            [written("mean.tflite", good), written("mean.json", json.dumps(description | {"mean": [0.5]}))],
-        ),
-    }
-    return {name: {"input": element, "files": files} for name, (element, files) in named.items()}
+    return problem_files(page / "networks", tmp_path_factory.mktemp("problems"))
 
 
 @pytest.fixture(scope="module")
-def seen(chromium, page, digits, photographs, cifar10, handwriting, white, problems, tmp_path_factory):
+def alone(page, mine, tmp_path_factory):
+    """Files that are opened without a .json: one of the page's own, and the user's, which normalizes or does not."""
+    folder = tmp_path_factory.mktemp("alone")
+    card = kc.Card(("red", "green", "blue"), (24, 24, 3), OWN_MEAN * 3, OWN_STD)
+    for preprocessing in ("outside", "inside"):
+        path = folder / f"{preprocessing}.tflite"
+        kc.export_tflite(kc.saving.load_model(mine), path, target="wasm", card=card, preprocessing=preprocessing)
+    shipped = page / "networks" / "digits.tflite"
+    return {"shipped": str(shipped)} | {path.stem: str(path) for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def seen(chromium, page, digits, photographs, cifar10, handwriting, white, problems, alone, tmp_path_factory):
     """All that the page showed, in one run of the browser."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -174,6 +159,7 @@ def seen(chromium, page, digits, photographs, cifar10, handwriting, white, probl
         "white": white,
         "lines": [RING, BAR],
         "second": [str(path) for path in second],
+        "alone": alone,
         "problems": problems,
         "screenshots": folder,
     }
@@ -268,6 +254,19 @@ def test_two_networks_side_by_side_and_one_of_the_users_own(page, seen):
     check_answers(second, scores(page, "my network", pixels(second)[None])[0])
 
 
+def test_files_opened_alone_say_by_their_cards_what_they_take_and_give(page, alone, seen):
+    panels = seen["comparing"]["alone"]
+    image = pixels(panels["shipped"])
+    check_answers(panels["shipped"], scores(page, "digits", image[None, ..., :1])[0])
+    image = pixels(panels["outside"])
+    expected = scores(page, "my network", image[None])[0]
+    check_answers(panels["outside"], expected)
+    np.testing.assert_array_equal(pixels(panels["inside"]), image)
+    (row,) = kc.run_tflite(alone["inside"], image[None])
+    check_answers(panels["inside"], dict(zip(expected, np.exp(row) / np.exp(row).sum(), strict=True)))
+    assert panels["inside"]["answers"][0][0] == panels["outside"]["answers"][0][0]
+
+
 def test_milliseconds_are_shown_for_each_network(seen):
     panels = [panel for said in seen["pictures"]["of"].values() for panel in said]
     assert all(0 < float(panel["time"].removesuffix(" ms")) < 5000 for panel in panels)
@@ -301,7 +300,8 @@ def test_nothing_comes_from_elsewhere_nothing_fails_and_a_phone_shows_it_all(see
         ("only_json", "digits.json came without its .tflite. Open both together."),
         (
             "no_labels",
-            "bare.tflite came without labels. Open it together with the .json that build.py --network wrote.",
+            "bare.tflite has no card that says what it takes and gives. Export it with export_tflite(..., card=card), "
+            "or open it together with the .json that build.py --network wrote.",
         ),
         ("cut", 'target="wasm").'),
         ("no_json", "The .json of odd.tflite is no JSON. Open the one that build.py --network wrote."),
@@ -312,10 +312,16 @@ def test_nothing_comes_from_elsewhere_nothing_fails_and_a_phone_shows_it_all(see
         ),
         (
             "few_labels",
-            "few.tflite gives float32 1 x 3, and its .json has 2 labels. Give build.py --network a label for each "
-            "output.",
+            "few.tflite gives float32 1 x 3, and its .json has 2 labels. Write both anew with build.py --network.",
         ),
         ("no_mean", "The .json of mean.tflite lacks input_shape, or mean and std of each channel."),
+        (
+            "other_card",
+            "swapped.tflite takes float32 1 x 24 x 24 x 3, and its card says float32 1 x 16 x 16 x 1. Export it again "
+            "with its card.",
+        ),
+        ("empty_card", "The card of empty.tflite has no labels. Export it again with its card."),
+        ("torn_card", "The card of torn.tflite is no JSON. Export it again with its card."),
         ("no_camera", "No camera was found. Connect one and choose Camera again. Or choose File"),
         ("insecure", "The camera needs a page from https or from localhost. Open the page from there."),
         ("no_simd", "This browser has no WebAssembly SIMD, which the networks run on. Update it;"),
@@ -335,5 +341,5 @@ def test_the_page_holds_all_networks_and_lists_what_a_browser_keeps(page):
     assert [entry["title"] for entry in index] == ["Digits", "CIFAR-10", "my network"]
     text = (page / "files.js").read_text()
     kept = json.loads(text[text.index("[") : text.rindex("]") + 1])
-    assert "networks/my%20network.tflite" in kept
+    assert {"networks/my%20network.tflite", "archive.js"} <= set(kept)
     assert all((page / name.replace("%20", " ")).exists() for name in kept)

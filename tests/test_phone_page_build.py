@@ -8,6 +8,8 @@ import sys
 import keras
 import pytest
 
+import keras_condense as kc
+
 PAGE = pathlib.Path(__file__).parent.parent / "applications" / "phone_page"
 
 
@@ -32,7 +34,15 @@ def mine(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--network", "a.tflite"], "`--labels` and `--mean` and `--std` must be given with a network of your own."),
+        (
+            ["--network", "{folder}/bad.tflite"],
+            "`--labels` and `--mean` and `--std` must be given with `--network` .* which has no card. Save it with one",
+        ),
+        (
+            ["--network", "{folder}/bad.tflite", "--labels", "a,b"],
+            "`--mean` and `--std` must be given with `--network` .* which has no card",
+        ),
+        (["--mean", "0", "--std", "1"], "`--network` must be given with `--mean` and `--std`. Name the file"),
         (["--network", "no.tflite", "{rest}"], r"`--network` \(='no.tflite'\) must be an existing file"),
         (["--network", "{folder}/notes.txt", "{rest}"], r"notes.txt'\) must end in .tflite or .keras"),
         (["--network", "{folder}/digits.tflite", "{rest}"], "must not be called digits: the page has such a file"),
@@ -66,19 +76,19 @@ def test_mistakes_end_before_anything_is_written(build, monkeypatch, tmp_path, a
 @pytest.mark.parametrize(
     ("labels", "mean", "message"),
     [
-        (("a", "b"), [0.5], r"'my.keras'\) gives .*, and `--labels` has 2 labels. Give one label for each"),
+        (("a", "b"), [0.5], r"'my.keras'\) gives .*, and has 2 labels. Give one label for each"),
         (("a", "b", "c"), [0.5, 0.4], r"`--mean` \(=\[0.5, 0.4\]\) must be one number, or one for each of the 3"),
     ],
 )
 def test_a_network_and_what_is_said_of_it_must_fit(build, mine, labels, mean, message):
     with pytest.raises(ValueError, match=message):
-        build.own(mine, labels, mean, [1.0])
+        build.own(mine, build.Said(labels, mean, [1.0]))
 
 
 def test_a_network_of_something_else_than_images(build, tmp_path):
     keras.Sequential([keras.Input((5,)), keras.layers.Dense(2)]).save(tmp_path / "dense.keras")
     with pytest.raises(ValueError, match=r"must take one image, float32 \(1, height, width, 1 or 3\), and takes"):
-        build.own(tmp_path / "dense.keras", ("a", "b"), [0.0], [1.0])
+        build.own(tmp_path / "dense.keras", build.Said(("a", "b"), [0.0], [1.0]))
 
 
 def test_without_npm_the_program_says_what_to_install(build, monkeypatch, tmp_path):
@@ -106,6 +116,52 @@ def test_labels_of_a_file(build, tmp_path):
 
 
 def test_one_number_stands_for_every_channel(build, mine):
-    description = build.own(mine, ("a", "b", "c"), [0.5], [0.1, 0.2, 0.3]).description
+    description = build.own(mine, build.Said(("a", "b", "c"), [0.5], [0.1, 0.2, 0.3])).description
     assert (description.mean, description.std) == ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
     assert (description.input_shape, description.activation) == ((8, 8, 3), "softmax")
+
+
+CARD = kc.Card(("a", "b", "c"), (8, 8, 3), (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+
+
+@pytest.fixture(params=["keras", "outside", "inside"])
+def carded(request, mine):
+    """A network with its card, as .keras, or as a .tflite that takes what the model takes, or pixels."""
+    model = kc.saving.load_model(mine)
+    path = mine.with_name("carded.keras" if request.param == "keras" else "carded.tflite")
+    if request.param == "keras":
+        kc.saving.save_model(model, path, CARD)
+    else:
+        kc.export_tflite(model, path, card=CARD, preprocessing=request.param)
+    return path, request.param == "inside"
+
+
+def test_a_network_with_a_card_needs_no_options(build, carded):
+    path, takes_pixels = carded
+    assert build.check(build.parser().parse_args(["--network", str(path)])) is None
+    network = build.own(path)
+    said = network.description
+    assert (said.title, said.labels, said.input_shape) == ("carded", CARD.class_names, CARD.image_shape)
+    assert (said.mean, said.std, said.takes_pixels) == (CARD.mean, CARD.std, takes_pixels)
+    path.with_suffix(".tflite").write_bytes(network.content)  # what goes to the page says it by itself
+    assert kc.load_card(path.with_suffix(".tflite")).class_names == CARD.class_names
+
+
+def test_options_that_a_card_makes_needless_are_refused(build, carded):
+    settings = build.parser().parse_args(["--network", str(carded[0]), "--labels", "x,y,z"])
+    with pytest.raises(ValueError, match=r"`--labels` must not be given .*, whose card says what it takes"):
+        build.check(settings)
+
+
+def test_a_network_without_a_card_gets_that_of_the_options(build, mine):
+    network = build.own(mine, build.Said(("x", "y", "z"), [0.5], [0.25]))
+    (mine.parent / "x.tflite").write_bytes(network.content)
+    assert kc.load_card(mine.parent / "x.tflite") == kc.Card(("x", "y", "z"), (8, 8, 3), (0.5,) * 3, (0.25,) * 3)
+
+
+def test_pixels_without_a_card_that_says_so_are_refused(build, mine):
+    content = kc.export_tflite(kc.saving.load_model(mine), card=CARD, preprocessing="inside")
+    bare = mine.with_name("bare.tflite")
+    bare.write_bytes(content[: content.index(b"PK\x03\x04")])
+    with pytest.raises(ValueError, match=r"must take one image, float32 .* one that takes uint8 needs a card"):
+        build.own(bare, build.Said(("a", "b", "c"), [0.5], [0.25]))

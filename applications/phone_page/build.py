@@ -6,9 +6,11 @@ with the package. Needs npm, which fetches LiteRT.js.
     python applications/phone_page/build.py
     python -m http.server --directory runs/phone_page
 
-A network of your own, .keras or .tflite, comes beside them, and stays until its files in OUTPUT/networks are removed:
+A network of your own, .keras or .tflite, comes beside them, and stays until its files in OUTPUT/networks are removed.
+Its card says what it takes and gives; a file without one needs the options that say so:
 
-    python applications/phone_page/build.py --network mine.keras --labels cat,dog --mean 0.5 --std 0.25
+    python applications/phone_page/build.py --network mine.keras
+    python applications/phone_page/build.py --network bare.keras --labels cat,dog --mean 0.5 --std 0.25
 """
 
 import argparse
@@ -23,8 +25,9 @@ import urllib.parse
 from collections.abc import Iterator
 
 import numpy as np
-from page_networks import Network, cifar10, digits, own, read_labels
+from page_networks import Network, Said, cifar10, digits, own, read_labels
 
+import keras_condense as kc
 from keras_condense.files import check_readable, write_bytes, write_text
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -109,7 +112,7 @@ def parser() -> argparse.ArgumentParser:
         help="a run of applications/digits/main.py, trained there if it is not (default: %(default)s)",
     )
     parser.add_argument("--epochs", type=int, default=20, help="of that training (default: %(default)s)")
-    mine = parser.add_argument_group("a network of your own")
+    mine = parser.add_argument_group("a network of your own", "the last three only for a file without a card")
     mine.add_argument("--network", metavar="FILE", help=".tflite, or .keras, which is exported")
     mine.add_argument("--labels", metavar="LABELS", help="a file with one on each line, or joined by commas")
     for name in ("mean", "std"):
@@ -123,19 +126,17 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check(settings: argparse.Namespace) -> tuple[str, ...] | None:
-    """Raise ValueError where the options don't fit together, before any work; return the labels that were given."""
+def check(settings: argparse.Namespace) -> Said | None:
+    """Raise ValueError where the options don't fit together, before any work; return what they say of a network."""
     if settings.output.exists() and not settings.output.is_dir():
         raise ValueError(f"`--output` (={str(settings.output)!r}) must be a folder, and is a file. Choose another one.")
-    values = {f"--{name}": getattr(settings, name) for name in ("network", "labels", "mean", "std")}
-    missing = [name for name, value in values.items() if value is None]
-    if len(missing) == len(values):
+    values = {f"--{name}": getattr(settings, name) for name in ("labels", "mean", "std")}
+    given = [f"`{name}`" for name, value in values.items() if value is not None]
+    missing = [f"`{name}`" for name, value in values.items() if value is None]
+    if settings.network is None:
+        if given:
+            raise ValueError(f"`--network` must be given with {' and '.join(given)}. Name the file that they describe.")
         return None
-    if missing:
-        raise ValueError(
-            f"{' and '.join(f'`{name}`' for name in missing)} must be given with a network of your own. Give what its "
-            "images were normalised with (--mean 0 --std 1 for pixels in [0, 1]), and its labels in their order."
-        )
     path = check_readable("--network", settings.network)
     if path.suffix not in (".tflite", ".keras"):
         raise ValueError(
@@ -145,21 +146,32 @@ def check(settings: argparse.Namespace) -> tuple[str, ...] | None:
         raise ValueError(
             f"`--network` (={settings.network!r}) must not be called {path.stem}: the page has such a file."
         )
+    if kc.load_card(path) is not None:
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} must not be given with `--network` (={settings.network!r}), whose card says "
+                "what it takes and gives. Leave out all three."
+            )
+        return None
+    if missing:
+        raise ValueError(
+            f"{' and '.join(missing)} must be given with `--network` (={settings.network!r}), which has no card. Save "
+            "it with one (`kc.saving.save_model(model, path, card)`, or `card=` of export_tflite), or give its labels "
+            "in their order and what its images were normalised with (--mean 0 --std 1 for pixels in [0, 1])."
+        )
     if not np.isfinite(settings.mean + settings.std).all() or min(settings.std) <= 0:
         raise ValueError(
             f"`--mean` (={settings.mean}) and `--std` (={settings.std}) must be numbers, and --std above 0. "
             "Leave pixels as they are, in [0, 1], with --mean 0 --std 1."
         )
-    return read_labels(settings.labels)
+    return Said(read_labels(settings.labels), settings.mean, settings.std)
 
 
 def main(arguments: list[str] | None = None) -> None:
     settings = parser().parse_args(arguments)
-    labels = check(settings)
+    said = check(settings)
     packages = litert_packages()
-    mine = []
-    if labels is not None:
-        mine.append(own(pathlib.Path(settings.network), labels, settings.mean, settings.std))
+    mine = [] if settings.network is None else [own(pathlib.Path(settings.network), said)]
     networks = [digits(settings.digits, settings.epochs), cifar10(), *mine]
     write_page(settings.output, networks, packages)
     for network in networks:

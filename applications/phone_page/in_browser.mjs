@@ -4,7 +4,7 @@
 //
 // The job names `chromium`, the command that serves the page (`serve`, its last argument the port), and what to use:
 // `pictures`, `handwriting`, `white` (paths of images), `lines` (of a drawing, in shares of the canvas), `second` (files
-// of a network), `problems` (files by the input that they are given to) and `screenshots` (a folder, or null).
+// of a network), `alone` (.tflite files, by what the answers are called), `problems` (files by the input that they are given to) and `screenshots` (a folder, or null).
 
 import {spawn} from 'node:child_process';
 import {readFileSync} from 'node:fs';
@@ -109,7 +109,11 @@ async function comparing(page) {
   await page.selectOption('.panel:nth-child(1) select', {index: 1});
   const same = await answers(page, () => page.setInputFiles('#choose', job.pictures[0]));
   const own = await answers(page, () => page.setInputFiles('#open', job.second));
-  return {same, own};
+  const alone = {};
+  for (const [name, file] of Object.entries(job.alone)) {
+    alone[name] = (await answers(page, () => page.setInputFiles('#open', file)))[1];
+  }
+  return {same, own, alone};
 }
 
 async function problems(page) {

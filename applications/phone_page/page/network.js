@@ -1,8 +1,11 @@
-// Networks in LiteRT.js: what is known of them, whether a file fits, its scores, and how long it takes.
+// Networks in LiteRT.js: whether a file fits what is known of it, its scores, and how long it takes.
 
+import {describe} from './description.js';
+import {inputsOf} from './pixels.js';
 import {Problem} from './problem.js';
 
 const WARM_UP = 400;  // milliseconds in which the browser compiles what it runs often
+const TRIED = 4;  // pictures by which a network is known to give probabilities
 const RUNS = 20;  // that count for the milliseconds
 const LONGEST = 100;  // milliseconds that they may take, of a picture that stands still
 
@@ -35,45 +38,11 @@ export async function loadRuntime() {
 }
 
 /**
- * What a page has to know of a network: {title, labels, height, width, channels, scale, mean, std, channel_order,
- * crop_fraction, ink, activation}. It stands in a JSON file beside the .tflite, which build.py writes.
- *
- * @param {string} name of the .tflite file, for messages
- * @param {Uint8Array} bytes of the .tflite file
- * @param {?string} json text of the file beside it
- */
-export function describe(name, bytes, json) {
-  if (String.fromCharCode(...bytes.subarray(4, 8)) !== 'TFL3') {
-    throw new Problem(`${name} is no .tflite file. Open one that export_tflite wrote.`);
-  }
-  if (json === null) {
-    throw new Problem(`${name} came without labels. Open it together with the .json that build.py --network wrote.`);
-  }
-  let description;
-  try {
-    description = JSON.parse(json);
-  } catch {
-    throw new Problem(`The .json of ${name} is no JSON. Open the one that build.py --network wrote.`);
-  }
-  const areNumbers = (values, length) => Array.isArray(values) && values.length === length && values.every(Number.isFinite);
-  const {labels, input_shape: shape, mean, std} = description ?? {};
-  if (!Array.isArray(labels) || !labels.length) {
-    throw new Problem(`The .json of ${name} has no labels. Give build.py --network the labels and open what it writes.`);
-  }
-  if (!areNumbers(shape, 3) || ![1, 3].includes(shape[2]) || ![mean, std].every((each) => areNumbers(each, shape[2]))) {
-    throw new Problem(`The .json of ${name} lacks input_shape, or mean and std of each channel. Write it with `
-      + 'build.py --network.');
-  }
-  const [height, width, channels] = shape;
-  return {title: name, scale: 1 / 255, crop_fraction: 1, ...description, height, width, channels};
-}
-
-/**
  * A network, ready to run.
  *
  * @param {string} name of the file, for messages
  * @param {Uint8Array} bytes of the .tflite file
- * @param {?string} json text of the file beside it
+ * @param {?string} json text of the file beside it; null if only the card in the file says what it takes and gives
  */
 export async function openNetwork(name, bytes, json) {
   const description = describe(name, bytes, json);
@@ -91,21 +60,19 @@ export async function openNetwork(name, bytes, json) {
     throw problem;
   }
   const network = new Network(description, bytes.length, model);
+  await network.findActivation();
   await network.warmUp();
   return network;
 }
 
-function check(name, model, {height, width, channels, labels}) {
-  const [inputs, outputs] = [model.getInputDetails(), model.getOutputDetails()];
-  const takes = inputs.map(({dtype, shape}) => `${dtype} ${[...shape].join(' x ')}`).join(' and ');
-  const expected = `float32 1 x ${height} x ${width} x ${channels}`;
-  if (takes !== expected) {
-    throw new Problem(`${name} takes ${takes}, and its .json says ${expected}. Write both anew with build.py --network.`);
-  }
-  const gives = outputs.map(({dtype, shape}) => `${dtype} ${[...shape].join(' x ')}`).join(' and ');
+function check(name, model, {height, width, channels, labels, takes_pixels: takesPixels, source}) {
+  const fix = source === 'card' ? 'Export it again with its card.' : 'Write both anew with build.py --network.';
+  const said = (details) => details.map(({dtype, shape}) => `${dtype} ${[...shape].join(' x ')}`).join(' and ');
+  const [takes, gives] = [said(model.getInputDetails()), said(model.getOutputDetails())];
+  const expected = `${takesPixels ? 'uint8' : 'float32'} 1 x ${height} x ${width} x ${channels}`;
+  if (takes !== expected) throw new Problem(`${name} takes ${takes}, and its ${source} says ${expected}. ${fix}`);
   if (gives !== `float32 1 x ${labels.length}`) {
-    throw new Problem(`${name} gives ${gives}, and its .json has ${labels.length} labels. Give build.py --network a `
-      + 'label for each output.');
+    throw new Problem(`${name} gives ${gives}, and its ${source} has ${labels.length} labels. ${fix}`);
   }
 }
 
@@ -117,7 +84,11 @@ class Network {
     this.times = [];
   }
 
-  /** Probabilities of the labels, in their order. */
+  /**
+   * Probabilities of the labels, in their order.
+   *
+   * @param {Float32Array|Uint8Array} values of one image (pixels.js)
+   */
   async probabilities(values) {
     const {height, width, channels, activation} = this.description;
     const input = new litert.Tensor(values, [1, height, width, channels]);
@@ -141,12 +112,30 @@ class Network {
     for (let run = 0; run < RUNS && performance.now() < until; run++) await this.probabilities(values);
   }
 
+  /** Find out whether the outputs are probabilities, if nobody said so. */
+  async findActivation() {
+    if (this.description.activation !== undefined) return;
+    const scores = [];
+    for (let picture = 0; picture < TRIED; picture++) scores.push(await this.probabilities(this.noise(picture)));
+    this.description.activation = scores.every(areProbabilities) ? null : 'softmax';
+  }
+
   async warmUp() {
-    const {height, width, channels} = this.description;
-    const values = new Float32Array(height * width * channels);
+    const values = this.noise(0);
     for (const until = performance.now() + WARM_UP; performance.now() < until;) await this.probabilities(values);
     this.times = [];
   }
+
+  /** A picture of nothing, always the same, as the network takes it. */
+  noise(number) {
+    const {height, width} = this.description, image = new ImageData(width, height);
+    image.data.forEach((_, place) => { image.data[place] = (place + 1) * (2 * number + 1) * 7919 % 256; });
+    return inputsOf(image, this.description);
+  }
+}
+
+function areProbabilities(scores) {
+  return scores.every((score) => score >= 0) && Math.abs(scores.reduce((sum, score) => sum + score, 0) - 1) < 1e-3;
 }
 
 function softmax(scores) {

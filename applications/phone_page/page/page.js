@@ -175,7 +175,7 @@ async function listNetworks() {
   }
 }
 
-/** Networks of the viewer's own: each .tflite with the .json of the same name, or the only one. */
+/** Networks of the viewer's own: each .tflite, alone or with the .json of the same name, or the only one. */
 async function openFiles(files) {
   const descriptions = files.filter(({name}) => name.endsWith('.json'));
   const models = files.filter((file) => !descriptions.includes(file));

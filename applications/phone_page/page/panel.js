@@ -1,6 +1,6 @@
 // A column of the page: one network, what it sees, what it says and how long it takes.
 
-import {normalized} from './pixels.js';
+import {inputsOf} from './pixels.js';
 
 const SHOWN = 5;  // labels
 
@@ -58,7 +58,7 @@ export class Panel {
    */
   async show(image, isStill) {
     const {network} = this;
-    const values = normalized(image, network.description);
+    const values = inputsOf(image, network.description);
     const probabilities = await network.probabilities(values);
     if (isStill) await network.measure(values);
     const best = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]).slice(0, SHOWN);

@@ -156,15 +156,16 @@ export function cellsOfInk(image, {bitmap, cells}) {
 }
 
 /**
- * The numbers that a network takes: (pixel * scale - mean) / std, pixel by pixel.
+ * The numbers that a network takes: (pixel * scale - mean) / std, pixel by pixel, or pixels as they are.
  *
  * @param {ImageData} image of the network's size, gray if it takes one channel
- * @returns {Float32Array} height x width x channels
+ * @returns {Float32Array|Uint8Array} height x width x channels; bytes if the network takes pixels
  */
-export function normalized(image, {channels, scale, mean, std, channel_order: order}) {
-  return Float32Array.from({length: image.width * image.height * channels}, (_, place) => {
+export function inputsOf(image, {channels, scale, mean, std, channel_order: order, takes_pixels: takesPixels}) {
+  const pixels = Uint8Array.from({length: image.width * image.height * channels}, (_, place) => {
     const channel = place % channels, pixel = (place - channel) / channels;
-    const read = order === 'bgr' ? 2 - channel : channel;
-    return (image.data[4 * pixel + read] * scale - mean[channel]) / std[channel];
+    return image.data[4 * pixel + (order === 'bgr' ? 2 - channel : channel)];
   });
+  if (takesPixels) return pixels;
+  return Float32Array.from(pixels, (value, place) => (value * scale - mean[place % channels]) / std[place % channels]);
 }
