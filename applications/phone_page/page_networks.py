@@ -33,6 +33,7 @@ class Description:
         channel_order: "rgb" or "bgr".
         takes_pixels: whether the network normalizes by itself, and takes pixels from 0 to 255 as uint8.
         crop_fraction: how much of the largest middle of a picture is taken.
+        resize: "crop" to the middle of the network's proportions, or "stretch", as the network's training had it.
         ink: how images of handwriting were made, or None for images of anything else.
         activation: "softmax" for what the page must do to the outputs to get probabilities, None if they are some.
     """
@@ -46,6 +47,7 @@ class Description:
     channel_order: str = "rgb"
     takes_pixels: bool = False
     crop_fraction: float = 1.0
+    resize: str = "crop"
     ink: dict[str, int] | None = None
     activation: str | None = None
 
@@ -59,7 +61,7 @@ class Description:
             mean=card.mean,
             std=card.std,
             takes_pixels=card.takes_pixels,
-            **others,
+            **({"resize": card.resize} | others),
         )
 
 
@@ -90,7 +92,7 @@ def digits(run: pathlib.Path, epochs: int) -> Network:
         program["main"](["--epochs", str(epochs), "--output", str(run), "--resume"])
     card = kc.Card.of(kc.datasets.load_arrays("digits"))
     content = kc.export_tflite(kc.saving.load_model(condensed), target="wasm", card=card)
-    return Network("digits", content, Description.of("Digits", card, ink=INK_OF_DIGITS))
+    return Network("digits", content, Description.of("Digits", card, resize="crop", ink=INK_OF_DIGITS))
 
 
 def cifar10() -> Network:
@@ -99,7 +101,7 @@ def cifar10() -> Network:
     how = kc.applications.pretrained.find_weights("CondenseNet50", "cifar10").preprocessing
     card = kc.Card(CIFAR10, (how.size, how.size, 3), how.mean, how.std, dataset="cifar10")
     content = kc.export_tflite(model, target="wasm", card=card)
-    return Network("cifar10", content, Description.of("CIFAR-10", card, crop_fraction=how.crop_fraction))
+    return Network("cifar10", content, Description.of("CIFAR-10", card, crop_fraction=how.crop_fraction, resize="crop"))
 
 
 def own(path: pathlib.Path, said: Said | None = None) -> Network:

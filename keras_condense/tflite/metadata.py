@@ -29,7 +29,7 @@ def with_card(content: bytes, card: Card, name: str = "", inside: bool = False) 
         content: the file, of one image and one vector of scores.
         card: what it takes and gives.
         name: of the network.
-        inside: whether normalization is part of the network, which then takes pixels as they are.
+        inside: whether normalization became part of the network, which then takes pixels as they are.
 
     Returns:
         The file with metadata, and behind it an archive of `labels.txt` and the card.
@@ -43,6 +43,7 @@ def with_card(content: bytes, card: Card, name: str = "", inside: bool = False) 
         def StartVector(self, elemSize, numElems, alignment):
             return super().StartVector(elemSize, numElems, max(alignment, _ALIGNMENT if elemSize == 1 else 1))
 
+    inside = inside or card.takes_pixels
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
     buffer = schema.BufferT()
     buffer.data = list(_metadata(card, name, inside))

@@ -7,7 +7,7 @@ const CARD = 'card.json';  // in the archive behind the file
 
 /**
  * What is known of a network: {title, labels, height, width, channels, scale, mean, std, channel_order, takes_pixels,
- * crop_fraction, ink, activation}, and `source`, where it stands. The JSON beside the file, which build.py writes,
+ * crop_fraction, resize, ink, activation}, and `source`, where it stands. The JSON beside the file, of build.py,
  * knows more than the card, and comes first. A card does not know `activation`.
  *
  * @param {string} name of the .tflite file, for messages
@@ -24,8 +24,10 @@ export function describe(name, bytes, json) {
     throw new Problem(`${name} has no card that says what it takes and gives. Export it with export_tflite(..., `
       + 'card=card), or open it together with the .json that build.py --network wrote.');
   }
-  const {class_names: labels, image_shape: input_shape, mean, std, takes_pixels} = parsed(name, 'card', card) ?? {};
-  return checked(name, 'card', {labels, input_shape, mean, std, takes_pixels}, 'Export it again with its card.');
+  const {class_names: labels, image_shape: input_shape, ...others} = parsed(name, 'card', card) ?? {};
+  const {mean, std, takes_pixels, resize} = others;
+  const known = {labels, input_shape, mean, std, takes_pixels, resize};
+  return checked(name, 'card', known, 'Export it again with its card.');
 }
 
 function parsed(name, source, text) {
@@ -47,6 +49,6 @@ function checked(name, source, description, fix) {
     throw new Problem(`The ${source} of ${name} lacks ${place}, or mean and std of each channel. ${fix}`);
   }
   const [height, width, channels] = shape;
-  return {title: name, scale: 1 / 255, crop_fraction: 1, takes_pixels: false, ...description, height, width, channels,
-    source};
+  const others = {title: name, scale: 1 / 255, crop_fraction: 1, resize: 'crop', takes_pixels: false};
+  return {...others, ...description, height, width, channels, source};
 }

@@ -12,27 +12,29 @@ const GRAY = [0.2989, 0.587, 0.114];  // shares of red, green and blue, as keras
  * @param {?string} ink 'light' for light ink on black, 'dark' for dark ink on paper, null for any other picture
  * @returns {?ImageData} of the network's size; null if no ink was found
  */
-export function seenBy(picture, {height, width, channels, crop_fraction: fraction, ink: cells}, ink) {
+export function seenBy(picture, {height, width, channels, crop_fraction: fraction, resize, ink: cells}, ink) {
   if (ink && cells) {
     const square = middleOf(picture, INK_SIDE, INK_SIDE);
     const found = cellsOfInk(ink === 'dark' ? inkOnPaper(square) : square, cells);
     return found && resized(found, width, height);
   }
-  const image = middleOf(picture, width, height, fraction);
+  const image = middleOf(picture, width, height, fraction, resize === 'stretch');
   return channels === 1 ? imageOfGray(grayOf(image), width, height) : image;
 }
 
 /**
- * The middle of a picture, of the network's proportions, resized to its size.
+ * The middle of a picture, of the network's proportions or, to be stretched, of its own, resized to the network's size.
  *
  * @param {CanvasImageSource} picture an image, a video or a canvas
  * @param {number} fraction how much of the largest possible middle is taken, in (0, 1]
+ * @param {boolean} stretch whether the picture's proportions are not kept
  * @returns {ImageData} of `width` x `height` pixels
  */
-export function middleOf(picture, width, height, fraction = 1) {
+export function middleOf(picture, width, height, fraction = 1, stretch = false) {
   const [wide, high] = sizeOf(picture);
-  const scale = fraction * Math.min(wide / width, high / height);
-  const [cutWide, cutHigh] = [Math.round(scale * width), Math.round(scale * height)];
+  const scale = Math.min(wide / width, high / height);
+  const sides = stretch ? [wide, high] : [scale * width, scale * height];
+  const [cutWide, cutHigh] = sides.map((side) => Math.round(fraction * side));
   const shrink = Math.min(1, LARGEST_SIDE / Math.max(cutWide, cutHigh));
   const [readWide, readHigh] = [cutWide, cutHigh].map((side) => Math.max(1, Math.round(side * shrink)));
   const canvas = new OffscreenCanvas(readWide, readHigh);

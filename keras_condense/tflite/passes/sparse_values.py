@@ -129,7 +129,7 @@ def alike_apart(kernel: np.ndarray) -> np.ndarray:
     Example:
         >>> kernel = np.array([[1, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
         >>> alike_apart(kernel).tolist()
-        [0, 1, 4, 2, 3, 5]
+        [0, 4, 1, 2, 5, 3]
     """
     places = [(2 * place + 1, len(members)) for members in _alike(kernel) for place in range(len(members))]
     filters = [filter_ for members in _alike(kernel) for filter_ in members]
