@@ -38,7 +38,7 @@ from ablation_arms import (
 )
 from ablation_networks import Shape, built, condensed_macs
 from ablation_report import report, results_paths
-from common import RESULTS, conditions, read_rows, write_rows
+from common import PICTURES, RESULTS, conditions, read_rows, write_rows
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import keras_condense as kc
@@ -235,6 +235,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=block_layers, nargs="+", default=sizes, help="default: 2-2-2")
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS), metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--output", type=pathlib.Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--pictures", type=pathlib.Path, default=PICTURES, help="folder of the plots")
     parser.add_argument("--name", default="ablation", help="of the summary and the pictures (default: %(default)s)")
     parser.add_argument("--plot", action="store_true", help="run nothing; draw what the results of these settings hold")
     arguments = parser.parse_args()
@@ -252,7 +253,7 @@ def main() -> None:
         if arguments.threads:
             tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
         run_all(arguments, settings)
-    report(settings, arguments.output, arguments.name)
+    report(settings, arguments.output, arguments.pictures, arguments.name)
 
 
 if __name__ == "__main__":

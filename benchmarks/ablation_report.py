@@ -139,12 +139,13 @@ def save(figure, path: pathlib.Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
-def report(settings: Settings, folder: pathlib.Path, name: str) -> None:
+def report(settings: Settings, folder: pathlib.Path, pictures: pathlib.Path, name: str) -> None:
     """Write the summary and the plots from the csv files alone, and print the summary.
 
     Args:
         settings: of the runs to be shown.
-        folder: of the csv files, and of what is written.
+        folder: of the csv files, the summary among them.
+        pictures: the folder of the plots.
         name: what the names of the summary and the plots begin with.
 
     Raises:
@@ -156,8 +157,8 @@ def report(settings: Settings, folder: pathlib.Path, name: str) -> None:
         raise SystemExit(f"error: {path} must have runs of {settings}, and has none. Run it without --plot first.")
     table = summary(rows)
     write_rows(folder / f"{name}_summary.csv", table)
-    plot_accuracies(rows, folder / f"{name}_accuracy.png")
+    plot_accuracies(rows, pictures / f"{name}_accuracy.png")
     if losses := settings.chosen(read_rows(history_path)):
-        plot_losses(losses, settings.epochs, folder / f"{name}_loss.png")
+        plot_losses(losses, settings.epochs, pictures / f"{name}_loss.png")
     shown = [{column: cell for column, cell in row.items() if column not in CONDITIONS} for row in table]
     print_rows(shown, str(path), width=140)

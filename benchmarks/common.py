@@ -15,6 +15,7 @@ from keras_condense import csv_files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
+PICTURES = ROOT / "docs" / "pictures"
 
 
 def check_package(package: pathlib.Path, sources: pathlib.Path) -> None:

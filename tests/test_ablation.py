@@ -119,7 +119,7 @@ def test_losses_on_the_way_are_those_of_the_epoch(program, digits):
 def test_a_run_to_its_table_and_once_more(program, tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     arguments = ["--data", "digits", "--train-images", "256", "--image-size", "8", "--epochs", "2", "--sizes", "1-1-1"]
-    arguments += ["--seeds", "1", "--output", str(tmp_path)]
+    arguments += ["--seeds", "1", "--output", str(tmp_path), "--pictures", str(tmp_path)]
 
     def run(*more):
         monkeypatch.setattr(sys, "argv", ["ablation.py", *arguments, *more])
