@@ -7,8 +7,10 @@ WORKERS ?= 2
 REPOSITORY := $(CURDIR)
 
 PACKED := setup.py README.md $(shell find keras_condense scripts -type f -not -name '*.pyc')
+# of these pages without the notice of another program, which mkdocs-material prints
+MKDOCS = NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/mkdocs
 
-.PHONY: quick quickstart test lint readme install benchmarks
+.PHONY: quick quickstart test lint readme docs serve install benchmarks
 
 install: $(VENV)/installed
 
@@ -22,7 +24,7 @@ $(VENV)/installed: $(VENV)/requirements $(PACKED) $(shell find keras_condense -t
 $(VENV)/requirements: setup.py
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip wheel
-	$(VENV)/bin/pip install --quiet ".[test]"
+	$(VENV)/bin/pip install --quiet ".[test,docs]"
 	touch $@
 
 quickstart: install
@@ -43,9 +45,19 @@ lint: $(VENV)/requirements
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# the code blocks of README.md and docs/, their tables and their pictures
 readme: install
 	$(VENV)/bin/python tests/readme_blocks.py
 	$(VENV)/bin/python benchmarks/readme_tables.py --check
+	$(VENV)/bin/python benchmarks/pictures.py --check
+
+# into site/; warnings are errors, broken links among them
+docs: $(VENV)/requirements
+	$(MKDOCS) build --quiet --strict
+
+# shows docs/ in a browser while it is written
+serve: $(VENV)/requirements
+	$(MKDOCS) serve
 
 benchmarks: install
 	$(VENV)/bin/python benchmarks/import_time.py
@@ -64,4 +76,6 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/random_networks.py
 	$(VENV)/bin/python benchmarks/accuracy.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(COUNTER),--counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/model_cards.py
+	$(VENV)/bin/python benchmarks/learned_layer.py
 	$(VENV)/bin/python benchmarks/readme_tables.py
+	$(VENV)/bin/python benchmarks/pictures.py

@@ -1,9 +1,14 @@
-"""Run the README's code blocks, one after the other in one folder: python blocks in Python, console blocks in bash.
+"""Run the code blocks of README.md and docs/, page by page: python blocks in Python, bash blocks in bash.
 
-Blocks that begin with `make`, which this program is run by, are left out. The program is no test by itself, since the
-blocks train a network: `make readme` runs it.
+The blocks of a page run one after the other in a folder of their own. Blocks that begin with `make`, which this program
+is run by, with `pip` or with `git` are left out; `py` and `sh` mark blocks that need a network, data or hours. The
+program is no test by itself, since the blocks train networks: `make readme` runs it.
+
+    python tests/readme_blocks.py                        # all pages
+    python tests/readme_blocks.py docs/guide/export.md   # some
 """
 
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -16,25 +21,39 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
-def main() -> int:
-    blocks = BLOCK.findall((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+def pages() -> list[pathlib.Path]:
+    return [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+
+
+def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
+    """Language and code of the blocks that are to be run."""
+    found = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [(language, code) for language, code in found if not code.startswith(("make", "pip", "git"))]
+
+
+def run(page: pathlib.Path) -> int | None:
+    """How many blocks of a page ran; None if one failed."""
+    name = page.relative_to(REPOSITORY)
     with tempfile.TemporaryDirectory() as folder:
         for part in ("scripts", "applications"):
             os.symlink(REPOSITORY / part, pathlib.Path(folder, part))
         environment = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        ran = 0
-        for language, code in blocks:
-            if code.startswith(("make", "pip", "git")):
-                continue
+        for ran, (language, code) in enumerate(blocks(page), start=1):
             command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euo", "pipefail", "-c", code]
             start = time.perf_counter()
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             if done.returncode:
-                print(f"README.md: this block failed:\n{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-                return 1
-            ran += 1
-            print(f"README.md: {language} block {ran} ran in {time.perf_counter() - start:.0f} s")
-    return 0 if ran else 1
+                print(f"{name}: this block failed:\n{code}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+                return None
+            print(f"{name}: {language} block {ran} ran in {time.perf_counter() - start:.0f} s", flush=True)
+    return len(blocks(page))
+
+
+def main() -> int:
+    chosen = [pathlib.Path(argument).resolve() for argument in sys.argv[1:]] or pages()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # most of the time one core is busy
+        ran = list(pool.map(run, filter(blocks, chosen)))
+    return 0 if ran and None not in ran else 1
 
 
 if __name__ == "__main__":
