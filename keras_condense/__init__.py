@@ -1,4 +1,4 @@
-"""Keras networks that prune themselves while they train, and run on phones as fast as their operation count promises.
+"""Keras networks that drop most of their 1x1 connections while they train, and `.tflite` files of them for phones.
 
 Data flows one way: build (`applications`, `layers`), train (`callbacks`, `datasets`), `condense`, `export_tflite`,
 measure (`profile_model`, `benchmark_tflite`). TensorFlow is imported where it is needed only: exporting and datasets.
