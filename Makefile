@@ -53,7 +53,7 @@ readme: install
 
 # into site/; warnings are errors, broken links among them
 docs: $(VENV)/requirements
-	$(MKDOCS) build --quiet --strict
+	$(MKDOCS) build --strict
 
 # shows docs/ in a browser while it is written
 serve: $(VENV)/requirements

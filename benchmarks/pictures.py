@@ -84,7 +84,7 @@ def draw_layer(path: pathlib.Path) -> None:
     for group, numbers in enumerate(read):
         for place, number in enumerate(numbers):
             top = group * (condensed.shape[1] + 1)
-            panels[2].text(place, top, number, fontsize=6.5, ha="center", va="center")
+            panels[2].text(place, top, number, fontsize=5.5, ha="center", va="center")
     save(figure, path, {"dense": dense.tolist(), "masked": masked.tolist()})
 
 
