@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
-PACKED = ("keras_condense", "setup.py", "pyproject.toml", "README.md", "LICENSE")
+PACKED = ("keras_condense", "scripts", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,8 @@ def test_a_wheel_holds_every_file_of_the_package(wheel):
     files = [path for path in (ROOT / "keras_condense").rglob("*") if path.is_file() and path.suffix != ".pyc"]
     names = {str(path.relative_to(ROOT)) for path in files} - {"keras_condense/tflite/README.md"}  # for who writes it
     assert {name for name in wheel.namelist() if name.startswith("keras_condense/")} == names
+    scripts = {f"keras_condense_scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py")}
+    assert {name for name in wheel.namelist() if name.startswith("keras_condense_scripts/")} == scripts
     suffixes = {pathlib.Path(name).suffix for name in names}
     assert {".typed", ".json", ".h5", ".md"} < suffixes
 
