@@ -11,9 +11,7 @@ from keras_condense.layers import condensable_layers
 from keras_condense.optimizers import memories_of
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
-__all__ = ["CondenseSchedule", "check_last_drop", "learned_layers"]
-
-learned_layers = condensable_layers  # where it was once, and its former name
+__all__ = ["CondenseSchedule", "check_last_drop"]
 
 
 def check_last_drop(value: float) -> float:
