@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_condense.keras_graphs import output_layer_names
 from keras_condense.layers import LearnedConnections, condensable_layers
+from keras_condense.replicas import warn_of_replicas
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, check_untied, reachable_layers, rewrite
 from keras_condense.validation import check_choice, shown
 
@@ -23,6 +24,10 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     new model computes the same, can be trained further, and loads from `.keras` once `keras_condense` is imported.
     Where a learned layer is an output of the model, the last of its parts keeps the name, by which losses, metrics and
     files know that output.
+
+    Of a model under `tf.distribute.MirroredStrategy` the first replica's weights are taken. Batch norms without
+    `synchronized=True` keep statistics of their own in each replica: a warning says so where they differ, for
+    `predict` under the strategy then gives something else.
 
     Args:
         model: a functional or sequential model; nested models may hold learned layers too. It is left as it is.
@@ -89,6 +94,7 @@ def _check(model, finish: bool) -> None:
                 "to be condensed. Train on with `CondenseSchedule`, or call `condense(model, finish=True)` to prune "
                 "the rest at once by magnitude, which changes the outputs."
             )
+    warn_of_replicas(model)
 
 
 def _checked(parts: Any, layer: LearnedConnections) -> Replacement:

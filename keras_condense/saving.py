@@ -18,16 +18,15 @@ from keras_condense import layers, losses, optimizers  # noqa: F401  registers w
 from keras_condense.archives import check_archive
 from keras_condense.cards import Card, write_card
 from keras_condense.files import check_path, check_readable, replacing
-from keras_condense.validation import shown_text
+from keras_condense.validation import listed, shown_text
 
-__all__ = ["check_savable", "load_model", "load_state", "save_model"]
+__all__ = ["check_model_suffix", "check_savable", "load_model", "load_state", "save_model"]
 
 _MEMBERS = {"config.json", "metadata.json", "model.weights.h5"}
 _LARGEST_CONFIG = 1 << 26  # bytes; a network of a thousand layers has about one million
 _UNSAVED = 1 << 30  # bytes of weights that a file need not hold, such as the pixels of `AugmentedImages`
 _NUMPY = {"bfloat16": "float16", "float8_e4m3fn": "int8", "float8_e5m2": "int8", "int4": "int8", "uint4": "uint8"}
 _NUMPY["string"] = "int8"
-_NAMED = 5  # layers that don't fit are named up to this number
 _SEVERAL = re.compile(
     r"A total of (?P<count>\d+) objects could not be loaded\. Example error message for object .*?:\n\n"
     r"(?P<example>.*)\n\nList of objects that could not be loaded:\n(?P<all>.*)",
@@ -57,7 +56,7 @@ def save_model(model: keras.Model, path: str | os.PathLike, card: Card | None = 
     """
     if not isinstance(model, keras.Model):
         raise ValueError(f"`model` (={model!r}) must be a Keras model. Give the model first and the path second.")
-    path = _check_suffix(path)
+    path = check_model_suffix(path)
     with replacing(path) as temporary:
         model.save(temporary)
         if card is not None:
@@ -136,7 +135,7 @@ def check_savable(model: keras.Model) -> None:
 
 
 def _check_file(path: str | os.PathLike) -> pathlib.Path:
-    path = check_readable("path", _check_suffix(path), "Check the name, or make it with `save_model`.")
+    path = check_readable("path", check_model_suffix(path), "Check the name, or make it with `save_model`.")
     try:
         _check_whole(path)
     except Exception as error:  # a stranger's file can end in any
@@ -214,13 +213,15 @@ def _reason(error: Exception) -> str:
     text = str(error).rsplit("Exception encountered: ", 1)[-1].strip()
     if several := _SEVERAL.match(text):
         names = re.findall(r"name=([^,>]+)", several["all"])
-        shown = ", ".join(map(repr, names[:_NAMED])) + (f" and {len(names) - _NAMED} more" if names[_NAMED:] else "")
         first = shown_text(ValueError(several["example"]))
-        return f"the weights in it do not fit {several['count']} of its layers ({shown}); of the first: {first}."
+        return (
+            f"the weights in it do not fit {several['count']} of its layers ({listed(names)}); of the first: {first}."
+        )
     return shown_text(ValueError(text.partition("\n")[0] or type(error).__name__)) + "."
 
 
-def _check_suffix(path: str | os.PathLike) -> pathlib.Path:
+def check_model_suffix(path: str | os.PathLike) -> pathlib.Path:
+    """Return `path` if it is that of a `.keras` file, else raise ValueError."""
     path = check_path("path", path)
     if path.suffix != ".keras":
         raise ValueError(

@@ -22,6 +22,7 @@ __all__ = [
     "check_positive_integer",
     "check_real",
     "check_weight_shape",
+    "listed",
     "shown",
     "shown_text",
 ]
@@ -31,6 +32,7 @@ LARGEST_CHANNELS = 2**24  # filters, units, groups
 LARGEST_SIDE = 2**14  # pixels: of an image, and so of kernels, strides and borders
 
 _SHOWN = 200  # characters of a value in a message
+_LISTED = 5  # names in a message
 
 
 def shown(value: Any) -> str:
@@ -58,6 +60,16 @@ def shown_text(error: BaseException) -> str:
     """
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 2 * _SHOWN else text[: 2 * _SHOWN] + "..."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a message shows them, the first five of many.
+
+    Example:
+        >>> listed("ab"), listed("abcdefg")
+        ("'a', 'b'", "'a', 'b', 'c', 'd', 'e' and 2 more")
+    """
+    return ", ".join(map(repr, names[:_LISTED])) + (f" and {len(names) - _LISTED} more" if names[_LISTED:] else "")
 
 
 def as_index(value: Any) -> int | None:

@@ -79,6 +79,27 @@ for variable in model.variables:
 print(json.dumps(results(model)))
 """
 
+# how far what is condensed is from what `predict` says under the strategy, and the warnings of condensing
+CONDENSED = (
+    MIRRORED.rpartition("print")[0]
+    + """
+import warnings
+from keras_condense import condense
+
+def compare():
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        small = condense(model)
+    images = np.random.default_rng(1).normal(size=(8, 4, 4, 8)).astype("float32")
+    difference = np.abs(model.predict(images, verbose=0) - small.predict(images, verbose=0)).max()
+    return float(difference), [str(warning.message) for warning in seen if warning.category is UserWarning]
+
+found = [compare()]
+model.set_weights(model.get_weights())  # the fix that the warning names
+print(json.dumps([*found, compare()]))
+"""
+)
+
 
 def run(backend, devices, program, *, synchronized=False):
     """Masks and kernels that a process of its own ends with."""
@@ -119,3 +140,22 @@ def test_mirrored_replicas_agree():
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
 def test_mirrored_and_synchronized_equals_one_device():
     assert_same(run("tensorflow", 2, MIRRORED, synchronized=True), run("tensorflow", 1, MIRRORED))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_condensing_says_what_replicas_predict_apart(synchronized):
+    before, after = run("tensorflow", 2, CONDENSED, synchronized=synchronized)
+    if synchronized:
+        assert before[1] == []
+        assert before[0] < 1e-5
+    else:
+        (message,) = before[1]
+        assert "differ between its 2 replicas: " in message
+        assert "moving_mean" in message
+        assert "call `model.set_weights(model.get_weights())`" in message
+        assert "`synchronized=True`" in message
+        assert before[0] > 1e-3
+    assert after[1] == []
+    assert after[0] < 1e-5
