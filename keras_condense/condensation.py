@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.keras_graphs import output_layer_names
-from keras_condense.layers import LearnedConnections, condensable_layers
+from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.replicas import warn_of_replicas
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, check_untied, reachable_layers, rewrite
 from keras_condense.validation import check_choice, shown
@@ -77,6 +77,7 @@ def _check(model, finish: bool) -> None:
     check_choice("finish", finish, (False, True), "True prunes at once what is still due.")
     check_rewritable(model)
     reachable = {id(layer) for _, layer in reachable_layers(model)}
+    frozen = frozen_layers(model)
     for layer in condensable_layers(model):
         if id(layer) not in reachable:
             raise ValueError(
@@ -89,10 +90,16 @@ def _check(model, finish: bool) -> None:
                 "diverged. Load an earlier checkpoint."
             )
         if layer.stage < layer.final_stage and not finish:
+            fix = "Train on with `CondenseSchedule`"
+            if layer in frozen:
+                fix = (
+                    "It is frozen, and `CondenseSchedule` leaves frozen layers as they are. Set `trainable` to True on "
+                    "it and on the models that hold it, compile, and train on"
+                )
             raise ValueError(
                 f"Layer {layer.name!r} is in condensing stage {layer.stage}, and must be in stage {layer.final_stage} "
-                "to be condensed. Train on with `CondenseSchedule`, or call `condense(model, finish=True)` to prune "
-                "the rest at once by magnitude, which changes the outputs."
+                f"to be condensed. {fix}, or call `condense(model, finish=True)` to prune the rest at once by "
+                "magnitude, which changes the outputs."
             )
     warn_of_replicas(model)
 

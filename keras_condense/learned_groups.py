@@ -109,6 +109,7 @@ def learn_groups(
     layer belongs to group f mod `groups`. Everything else stays: names, strides, padding, dilation, bias, activation,
     regularizers, initializers, constraints, dtypes, `trainable`, layers and nested models that are shared, inputs and
     outputs. Convolutions that can't learn groups are left as they are; `explain_learn_groups` gives the reasons.
+    `CondenseSchedule` leaves frozen layers alone: set `trainable` to True to have them condensed.
 
     Args:
         model: a functional or built sequential model, with nested models or without. It is left as it is.

@@ -8,7 +8,9 @@ import pytest
 from scheduled_networks import IMAGES, Record, exact, fit, network, targets
 
 from keras_condense.callbacks import CondenseSchedule
-from keras_condense.layers import LearnedGroupConv2D, condensable_layers
+from keras_condense.condensation import condense
+from keras_condense.keras_graphs import freeze_alone
+from keras_condense.layers import CondenseDense, LearnedGroupConv2D, condensable_layers
 
 pytestmark = pytest.mark.slow  # all of it, together
 
@@ -167,9 +169,61 @@ def test_a_subclassed_model():
     assert history.history["condense_stage"] == [0, 1, 2, 3, 3, 3]
 
 
-def test_frozen_layers_are_condensed_too():
-    model = network()
-    model.get_layer("conv").trainable = False
+def frozen(where):
+    """A network whose convolution is frozen, by itself or with a model that holds it."""
+    if where == "layer":
+        model = network()
+        model.get_layer("conv").trainable = False
+    else:
+        inner = keras.Sequential(
+            [keras.Input((3, 3, 8)), LearnedGroupConv2D(4, 1, groups=2, name="conv")], name="inner"
+        )
+        inner.trainable = False
+        model = keras.Sequential([inner, keras.layers.Flatten(), CondenseDense(3, name="top")])
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize("where", ["layer", "model"])
+def test_frozen_layers_are_left_alone(where):
+    model = frozen(where)
+    conv, top = condensable_layers(model)
+    before = conv.kernel.numpy()
+    schedule = CondenseSchedule(epochs=6)
+    with pytest.warns(UserWarning, match=r"leaves them as they are: 'conv'\. To condense them, set `trainable`"):
+        histories = [fit(model, schedule, epochs=3).history]
+    histories.append(fit(model, schedule, epochs=3).history)  # it has been said
+    assert (conv.stage, top.stage) == (0, 1)
+    np.testing.assert_array_equal(conv.kernel, before)
+    assert [history["condense_stage"] for history in histories] == [[0, 0, 0], [1, 1, 1]]  # of the other layer
+    with pytest.raises(ValueError, match=r"'conv' is in condensing stage 0, .* is frozen, .* Set `trainable` to True"):
+        condense(model)
+    assert not condensable_layers(condense(model, finish=True))
+
+    for layer in model._flatten_layers():
+        layer.trainable = True
     model.compile("adam", "mse")
     fit(model, CondenseSchedule())
-    assert model.get_layer("conv").stage == 3
+    assert (conv.stage, top.stage) == (3, 1)
+
+
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")  # Keras' own
+@pytest.mark.parametrize("freeze", [freeze_alone, lambda model: setattr(model, "trainable", False)])
+def test_a_model_that_is_frozen_as_a_whole(freeze):
+    model = network()
+    freeze(model)  # alone: its layers say that they are trained, and they are not
+    model.compile("adam", "mse")
+    with pytest.warns(UserWarning, match="leaves them as they are: 'conv', 'top'"):
+        history = fit(model, CondenseSchedule(epochs=6)).history
+    assert history["condense_stage"] == [0] * 6
+    assert history["connections_left"] == [1] * 6
+
+
+def test_frozen_layers_that_are_condensed_are_no_concern():
+    model = network()
+    conv = model.get_layer("conv")
+    conv.condense_to(3)
+    conv.trainable = False
+    model.compile("adam", "mse")
+    fit(model, CondenseSchedule())  # no warning: pytest would raise it
+    condense(model)

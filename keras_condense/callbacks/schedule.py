@@ -7,9 +7,9 @@ import numpy as np
 from keras import ops
 
 from keras_condense import drop_plans, masks
-from keras_condense.layers import condensable_layers
+from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.optimizers import memories_of
-from keras_condense.validation import check_choice, check_fraction, check_positive_integer
+from keras_condense.validation import check_choice, check_fraction, check_positive_integer, listed
 
 __all__ = ["CondenseSchedule", "check_last_drop"]
 
@@ -41,6 +41,9 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     Every epoch's logs get `condense_stage` (the stage of the layers that have most stages; the lowest, if they differ)
     and `connections_left` (the share of the learned layers' connections, 1 to 1 / C).
+
+    Frozen layers (`trainable=False`, or inside a frozen model) are not trained, so they are not pruned: a warning names
+    those that are not condensed yet, and `condense_stage` is that of the others.
 
     Epochs count on over several calls of `fit`: with their `initial_epoch`, or, where each starts at 0, from where
     the last one ended. When the training ends, by its last epoch or by `model.stop_training`, the last stage is
@@ -92,14 +95,17 @@ class CondenseSchedule(keras.callbacks.Callback):
         self.last_drop = None if last_drop is None else check_last_drop(last_drop)
         self._epochs_done = 0
         self._condensed_model = None
+        self._warned_of_frozen = False
 
     def on_train_begin(self, logs=None):
-        self._layers = condensable_layers(self.model)
-        if not self._layers:
+        self._learned = condensable_layers(self.model)
+        if not self._learned:
             raise ValueError(
                 f"`CondenseSchedule` got model {self.model.name!r}, which has no layer that learns its groups, and "
                 "expects one or more. Build it with `LearnedGroupConv2D`, or leave the callback out."
             )
+        self._frozen = frozen_layers(self.model)
+        self._layers = [layer for layer in self._learned if layer not in self._frozen]
         self._steps = self.steps_per_epoch or self.params.get("steps")
         if self._steps is None:
             raise ValueError(
@@ -122,11 +128,12 @@ class CondenseSchedule(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self._first_epoch is None:
             self._first_epoch = epoch
+            self._warn_of_frozen()
             # a `fit` that counts from zero again goes on where the last one ended
             self._offset = self._epochs_done if epoch == 0 else 0
         self._epoch = epoch + self._offset
         # read once an epoch: it waits for the device; a model that `fit` builds is dense before its first batch
-        self._stages = {layer: layer.stage if layer.built else 0 for layer in self._layers}
+        self._stages = self._read_stages(self._layers)
 
     def on_train_batch_begin(self, batch, logs=None):
         # Keras begins one batch more before it finds a dataset of unknown length at its end: no next epoch's drop here
@@ -142,8 +149,8 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         ended = self.model.stop_training or self._epochs_done >= self._total_epochs
-        self._stages = {layer: layer.stage for layer in self._layers}  # a callback may have restored earlier weights
-        missing = max(layer.final_stage - stage for layer, stage in self._stages.items())
+        self._stages = self._read_stages(self._layers)  # a callback may have restored earlier weights
+        missing = max((layer.final_stage - stage for layer, stage in self._stages.items()), default=0)
         if not ended or not missing:
             return
         if not all(np.isfinite(ops.convert_to_numpy(layer.kernel)).all() for layer in self._layers):
@@ -160,6 +167,21 @@ class CondenseSchedule(keras.callbacks.Callback):
             "longer, or give `CondenseSchedule` the epochs that are really trained.",
             stacklevel=2,
         )
+
+    def _read_stages(self, layers: list[LearnedConnections]) -> dict[LearnedConnections, int]:
+        return {layer: layer.stage if layer.built else 0 for layer in layers}
+
+    def _warn_of_frozen(self) -> None:
+        stages = self._read_stages(self._frozen)
+        unfinished = [layer.name for layer, stage in stages.items() if stage < layer.final_stage]
+        if unfinished and not self._warned_of_frozen:
+            self._warned_of_frozen = True
+            warnings.warn(
+                f"Frozen layers are not trained, so `CondenseSchedule` leaves them as they are: {listed(unfinished)}. "
+                "To condense them, set `trainable` to True on them and on the models that hold them, compile and train "
+                "on; or prune them without training, `condense(model, finish=True)`.",
+                stacklevel=3,
+            )
 
     def _condense_at(self, progress: float, of_plan: float = 1.0) -> None:
         """Bring every layer to the stage due; `of_plan` is the progress by which the layers' plans go."""
@@ -184,11 +206,12 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     def _stage(self) -> int:
         """The stage to report; layers with fewer stages would hide it."""
-        final_stage = max(layer.final_stage for layer in self._layers)
-        return min(stage for layer, stage in self._stages.items() if layer.final_stage == final_stage)
+        stages = self._stages or self._read_stages(self._frozen)
+        final_stage = max(layer.final_stage for layer in stages)
+        return min(stage for layer, stage in stages.items() if layer.final_stage == final_stage)
 
     def _connections_left(self) -> float:
-        return masks.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._layers])
+        return masks.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._learned])
 
 
 def _synchronize(model: keras.Model) -> None:

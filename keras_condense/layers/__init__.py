@@ -4,7 +4,7 @@ from keras_condense.layers.augmentation import AugmentedImages
 from keras_condense.layers.channels import ChannelIndex, ChannelScatterAdd, ChannelShuffle
 from keras_condense.layers.convolution import GroupConv2D
 from keras_condense.layers.dense import CondenseDense
-from keras_condense.layers.learned_connections import LearnedConnections, condensable_layers
+from keras_condense.layers.learned_connections import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.layers.learned_convolution import LearnedGroupConv2D
 from keras_condense.layers.normalization import BatchNormalization
 from keras_condense.layers.reactivation import SparseFeatureReactivation
@@ -26,5 +26,6 @@ __all__ = [
     "LearnedInputs",
     "SparseFeatureReactivation",
     "condensable_layers",
+    "frozen_layers",
     "learned_layers",
 ]

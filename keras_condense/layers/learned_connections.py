@@ -17,7 +17,7 @@ from keras_condense.layers.channels import ChannelIndex
 from keras_condense.rewriting import Replacement, copied
 from keras_condense.validation import as_index, check_divisible, shown
 
-__all__ = ["KERNEL_ARGUMENTS", "LearnedConnections", "condensable_layers"]
+__all__ = ["KERNEL_ARGUMENTS", "LearnedConnections", "condensable_layers", "frozen_layers"]
 
 # what a convolution and a dense layer have in common; their dtype policy has an attribute of another name
 KERNEL_ARGUMENTS = (
@@ -50,6 +50,25 @@ def condensable_layers(model: keras.Model) -> list["LearnedConnections"]:
     """
     # the public `model.layers` does not reach into layers that hold layers
     return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedConnections)]
+
+
+def frozen_layers(model: keras.Model) -> list["LearnedConnections"]:
+    """Those of `condensable_layers` that training the model leaves as they are, for they or models above are frozen.
+
+    Example:
+        >>> from keras_condense.layers import LearnedGroupConv2D
+        >>> inner = keras.Sequential([keras.Input((2, 2, 8)), LearnedGroupConv2D(8, 1, name="inner")])
+        >>> inner.trainable = False
+        >>> model = keras.Sequential([inner, LearnedGroupConv2D(8, 1, name="outer")])
+        >>> [layer.name for layer in frozen_layers(model)]
+        ['inner']
+    """
+    trained = {id(variable) for variable in model.trainable_variables}
+
+    def is_frozen(layer: LearnedConnections) -> bool:
+        return id(layer.kernel) not in trained if layer.built else not layer.trainable
+
+    return [layer for layer in condensable_layers(model) if is_frozen(layer)]
 
 
 class LearnedConnections:
