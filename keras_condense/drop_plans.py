@@ -7,11 +7,11 @@ import dataclasses
 import itertools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from keras_condense.validation import check_fraction, check_positive_integer, shown
 
-__all__ = ["DropPlan", "drop_plan", "final_stage", "inputs_left", "stage_from_progress"]
+__all__ = ["DropPlan", "drop_plan", "final_stage", "inputs_left", "progress_from_stages", "stage_from_progress"]
 
 _LARGEST_CONDENSE_FACTOR = 2**16  # a plan holds a number for each drop, and a layer has no more inputs
 
@@ -148,6 +148,31 @@ def stage_from_progress(progress: float, plan: DropPlan | int) -> int:
         )
     # the tolerance keeps progress = steps / total, rounded down by the division, on its own side of a boundary
     return sum(progress + 1e-12 >= moment for moment in _plan_of(plan).drops_at)
+
+
+def progress_from_stages(stages: Iterable[tuple[DropPlan | int, int]]) -> float:
+    """The progress at which layers came into the stages that they are in: the least at which training can go on.
+
+    It is the last drop behind any of the layers, but early enough that none of them is due for a further one.
+
+    Args:
+        stages: the plan, or condense factor, and the stage of each layer.
+
+    Returns:
+        The progress, in [0, 1).
+
+    Example:
+        >>> progress_from_stages([(4, 2), (DropPlan(0.3, (1 / 6, 0.4)), 1)])  # the second drop of the first layer
+        0.3333333333333333
+        >>> progress_from_stages([(4, 3), (4, 0)])  # the second layer would be due
+        0.0
+    """
+    stages = [(_plan_of(plan), stage) for plan, stage in stages]
+    begun = [plan.drops_at[stage - 1] for plan, stage in stages if stage]
+    return max(
+        (moment for moment in begun if all(stage_from_progress(moment, plan) <= stage for plan, stage in stages)),
+        default=0.0,
+    )
 
 
 def inputs_left(inputs: int, stage: int, plan: DropPlan | int) -> int:

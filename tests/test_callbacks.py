@@ -34,6 +34,7 @@ def test_each_drop_comes_before_the_batch_that_the_formula_says(epochs, batch_si
     assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'conv' goes from")  # several drops at once
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([1, 2, 4, 8]), st.data())
 @settings(max_examples=15)
 def test_any_schedule(epochs, steps, condense_factor, data):
@@ -67,6 +68,8 @@ def test_drops_fall_before_the_batch_that_the_plan_says(drops_at, first_steps):
     with warnings.catch_warnings():
         if first_steps[-1] == 18:  # due after the last batch's beginning: made up for at the end
             warnings.simplefilter("ignore")
+        if len(set(first_steps)) < len(first_steps):
+            warnings.filterwarnings("ignore", message="Layer 'conv' goes from condensing stage 0 to stage 2 at once")
         history = fit(model, CondenseSchedule(), record).history
     stages = [sum(step >= first for first in first_steps) for step in range(18)]
     assert [conv for conv, _ in record.stages.values()] == stages
@@ -78,6 +81,7 @@ def test_drops_fall_before_the_batch_that_the_plan_says(drops_at, first_steps):
     assert history["connections_left"] == pytest.approx([(a + b) / 12 for a, b in zip(left, top, strict=True)])
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'conv' goes from")  # several drops at once
 @given(st.integers(1, 4), st.integers(1, 6), st.sets(st.integers(0, 23), min_size=1, max_size=4), st.data())
 @settings(max_examples=15)
 def test_any_plan(epochs, steps, moments, data):

@@ -51,6 +51,24 @@ def test_any_plans_drops_fall_exactly_at_their_progress(case, total, data):
         assert drop_plans.stage_from_progress(max(moment - 1e-9, 0), plan) == number - (moment > 0)
 
 
+@given(st.lists(plans(), min_size=1, max_size=4), st.floats(0, 1), st.data())
+def test_stages_say_the_least_progress_at_which_training_goes_on(cases, progress, data):
+    of_layers = [plan for plan, _ in cases]
+    stages = [drop_plans.stage_from_progress(progress, plan) for plan in of_layers]
+    began = drop_plans.progress_from_stages(zip(of_layers, stages, strict=True))
+    assert 0 <= began <= progress + 1e-9
+    assert [drop_plans.stage_from_progress(began, plan) for plan in of_layers] == stages
+    assert began == 0 or any(abs(began - moment) < 1e-12 for plan in of_layers for moment in plan.drops_at)
+    # stages of different times: nothing is due
+    stages = [data.draw(st.integers(0, drop_plans.final_stage(plan))) for plan in of_layers]
+    began = drop_plans.progress_from_stages(zip(of_layers, stages, strict=True))
+    at_zero = [
+        max(stage, drop_plans.stage_from_progress(0, plan)) for stage, plan in zip(stages, of_layers, strict=True)
+    ]
+    due = [drop_plans.stage_from_progress(began, plan) for plan in of_layers]
+    assert all(stage <= most for stage, most in zip(due, at_zero, strict=True))
+
+
 def test_sparse_densenets_300_epochs_drop_at_50_and_100():
     plan = DropPlan(0.3, (1 / 6, 1 / 3))
     stages = [drop_plans.stage_from_progress(epoch / 300, plan) for epoch in range(300)]

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense import drop_plans, masks
+from keras_condense.callbacks.counting import counted_epochs, remember
 from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.optimizers import memories_of
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer, listed
@@ -34,7 +35,7 @@ class CondenseSchedule(keras.callbacks.Callback):
     Before each batch the progress is p = (epoch * steps + batch) / (epochs * steps), and each layer is brought to
     stage min(floor(2 p (C - 1)), C - 1): the drops are spread over the first half of the training, and the second
     half trains the sparse network. A layer with `drops_at` drops at those p instead. A resumed or short run that
-    skips stages drops all that is due.
+    skips stages drops all that is due, with a warning.
 
     On a drop the dropped weights become zero and so does what the optimizer remembers of them (momentum), so they
     stay exactly zero.
@@ -45,16 +46,20 @@ class CondenseSchedule(keras.callbacks.Callback):
     Frozen layers (`trainable=False`, or inside a frozen model) are not trained, so they are not pruned: a warning names
     those that are not condensed yet, and `condense_stage` is that of the others.
 
-    Epochs count on over several calls of `fit`: with their `initial_epoch`, or, where each starts at 0, from where
-    the last one ended. When the training ends, by its last epoch or by `model.stop_training`, the last stage is
-    reached, unless weights are not finite; a warning says if epochs are missing. A `fit` that ends before `epochs` by
-    its own plan leaves the rest to the next one. Put callbacks that restore weights at the end (`EarlyStopping`) before
-    this one.
+    **A training of several fits.** Give each the epochs of the whole training, `CondenseSchedule(epochs=300)`; the
+    callback may be the same one or new. The count goes on with `initial_epoch`, or, where each `fit` begins at epoch 0,
+    from where the last one left these layers. Of a model that comes from a file the count isn't known: a warning says
+    at which epoch it goes on, and `initial_epoch` does it exactly. A `fit` that ends before `epochs` by its own plan
+    leaves the rest to the next one. Without `epochs` each `fit` is a whole training.
+
+    **The end.** When the training ends, by its last epoch or by `model.stop_training`, the last stage is reached,
+    unless weights are not finite; a warning says if epochs are missing. Put callbacks that restore
+    weights at the end (`EarlyStopping`) before this one.
 
     On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`) all drop the same.
-    Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images. To train as on one
-    device give them `synchronized=True`, for which they take Keras' op, and multiply `group_lasso` by the number of
-    replicas: Keras then counts a layer's loss on one replica alone.
+    Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images; `condense` warns
+    where these differ. To train as on one device give them `synchronized=True`, for which they take Keras' op, and
+    multiply `group_lasso` by the number of replicas: Keras then counts a layer's loss on one replica alone.
 
     Args:
         epochs: epochs of the whole training; None takes those of `fit`.
@@ -93,8 +98,6 @@ class CondenseSchedule(keras.callbacks.Callback):
         )
         self.verbose = check_choice("verbose", verbose, (0, 1), "Use 1 for a line at every drop, 0 for none.")
         self.last_drop = None if last_drop is None else check_last_drop(last_drop)
-        self._epochs_done = 0
-        self._condensed_model = None
         self._warned_of_frozen = False
 
     def on_train_begin(self, logs=None):
@@ -106,71 +109,146 @@ class CondenseSchedule(keras.callbacks.Callback):
             )
         self._frozen = frozen_layers(self.model)
         self._layers = [layer for layer in self._learned if layer not in self._frozen]
-        self._steps = self.steps_per_epoch or self.params.get("steps")
+        self._read_plan()
+        planned = max((layer.plan.drops_at[-1] for layer in self._layers if layer.plan.drops_at), default=0.0)
+        self._pace = planned / self.last_drop if self.last_drop and planned else 1.0
+        self._offset = self._epochs_done = None
+        self._warned_of_skipping = False
+        # else `fit` builds the layers at its first step
+        all_built = all(layer.built for layer in self.model._flatten_layers())
+        if all_built and self._optimizer is not None and not self._optimizer.built:
+            # made inside the first step, its variables would have TensorFlow trace the whole step twice
+            self._optimizer.build(self.model.trainable_variables)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # read once an epoch: it waits for the device; a model that `fit` builds is dense before its first batch
+        self._stages = self._read_stages(self._layers)
+        if self._offset is None:  # not earlier: a callback may have restored weights
+            self._warn_of_frozen()
+            self._offset = self._epochs_before(epoch)
+        self._epoch = epoch + self._offset
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # Keras begins one batch more before it finds a dataset of unknown length at its end: no next epoch's drop here
+        done = self._epoch * self._steps + min(batch, self._steps - 1)
+        total = self._total_epochs * self._steps
+        due = self._due(min(self._pace * done / total, 1.0))
+        if due:
+            self._warn_of_skipping(due, batch)
+            self._drop(due, done / total)
+            remember(self._stages, done / self._steps)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epochs_done = self._epoch + 1
+        remember(self._stages, self._epochs_done)
+        if logs is not None:
+            logs["condense_stage"] = self._stage()
+            logs["connections_left"] = self._connections_left()
+
+    def on_train_end(self, logs=None):
+        if self._epochs_done is None:  # there was no epoch
+            return
+        ended = getattr(self.model, "stop_training", False) or self._epochs_done > self._total_epochs - 1e-6
+        self._stages = self._read_stages(self._layers)  # a callback may have restored earlier weights
+        missing = max((layer.final_stage - stage for layer, stage in self._stages.items()), default=0)
+        if ended and missing:
+            self._make_up(missing)
+        remember(self._stages, self._epochs_done)
+
+    @property
+    def _optimizer(self) -> keras.optimizers.Optimizer | None:
+        return getattr(self.model, "optimizer", None)  # a model that is not compiled may be in a loop of one's own
+
+    def _read_plan(self) -> None:
+        """How many epochs of how many batches there are to be."""
+        params = self.params or {}
+        self._steps = self.steps_per_epoch or params.get("steps")
         if self._steps is None:
             raise ValueError(
                 "`CondenseSchedule` got a training whose steps per epoch are unknown (a generator or a dataset of "
                 "unknown length), and needs them to know the progress. "
                 "Give `steps_per_epoch` to `fit` or to `CondenseSchedule`."
             )
-        self._total_epochs = self.epochs or self.params["epochs"]
-        planned = max((layer.plan.drops_at[-1] for layer in self._layers if layer.plan.drops_at), default=0.0)
-        self._pace = planned / self.last_drop if self.last_drop and planned else 1.0
-        if self._condensed_model is not self.model:
-            self._condensed_model, self._epochs_done = self.model, 0
-        self._first_epoch = self._offset = None
-        # else `fit` builds the layers at its first step
-        all_built = all(layer.built for layer in self.model._flatten_layers())
-        if all_built and self.model.optimizer is not None and not self.model.optimizer.built:
-            # made inside the first step, its variables would have TensorFlow trace the whole step twice
-            self.model.optimizer.build(self.model.trainable_variables)
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-            self._warn_of_frozen()
-            # a `fit` that counts from zero again goes on where the last one ended
-            self._offset = self._epochs_done if epoch == 0 else 0
-        self._epoch = epoch + self._offset
-        # read once an epoch: it waits for the device; a model that `fit` builds is dense before its first batch
-        self._stages = self._read_stages(self._layers)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        # Keras begins one batch more before it finds a dataset of unknown length at its end: no next epoch's drop here
-        done = self._epoch * self._steps + min(batch, self._steps - 1)
-        total = self._total_epochs * self._steps
-        self._condense_at(done / total, min(self._pace * done / total, 1.0))
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._epochs_done = self._epoch + 1
-        if logs is not None:
-            logs["condense_stage"] = self._stage()
-            logs["connections_left"] = self._connections_left()
-
-    def on_train_end(self, logs=None):
-        ended = self.model.stop_training or self._epochs_done >= self._total_epochs
-        self._stages = self._read_stages(self._layers)  # a callback may have restored earlier weights
-        missing = max((layer.final_stage - stage for layer, stage in self._stages.items()), default=0)
-        if not ended or not missing:
-            return
-        if not all(np.isfinite(ops.convert_to_numpy(layer.kernel)).all() for layer in self._layers):
-            warnings.warn(
-                f"The training ended with weights that are not finite, {missing} condensing stages early: it has "
-                "diverged. Begin again with a smaller learning rate.",
-                stacklevel=2,
+        self._total_epochs = self.epochs or params.get("epochs")
+        if self._total_epochs is None:
+            raise ValueError(
+                "`CondenseSchedule` got a training whose epochs are unknown, and needs them to know the progress. Give "
+                "`epochs` to it."
             )
-            return
-        self._condense_at(1.0)
-        warnings.warn(
-            f"The training ended after {self._epochs_done} of {self._total_epochs} epochs, {missing} condensing stages "
-            "early. They were made up for at once, without training in between: accuracy may have dropped. Train "
-            "longer, or give `CondenseSchedule` the epochs that are really trained.",
-            stacklevel=2,
-        )
 
     def _read_stages(self, layers: list[LearnedConnections]) -> dict[LearnedConnections, int]:
         return {layer: layer.stage if layer.built else 0 for layer in layers}
 
+    # --- where the training stands -----------------------------------------------------------------------------------
+    def _epochs_before(self, epoch: int) -> float:
+        """Epochs of the training that were done before what `fit` counts as epoch 0."""
+        if epoch or self.epochs is None:
+            return 0  # `fit` counts them itself, or is the whole training
+        counted = counted_epochs(self._stages)
+        if counted is not None:
+            return counted
+        begun = drop_plans.progress_from_stages((layer.plan, stage) for layer, stage in self._stages.items())
+        before = begun / self._pace * self._total_epochs
+        fix = "If it is one of them, `fit` can count: fit(initial_epoch=2, epochs=4) goes on after two epochs."
+        if any(self._stages.values()) and any(stage < layer.final_stage for layer, stage in self._stages.items()):
+            warnings.warn(
+                f"The layers are in stage {self._stage()} already, and it is not known how many of the {self.epochs} "
+                f"epochs of `CondenseSchedule` were trained: it goes on as after {_number(before)}, where their stage "
+                f"begins. {fix}",
+                stacklevel=2,
+            )
+        elif (
+            (self.params or {}).get("epochs", self.epochs) < self.epochs
+            and not any(self._stages.values())
+            and self._was_trained()
+        ):
+            warnings.warn(
+                f"The model was trained before, and no layer has dropped anything: `CondenseSchedule` takes this for "
+                f"the first of its {self.epochs} epochs. {fix} If not, compile the model again before.",
+                stacklevel=2,
+            )
+        return before
+
+    def _was_trained(self) -> bool:
+        return self._optimizer is not None and int(ops.convert_to_numpy(self._optimizer.iterations)) > 0
+
+    # --- drops -------------------------------------------------------------------------------------------------------
+    def _due(self, progress: float) -> dict[LearnedConnections, int]:
+        """The layers that must go on, and to which stage, by the progress that their plans go by."""
+        stages = {layer: drop_plans.stage_from_progress(progress, layer.plan) for layer in self._layers}
+        return {layer: stage for layer, stage in stages.items() if stage > self._stages[layer]}
+
+    def _drop(self, due: dict[LearnedConnections, int], progress: float) -> None:
+        _synchronize(self.model)
+        for layer, stage in due.items():
+            if layer.condense_to(stage):
+                for memory in memories_of(self._optimizer, layer.kernel):
+                    layer.clear_dropped(memory)  # else momentum would revive them
+        self._stages |= due
+        if self.verbose:
+            print(
+                f"\nprogress {progress:.3f}: stage {self._stage()}, "
+                f"{self._connections_left():.1%} of the connections left"
+            )
+
+    def _make_up(self, missing: int) -> None:
+        """Drop what is missing at the end, if that makes sense, and say so."""
+        if not all(np.isfinite(ops.convert_to_numpy(layer.kernel)).all() for layer in self._layers):
+            warnings.warn(
+                f"The training ended with weights that are not finite, {missing} condensing stages early: it has "
+                "diverged. Begin again with a smaller learning rate.",
+                stacklevel=3,
+            )
+            return
+        self._drop(self._due(1.0), 1.0)
+        warnings.warn(
+            f"The training ended after {_number(self._epochs_done)} of {self._total_epochs} epochs, {missing} "
+            "condensing stages early. They were made up for at once, without training in between: accuracy may have "
+            "dropped. Train longer, or give `CondenseSchedule` the epochs that are really trained.",
+            stacklevel=3,
+        )
+
+    # --- warnings ----------------------------------------------------------------------------------------------------
     def _warn_of_frozen(self) -> None:
         stages = self._read_stages(self._frozen)
         unfinished = [layer.name for layer, stage in stages.items() if stage < layer.final_stage]
@@ -183,27 +261,20 @@ class CondenseSchedule(keras.callbacks.Callback):
                 stacklevel=3,
             )
 
-    def _condense_at(self, progress: float, of_plan: float = 1.0) -> None:
-        """Bring every layer to the stage due; `of_plan` is the progress by which the layers' plans go."""
-        due = {
-            layer: stage
-            for layer in self._layers
-            if (stage := drop_plans.stage_from_progress(of_plan, layer.plan)) > self._stages[layer]
-        }
-        if not due:
-            return
-        _synchronize(self.model)
-        for layer, stage in due.items():
-            if layer.condense_to(stage):
-                for memory in memories_of(self.model.optimizer, layer.kernel):
-                    layer.clear_dropped(memory)  # else momentum would revive them
-        self._stages |= due
-        if self.verbose:
-            print(
-                f"\nprogress {progress:.3f}: stage {self._stage()}, "
-                f"{self._connections_left():.1%} of the connections left"
+    def _warn_of_skipping(self, due: dict[LearnedConnections, int], batch: int) -> None:
+        skipping = {layer: stage for layer, stage in due.items() if stage > self._stages[layer] + 1}
+        if skipping and not self._warned_of_skipping:
+            self._warned_of_skipping = True
+            layer, stage = next(iter(skipping.items()))
+            warnings.warn(
+                f"Layer {layer.name!r} goes from condensing stage {self._stages[layer]} to stage {stage} at once, "
+                f"before batch {batch + 1} of epoch {_number(self._epoch + 1)} of {self._total_epochs}, without "
+                "training in between: accuracy may drop. Train for more epochs or steps; if this goes on from an "
+                "earlier training, begin with the weights that it ended with.",
+                stacklevel=3,
             )
 
+    # --- logs --------------------------------------------------------------------------------------------------------
     def _stage(self) -> int:
         """The stage to report; layers with fewer stages would hide it."""
         stages = self._stages or self._read_stages(self._frozen)
@@ -212,6 +283,10 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     def _connections_left(self) -> float:
         return masks.connections_left([ops.convert_to_numpy(layer.mask) for layer in self._learned])
+
+
+def _number(epochs: float) -> str:
+    return f"{round(epochs, 2):g}"
 
 
 def _synchronize(model: keras.Model) -> None:
