@@ -61,6 +61,11 @@ def assert_same_masks(a, b):
         np.testing.assert_array_equal(one, other)
 
 
+def messages(seen):
+    """The texts of the warnings that `pytest.warns` saw, without those of imports."""
+    return [str(warning.message) for warning in seen if warning.category is UserWarning]
+
+
 def planned(fraction=0.3, drops_at=(1 / 6, 1 / 3)):
     """A network with a layer of a plan of its own, beside one of a condense factor."""
     model = keras.Sequential([

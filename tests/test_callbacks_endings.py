@@ -79,7 +79,10 @@ def test_a_training_that_ended_without_numbers_keeps_its_history():
 def test_early_stopping(restore):
     model = network()
     stopping = keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=2, restore_best_weights=restore)
-    with pytest.warns(UserWarning, match="condensing stages early"):
+    with (
+        pytest.warns(UserWarning, match="condensing stages early"),
+        pytest.warns(UserWarning, match="`EarlyStopping` looks at epochs of all stages"),
+    ):
         fit(model, stopping, CondenseSchedule())
     assert [layer.stage for layer in condensable_layers(model)] == [3, 1]
 

@@ -53,7 +53,12 @@ def test_earlier_weights_that_a_callback_restores_are_condensed_with_a_warning(d
         def on_epoch_end(self, epoch, logs=None):
             logs["epoch_number"] = epoch  # the dense network of the first epoch is the best
 
-    with pytest.warns(UserWarning, match="The training ended after 4 of 4 epochs, 1 condensing stages early"):
+    with (
+        pytest.warns(
+            UserWarning, match=r"`EarlyStopping` looks at epochs of all stages, .* Give it `start_from_epoch=2`"
+        ),
+        pytest.warns(UserWarning, match="The training ended after 4 of 4 epochs, 1 condensing stages early"),
+    ):
         model = train(small(), data, tmp_path, epochs=EPOCHS, callbacks=[Number(), restoring], verbose=0)
     assert all(layer.stage == layer.final_stage for layer in condensable_layers(model))
 

@@ -1,5 +1,6 @@
 """The callback that condenses a model while `fit` trains it."""
 
+import math
 import warnings
 
 import keras
@@ -8,6 +9,7 @@ from keras import ops
 
 from keras_condense import drop_plans, masks
 from keras_condense.callbacks.counting import counted_epochs, remember
+from keras_condense.callbacks.others import arrange, callbacks_beside, warn_of_unfinished_bests
 from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.optimizers import memories_of
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer, listed
@@ -53,8 +55,11 @@ class CondenseSchedule(keras.callbacks.Callback):
     leaves the rest to the next one. Without `epochs` each `fit` is a whole training.
 
     **The end.** When the training ends, by its last epoch or by `model.stop_training`, the last stage is reached,
-    unless weights are not finite; a warning says if epochs are missing. Put callbacks that restore
-    weights at the end (`EarlyStopping`) before this one.
+    unless weights are not finite; a warning says if epochs are missing.
+
+    **Other callbacks.** The order in the list does not matter: all read the logs above, and this one ends after those
+    that put weights back. Keras' `ModelCheckpoint(save_best_only=True)` and `EarlyStopping` compare networks of all
+    stages, and a warning names them and the fix: `BestCondensed` keeps the best of the last stage alone.
 
     On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`) all drop the same.
     Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images; `condense` warns
@@ -69,8 +74,8 @@ class CondenseSchedule(keras.callbacks.Callback):
             layers say, the last time at 0.5 in the paper.
 
     Raises:
-        ValueError: an argument out of range; when the training begins, a model without learned layers or progress
-            that can't be known.
+        ValueError: an argument out of range; when the training begins, a model without learned layers, progress that
+            can't be known, or a second `CondenseSchedule`.
 
     Example:
         >>> import numpy as np
@@ -101,6 +106,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         self._warned_of_frozen = False
 
     def on_train_begin(self, logs=None):
+        self._beside = callbacks_beside(self)
+        self._check_alone()
         self._learned = condensable_layers(self.model)
         if not self._learned:
             raise ValueError(
@@ -114,6 +121,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         self._pace = planned / self.last_drop if self.last_drop and planned else 1.0
         self._offset = self._epochs_done = None
         self._warned_of_skipping = False
+        if self._beside:
+            arrange(self._beside, self)
         # else `fit` builds the layers at its first step
         all_built = all(layer.built for layer in self.model._flatten_layers())
         if all_built and self._optimizer is not None and not self._optimizer.built:
@@ -126,6 +135,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         if self._offset is None:  # not earlier: a callback may have restored weights
             self._warn_of_frozen()
             self._offset = self._epochs_before(epoch)
+            self._warn_of_unfinished_bests()
         self._epoch = epoch + self._offset
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -141,7 +151,7 @@ class CondenseSchedule(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._epochs_done = self._epoch + 1
         remember(self._stages, self._epochs_done)
-        if logs is not None:
+        if logs is not None and "condense_stage" not in logs:
             logs["condense_stage"] = self._stage()
             logs["connections_left"] = self._connections_left()
 
@@ -149,15 +159,23 @@ class CondenseSchedule(keras.callbacks.Callback):
         if self._epochs_done is None:  # there was no epoch
             return
         ended = getattr(self.model, "stop_training", False) or self._epochs_done > self._total_epochs - 1e-6
-        self._stages = self._read_stages(self._layers)  # a callback may have restored earlier weights
+        reached, self._stages = self._stages, self._read_stages(self._layers)
         missing = max((layer.final_stage - stage for layer, stage in self._stages.items()), default=0)
         if ended and missing:
-            self._make_up(missing)
+            self._make_up(missing, put_back=any(stage < reached[layer] for layer, stage in self._stages.items()))
         remember(self._stages, self._epochs_done)
 
     @property
     def _optimizer(self) -> keras.optimizers.Optimizer | None:
         return getattr(self.model, "optimizer", None)  # a model that is not compiled may be in a loop of one's own
+
+    def _check_alone(self) -> None:
+        schedules = [one for one in getattr(self._beside, "callbacks", ()) if isinstance(one, CondenseSchedule)]
+        if len(schedules) > 1:
+            raise ValueError(
+                f"`callbacks` hold {len(schedules)} `CondenseSchedule`s, and must hold one, for each would drop by its "
+                "own count. Leave the others out; `keras_condense.training.train` brings its own."
+            )
 
     def _read_plan(self) -> None:
         """How many epochs of how many batches there are to be."""
@@ -212,6 +230,13 @@ class CondenseSchedule(keras.callbacks.Callback):
     def _was_trained(self) -> bool:
         return self._optimizer is not None and int(ops.convert_to_numpy(self._optimizer.iterations)) > 0
 
+    def _finished_epoch(self) -> int:
+        """The first epoch, as `fit` counts them, that ends in the last stage."""
+        unfinished = [layer for layer, stage in self._stages.items() if stage < layer.final_stage]
+        last = max((layer.plan.drops_at[-1] for layer in unfinished), default=0.0) / self._pace
+        step = math.ceil(last * self._total_epochs * self._steps - 1e-9)
+        return max(math.ceil(step // self._steps - self._offset), 0)
+
     # --- drops -------------------------------------------------------------------------------------------------------
     def _due(self, progress: float) -> dict[LearnedConnections, int]:
         """The layers that must go on, and to which stage, by the progress that their plans go by."""
@@ -231,7 +256,7 @@ class CondenseSchedule(keras.callbacks.Callback):
                 f"{self._connections_left():.1%} of the connections left"
             )
 
-    def _make_up(self, missing: int) -> None:
+    def _make_up(self, missing: int, put_back: bool) -> None:
         """Drop what is missing at the end, if that makes sense, and say so."""
         if not all(np.isfinite(ops.convert_to_numpy(layer.kernel)).all() for layer in self._layers):
             warnings.warn(
@@ -240,11 +265,17 @@ class CondenseSchedule(keras.callbacks.Callback):
                 stacklevel=3,
             )
             return
+        fix = "Train longer, or give `CondenseSchedule` the epochs that are really trained."
+        if put_back:
+            fix = (
+                "A callback has put back weights of an earlier stage: use `keras_condense.callbacks.BestCondensed` in "
+                "its place, which keeps the best of the last stage."
+            )
         self._drop(self._due(1.0), 1.0)
         warnings.warn(
             f"The training ended after {_number(self._epochs_done)} of {self._total_epochs} epochs, {missing} "
             "condensing stages early. They were made up for at once, without training in between: accuracy may have "
-            "dropped. Train longer, or give `CondenseSchedule` the epochs that are really trained.",
+            f"dropped. {fix}",
             stacklevel=3,
         )
 
@@ -273,6 +304,12 @@ class CondenseSchedule(keras.callbacks.Callback):
                 "earlier training, begin with the weights that it ended with.",
                 stacklevel=3,
             )
+
+    def _warn_of_unfinished_bests(self) -> None:
+        finished = self._finished_epoch()
+        if self._beside and finished > 0:
+            warn_of_unfinished_bests(self._beside, finished)
+        self._beside = None
 
     # --- logs --------------------------------------------------------------------------------------------------------
     def _stage(self) -> int:
