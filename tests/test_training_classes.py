@@ -61,3 +61,22 @@ def test_weights_are_a_setting(uneven, tmp_path):
         train(build(), data, tmp_path, resume=True, **options)
     with pytest.raises(ValueError, match="`class_weights`"):
         train(build(), data, tmp_path, class_weights="balanced", **options)
+
+
+@pytest.mark.parametrize("load", [kc.datasets.load, kc.datasets.load_arrays])
+def test_the_best_network_is_saved_alone_and_frozen_layers_stay(uneven, load, tmp_path):
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.Conv2D(8, 1)(inputs)
+    x = kc.layers.LearnedGroupConv2D(8, 1, groups=2, condense_factor=2, name="learned")(x)
+    x = kc.layers.LearnedGroupConv2D(8, 1, groups=2, condense_factor=2, name="frozen", trainable=False)(x)
+    outputs = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    model, best = keras.Model(inputs, outputs), kc.callbacks.BestCondensed("loss", path=tmp_path / "best.keras")
+    options = {"epochs": 4, "recipe": "short", "learning_rate": 0.01, "verbose": 0}
+    with pytest.warns(UserWarning, match="Frozen layers are not trained.*'frozen'"):
+        train(model, load(uneven, batch_size=21), tmp_path / "run", callbacks=best, **options)
+    saved = kc.saving.load_model(tmp_path / "best.keras")
+    assert saved.input_shape == (None, 4, 4, 1)
+    stages = {layer.name: layer.stage for layer in kc.layers.condensable_layers(saved)}
+    assert stages == {"learned": 1, "frozen": 0}
+    assert {layer.name: layer.stage for layer in kc.layers.condensable_layers(model)} == stages

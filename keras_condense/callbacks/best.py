@@ -76,6 +76,7 @@ class BestCondensed(keras.callbacks.EarlyStopping):
             mode=mode,
             restore_best_weights=restore,
         )
+        self.network = None  # what to save, where it is not all of the model that is fitted
         self.path = None if path is None else check_writable(check_model_suffix(path))
 
     def on_train_begin(self, logs=None):
@@ -86,7 +87,7 @@ class BestCondensed(keras.callbacks.EarlyStopping):
                 "expects one or more. Use `keras.callbacks.ModelCheckpoint(save_best_only=True)` for other models."
             )
         if self.path:
-            check_savable(self.model)
+            check_savable(self.network or self.model)
         frozen = frozen_layers(self.model)
         self._layers = [layer for layer in learned if layer not in frozen]
         self._seen = set()
@@ -104,7 +105,7 @@ class BestCondensed(keras.callbacks.EarlyStopping):
             return
         super().on_epoch_end(epoch, logs)
         if self.best_epoch == epoch and self.path:
-            save_model(self.model, self.path)
+            save_model(self.network or self.model, self.path)
 
     def on_train_end(self, logs=None):
         super().on_train_end(logs)

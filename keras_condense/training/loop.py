@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_condense.callbacks import CondenseSchedule
+from keras_condense.callbacks import BestCondensed, CondenseSchedule
 from keras_condense.cards import CARD, Card
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked, write_text
-from keras_condense.layers import condensable_layers
+from keras_condense.layers import condensable_layers, frozen_layers
 from keras_condense.saving import save_model
 from keras_condense.training.feeding import balanced_weights, check_data, check_fit, model_and_inputs, settings_of
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
@@ -109,6 +109,9 @@ def train(
     check_fit(model, data, recipe)
     seed = check_seed("seed", seed)
     added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    for callback in added:
+        if isinstance(callback, BestCondensed):
+            callback.network = model  # and not the images around it
     compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
     settings = (settings or {}) | {
         "network": re.sub(r"^(sequential|functional)_\d+$", r"\1", model.name),  # Keras counts what has no name
@@ -152,7 +155,9 @@ def train(
                 verbose=verbose,
             )
             model.stop_training = trained.stop_training
-        if any([layer.condense_to(layer.final_stage) for layer in condensable_layers(model)]):
+        frozen = frozen_layers(model)  # which are not trained, and so not pruned
+        learned = [layer for layer in condensable_layers(model) if layer not in frozen]
+        if any([layer.condense_to(layer.final_stage) for layer in learned]):
             warnings.warn(  # the run was killed after its last epoch, or a callback put earlier weights back
                 "The last condensing stages were made up for at once, without training in between: accuracy may have "
                 "dropped. Train longer.",
