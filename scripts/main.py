@@ -16,6 +16,7 @@ VERBS = {
     "predict": ("predict", "name what photographs show"),
     "benchmark": ("benchmark", "time .tflite files on this machine"),
     "describe": ("describe", "count parameters and multiply-adds"),
+    "plot": ("plot", "draw trainings, connections, costs or exported files"),
     "check-images": ("check_images", "find the images of a folder that can't be decoded"),
     "convert-weights": ("convert_weights", "make a .keras file of published weights"),
 }

@@ -1,0 +1,52 @@
+"""Draw a picture: a training, learned connections, costs by layer, or exported files. Needs matplotlib."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import command_line
+
+EXAMPLES = """\
+  python scripts/plot.py run runs/digits run.png
+  python scripts/plot.py run runs/first runs/second runs.svg
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line.new_parser(__doc__, EXAMPLES)
+    kinds = parser.add_subparsers(metavar="KIND", required=True)
+    run = _kind(kinds, _run, "loss and accuracy by epoch, and where connections were dropped")
+    run.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run; several are laid over each other")
+    for kind in kinds.choices.values():
+        kind.add_argument("output", metavar="OUT.png|svg", help="where to write it; replaces the file")
+    return parser
+
+
+def _kind(kinds, action, described: str) -> argparse.ArgumentParser:
+    """A kind of picture, called as its action is."""
+    name = action.__name__.strip("_")
+    kind = kinds.add_parser(name, help=described, description=f"Draw {described}.", epilog=command_line.EXIT_CODES)
+    kind.set_defaults(draw=action)
+    return kind
+
+
+def _run(arguments: argparse.Namespace):
+    from keras_condense import pictures
+
+    return pictures.run(*arguments.folders)
+
+
+def plot(arguments: argparse.Namespace) -> None:
+    from keras_condense import pictures
+
+    pictures.check_picture(arguments.output)
+    pictures.save(arguments.draw(arguments), arguments.output)
+    print(arguments.output)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return command_line.run(parser(), plot, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The script that draws pictures."""
+
+import xml.etree.ElementTree as ElementTree
+
+import plot
+import pytest
+
+pytest.importorskip("matplotlib")
+
+
+def test_help_has_examples(capsys):
+    with pytest.raises(SystemExit) as ended:
+        plot.main(["--help"])
+    assert ended.value.code == 0
+    assert "examples:\n  python scripts/plot.py run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["pie"], ["run"], ["run", "out.png"]])
+def test_missing_arguments_are_wrong_usage(argv):
+    with pytest.raises(SystemExit) as ended:
+        plot.main(argv)
+    assert ended.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_run_is_drawn(finished, tmp_path, capsys):
+    for name in ("run.png", "run.svg"):
+        assert plot.main(["run", str(finished), str(finished), str(tmp_path / name)]) == 0
+        assert capsys.readouterr().out == f"{tmp_path / name}\n"
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    assert ElementTree.parse(tmp_path / "run.svg").getroot().tag.endswith("svg")
+
+
+def test_no_run(tmp_path, fails):
+    out = tmp_path / "run.png"
+    assert "must be the folder of a run, and there is none" in fails(plot.main, "run", tmp_path / "none", out)
+    assert not out.exists()
+
+
+def test_another_suffix_is_refused_before_anything_is_read(tmp_path, fails):
+    # nor is there such a run
+    line = fails(plot.main, "run", tmp_path / "none", tmp_path / "run.pdf")
+    assert "must end in '.png' or '.svg'. Name it so." in line
