@@ -9,6 +9,7 @@ import command_line
 EXAMPLES = """\
   python scripts/plot.py run runs/digits run.png
   python scripts/plot.py run runs/first runs/second runs.svg
+  python scripts/plot.py connections runs/digits/model.keras runs/digits/condensed.keras connections.png
 """
 
 
@@ -17,6 +18,10 @@ def parser() -> argparse.ArgumentParser:
     kinds = parser.add_subparsers(metavar="KIND", required=True)
     run = _kind(kinds, _run, "loss and accuracy by epoch, and where connections were dropped")
     run.add_argument("folders", nargs="+", metavar="FOLDER", help="of a run; several are laid over each other")
+    connections = _kind(kinds, _connections, "how much weight learned layers give to the layers before them")
+    connections.add_argument(
+        "models", nargs="+", metavar="MODEL.keras", help="masked, condensed, or first the one and then the other"
+    )
     for kind in kinds.choices.values():
         kind.add_argument("output", metavar="OUT.png|svg", help="where to write it; replaces the file")
     return parser
@@ -34,6 +39,15 @@ def _run(arguments: argparse.Namespace):
     from keras_condense import pictures
 
     return pictures.run(*arguments.folders)
+
+
+def _connections(arguments: argparse.Namespace):
+    from keras_condense import pictures
+    from keras_condense.saving import load_model
+
+    if len(arguments.models) > 2:
+        raise ValueError(f"`MODEL.keras` (of {len(arguments.models)}) must be one or two files. Leave the others out.")
+    return pictures.connections(*map(load_model, arguments.models))
 
 
 def plot(arguments: argparse.Namespace) -> None:

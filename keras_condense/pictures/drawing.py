@@ -23,6 +23,7 @@ __all__ = [
     "need_matplotlib",
     "new_figure",
     "save",
+    "short_names",
     "tidy",
 ]
 

@@ -31,6 +31,16 @@ def test_a_run_is_drawn(finished, tmp_path, capsys):
     assert ElementTree.parse(tmp_path / "run.svg").getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
+def test_connections_are_drawn(finished, small, tmp_path, fails):
+    out = tmp_path / "connections.svg"
+    files = [str(finished / "model.keras"), str(small / "condensed.keras")]
+    assert plot.main(["connections", *files, str(out)]) == 0
+    assert out.exists()
+    assert "must be one or two files" in fails(plot.main, "connections", *files, files[0], out)
+    assert "must end in '.keras'" in fails(plot.main, "connections", finished / "log.csv", out)
+
+
 def test_no_run(tmp_path, fails):
     out = tmp_path / "run.png"
     assert "must be the folder of a run, and there is none" in fails(plot.main, "run", tmp_path / "none", out)
