@@ -10,6 +10,8 @@ EXAMPLES = """\
   python scripts/plot.py run runs/digits run.png
   python scripts/plot.py run runs/first runs/second runs.svg
   python scripts/plot.py connections runs/digits/model.keras runs/digits/condensed.keras connections.png
+  python scripts/plot.py cost runs/digits/condensed.keras cost.png --target arm64
+  python scripts/plot.py cost "CondenseNet86(classes=100)" cost.svg --condensed
 """
 
 
@@ -21,6 +23,17 @@ def parser() -> argparse.ArgumentParser:
     connections = _kind(kinds, _connections, "how much weight learned layers give to the layers before them")
     connections.add_argument(
         "models", nargs="+", metavar="MODEL.keras", help="masked, condensed, or first the one and then the other"
+    )
+    cost = _kind(kinds, _cost, "what each layer costs: multiply-adds and, for a target, the table's cost")
+    cost.add_argument(
+        "model", metavar="MODEL", help='a .keras file, or a network such as CondenseNet50 or "ShuffleNet(groups=8)"'
+    )
+    cost.add_argument("--target", metavar="PROCESSOR", help="arm64, x86_64, wasm or another that keras_condense knows")
+    cost.add_argument(
+        "--by", metavar="HOW", help="layer, the 30 dearest at most, or block (default: whichever gives few bars)"
+    )
+    cost.add_argument(
+        "--condensed", action="store_true", help="what it costs once it is condensed, whatever its stage is now"
     )
     for kind in kinds.choices.values():
         kind.add_argument("output", metavar="OUT.png|svg", help="where to write it; replaces the file")
@@ -48,6 +61,22 @@ def _connections(arguments: argparse.Namespace):
     if len(arguments.models) > 2:
         raise ValueError(f"`MODEL.keras` (of {len(arguments.models)}) must be one or two files. Leave the others out.")
     return pictures.connections(*map(load_model, arguments.models))
+
+
+def _cost(arguments: argparse.Namespace):
+    import keras_condense as kc
+    from keras_condense import pictures
+    from keras_condense.saving import load_model
+
+    if arguments.model.endswith(".keras"):
+        model = load_model(arguments.model)
+    else:
+        command_line.check_complete("MODEL", arguments.model)
+        constructor, options = command_line.read_network("MODEL", arguments.model)
+        model = constructor(weights=None, **options)
+    if arguments.condensed:
+        model = kc.condense(model, finish=True)
+    return pictures.cost(model, arguments.target, by=arguments.by)
 
 
 def plot(arguments: argparse.Namespace) -> None:

@@ -14,9 +14,11 @@ from condensed_networks import finished
 from matplotlib.figure import Figure
 
 from keras_condense import pictures
-from keras_condense.applications import CondenseNet, CondenseNetV2
+from keras_condense.applications import CondenseNet
 from keras_condense.condensation import condense
-from keras_condense.layers import GroupConv2D, LearnedGroupConv2D
+from keras_condense.profiling import profile_model
+from keras_condense.tflite.lowering import lower_model
+from keras_condense.tflite.targets import graph_costs, targets
 
 STAGES, LEFT = [0, 1, 2, 3, 3], [1, 0.75, 0.5, 0.25, 0.25]
 
@@ -119,140 +121,87 @@ def test_run_refuses_damaged_files(name, content, tmp_path):
         pictures.run(tmp_path / "run")
 
 
-# --- connections -----------------------------------------------------------------------------------------------------
+# --- cost ------------------------------------------------------------------------------------------------------------
 def condense_net():
     options = {"stem_strides": 1, "input_shape": (8, 8, 3), "classes": 10, "classifier_condense_factor": 2}
     return finished(CondenseNet((2, 1), (8, 4), **options))
-
-
-def square(axes):
-    (image,) = axes.images
-    return image.get_array().filled(np.nan)
 
 
 def texts(ticks):
     return [tick.get_text() for tick in ticks]
 
 
-def test_connections_of_a_condensenet():
-    model = condense_net()
-    masked, condensed, _ = pictures.connections(model, condense(model)).axes
-    kept = {"block1_layer1_1_conv": [16], "block1_layer2_1_conv": [16, 8], "block2_layer1_1_conv": [16, 8, 8]}
-    kept["predictions"] = [16, 8, 8, 4]  # the stem has 2 x 8 filters, and each layer adds its growth rate
-    expected = np.full((4, 4), np.nan)
-    for row, (name, channels) in enumerate(kept.items()):
-        layer = model.get_layer(name)
-        weights = np.abs(np.array(layer.kernel)).reshape(sum(channels), -1)
-        for filters in range(weights.shape[1]):
-            weights[:, filters] *= np.array(layer.mask)[filters % layer.groups]
-        for column, part in enumerate(np.split(weights, np.cumsum(channels)[:-1])):
-            expected[row, column] = part.mean()
-        expected[row] /= np.nanmax(expected[row])
-    np.testing.assert_allclose(square(masked), expected, rtol=1e-5)
-    np.testing.assert_allclose(square(condensed), expected, rtol=1e-5)
-    assert texts(masked.get_yticklabels()) == ["1.1", "1.2", "2.1", "predictions"]
-    assert texts(condensed.get_xticklabels()) == ["stem_conv", "1.1", "1.2", "2.1"]
-    # 8 (4 x 8 filters, 16 inputs), 1.2: 24 inputs, 2.1: 32 inputs, of 4 groups a quarter; half of the classifier's 36
-    left = (16 + 24 + 32 + 18) / (4 * (16 + 24 + 32) + 36)
-    assert masked.get_title() == f"masked: {100 * left:.3g}% of connections left"
-    assert condensed.get_title() == f"condensed: {100 * left:.3g}% of connections left"
+def bars(axes):
+    return [bar.get_width() for bar in axes.patches]
 
 
-def test_a_cross_marks_what_is_dropped():
-    model = condense_net()
-    layer = model.get_layer("block1_layer2_1_conv")
-    mask = np.zeros(layer.mask.shape)
-    mask[:, 2:8] = 1  # of the stem's 16 channels, and none of the 8 behind them
-    layer.set_mask(mask)
-    for form in (model, condense(model)):
-        axes, _ = pictures.connections(form).axes
-        assert square(axes)[1].tolist()[:2] == [1, 0]
-        assert [1, 1] in axes.collections[0].get_offsets().tolist()
+def test_cost_by_layer():
+    # side 8, then 4; multiply-adds counted by hand
+    layers = [
+        keras.Input((8, 8, 3)),
+        keras.layers.Conv2D(4, 3, padding="same", name="conv"),
+        keras.layers.ReLU(name="relu"),
+        keras.layers.Conv2D(6, 1, strides=2, name="small"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(10, name="top"),
+    ]
+    (axes,) = pictures.cost(keras.Sequential(layers, name="net")).axes
+    assert texts(axes.get_yticklabels()) == ["conv", "small", "top"]
+    np.testing.assert_allclose(bars(axes), np.array([64 * 4 * 27, 16 * 24, 96 * 10]) / 1e6)
+    assert axes.get_title() == "0.00826 in all"
+    assert "million multiply-adds" in axes.get_xlabel()
 
 
-def chain():
-    x = image = keras.Input((8, 8, 8))
-    for name, filters, groups in (("a", 16, 4), ("b", 8, 2)):
-        x = keras.layers.ReLU()(LearnedGroupConv2D(filters, 1, groups=groups, condense_factor=4, name=name)(x))
-    return finished(keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)))
+@pytest.mark.parametrize(("target", "unit", "scale"), [("arm64", "instructions", 1e6), ("x86_64", "milliseconds", 1e9)])
+def test_cost_for_a_target_is_that_of_the_network_as_it_is_lowered(target, unit, scale):
+    small = condense(condense_net())
+    lowering = lower_model(small, target)
+    macs, costs = pictures.cost(small, target, by="layer").axes
+    assert sum(bars(macs)) == pytest.approx(profile_model(small).macs / 1e6)
+    assert sum(bars(costs)) == pytest.approx(lowering.totals[lowering.chosen] / scale)
+    assert unit in costs.get_xlabel()
+    expected = {node.layer: 0.0 for node in lowering.graph}
+    for name, value in graph_costs(lowering.graph, targets()[target]).items():
+        expected[lowering.graph.by_name()[name].layer] += value / scale
+    for label, value in zip(texts(macs.get_yticklabels()), bars(costs), strict=True):
+        assert value == pytest.approx(expected["" if label == "added by lowering" else label])
+    # a masked network costs what its condensed form does
+    np.testing.assert_allclose(bars(pictures.cost(condense_net(), target, by="layer").axes[1]), bars(costs))
 
 
-def widths(axes, hatched):
-    return [bar.get_width() for bar in axes.patches if bool(bar.get_hatch()) == hatched]
+def many_layers(count, name):
+    layers = [keras.layers.Dense(number + 1, use_bias=False, name=name(number)) for number in range(count)]
+    return keras.Sequential([keras.Input((1,)), *layers], name="many")
 
 
-def test_connections_of_a_chain_are_bars():
-    model = chain()
-    model.get_layer("a").set_mask(np.repeat([[1, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 1, 0]], 2, axis=0))
-    figure = pictures.connections(model, condense(model))
-    b = np.array(model.get_layer("b").mask)
-    for axes in figure.axes:
-        np.testing.assert_allclose(widths(axes, False), [25, 25])
-        np.testing.assert_allclose(widths(axes, True), [50, 100 * b.max(axis=0).sum() / 16])
-        assert texts(axes.texts)[0] == "25 / 50"
-    assert texts(figure.axes[0].get_yticklabels()) == ["a (4)", "b (2)"]
-    assert "inputs kept, %" in figure._supxlabel.get_text()
+def test_the_dearest_of_many_layers_are_drawn():
+    figure = pictures.cost(many_layers(40, "layer{}".format))
+    (axes,) = figure.axes
+    widths = np.array([1, *(number * (number + 1) for number in range(1, 40))]) / 1e6
+    np.testing.assert_allclose(bars(axes), [*widths[10:], widths[:10].sum()])
+    assert texts(axes.get_yticklabels()) == [*(f"layer{number}" for number in range(10, 40)), "the other 10"]
+    assert figure.get_suptitle() == "many: the 30 dearest of 40 layers, and the sum of the others"
 
 
-def test_reactivations_keep_outputs():
-    model = CondenseNetV2(
-        (1, 1), (8, 8), groups=4, condense_factor=4, hidden_units=8, input_shape=(32, 32, 3), classes=3
-    )
-    masked, condensed = pictures.connections(finished(model), condense(model)).axes
-    names = [label for label in texts(masked.get_yticklabels()) if "outputs" in label]
-    assert names == ["block1_layer1_3_conv, outputs (4)", "block2_layer1_3_conv, outputs (4)"]
-    for hatched in (False, True):
-        np.testing.assert_allclose(widths(masked, hatched), widths(condensed, hatched))
+def test_many_layers_are_summed_by_block():
+    figure = pictures.cost(many_layers(40, lambda number: f"block{number // 20 + 1}_layer{number}"))
+    (axes,) = figure.axes
+    assert texts(axes.get_yticklabels()) == ["block1", "block2"]
+    widths = np.array([1, *(number * (number + 1) for number in range(1, 40))]) / 1e6
+    np.testing.assert_allclose(bars(axes), [widths[:20].sum(), widths[20:].sum()])
+    assert figure.get_suptitle() == "many: 40 layers, summed by block"
 
 
-def test_weights_of_a_reactivation_are_where_they_were():
-    from keras_condense.layers import SparseFeatureReactivation
-    from keras_condense.pictures.reading import readings
-
-    image = keras.Input((4, 4, 8), name="image")
-    model = finished(keras.Model(image, SparseFeatureReactivation(12, groups=2, condense_factor=3, name="twin")(image)))
-    (masked,), (condensed,) = readings(model), readings(condense(model))
-    order = [0, 2, 4, 6, 1, 3, 5, 7]  # the condensed one reads its inputs sorted by group
-    np.testing.assert_allclose(condensed.weights, masked.weights[order])
-    np.testing.assert_array_equal(condensed.mask, masked.mask)
-
-
-def test_layers_are_matched_whatever_condensing_did_to_names_and_order():
-    image = keras.Input((4, 4, 8))
-    # a learned output gives its name to the last part; a condensed branch is deeper than it was
-    short = LearnedGroupConv2D(4, 1, name="short")(image)
-    long = LearnedGroupConv2D(8, 1, name="long")(keras.layers.ReLU()(keras.layers.ReLU()(image)))
-    model = finished(keras.Model(image, [short, long]))
-    model.get_layer("long").set_mask(np.eye(4, 8))
-    masked, condensed = pictures.connections(model, condense(model)).axes
-    for hatched in (False, True):
-        np.testing.assert_allclose(widths(condensed, hatched), widths(masked, hatched))
-    with pytest.raises(ValueError, match=r"and differ in 'long'\. Give"):
-        pictures.connections(keras.Model(image, short), model)
-
-
-def test_channels_are_followed_into_nested_models():
-    from keras_condense.pictures.reading import readings
-
-    part = keras.Sequential([keras.Input((8, 8, 8)), LearnedGroupConv2D(8, 1, name="learned")], name="part")
-    image = keras.Input((8, 8, 8), name="image")
-    x = GroupConv2D(8, 1, name="conv")(image)
-    (reading,) = readings(keras.Model(image, part(x)))
-    assert (reading.layer, set(reading.sources)) == ("part/learned", {"conv"})
-
-
-def test_connections_refuse_what_has_none():
-    dense = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 1)])
-    with pytest.raises(ValueError, match=r"must have learned layers, masked or condensed, and has none\. Build"):
-        pictures.connections(dense)
-    with pytest.raises(ValueError, match=r"must be a functional or built sequential Keras model.+ Build"):
-        pictures.connections(keras.Sequential([keras.layers.Conv2D(4, 1)]))
-    with pytest.raises(ValueError, match=r"must be a functional or built sequential"):
-        pictures.connections("model.keras")
-    with pytest.raises(ValueError, match=r"`models` \(of 0\) must be one or two forms of a network\. Give"):
-        pictures.connections()
-    with pytest.raises(ValueError, match=r"must be forms of one network.+ and differ in 'a'\. Give"):
-        pictures.connections(chain(), condense_net())
+def test_cost_refuses():
+    dense = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 1)], name="dense")
+    with pytest.raises(ValueError, match=r"`target` \(='measure'\) must be one of None, 'arm64'.+ Leave it out"):
+        pictures.cost(dense, "measure")
+    with pytest.raises(ValueError, match=r"`by` \(='stage'\) must be one of None, 'layer', 'block'\. Leave"):
+        pictures.cost(dense, by="stage")
+    with pytest.raises(ValueError, match=r"must have a graph with layers to lower for a target.+ Leave `target` out"):
+        pictures.cost(dense, "arm64")
+    with pytest.raises(ValueError, match="must be a functional or built sequential Keras model"):
+        pictures.cost(keras.Sequential([keras.layers.Conv2D(4, 1)]))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -41,6 +41,19 @@ def test_connections_are_drawn(finished, small, tmp_path, fails):
     assert "must end in '.keras'" in fails(plot.main, "connections", finished / "log.csv", out)
 
 
+@pytest.mark.slow
+def test_costs_are_drawn(small, tmp_path, fails):
+    out = tmp_path / "cost.png"
+    assert plot.main(["cost", str(small / "condensed.keras"), str(out), "--target", "wasm", "--by", "block"]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    network = "CondenseNet(stages=(1,), growth_rates=(8,), input_shape=(32, 32, 3))"
+    assert plot.main(["cost", network, str(tmp_path / "named.svg"), "--condensed", "--target", "arm64"]) == 0
+    assert "must be a name in keras_condense.applications" in fails(plot.main, "cost", "NoSuchNet", out)
+    assert "must be one of None, 'arm64'" in fails(plot.main, "cost", network, out, "--target", "vax")
+    assert "must be in stage 3 to be condensed" in fails(plot.main, "cost", network, out, "--target", "arm64")
+    assert "has the argument 'glasses'" in fails(plot.main, "cost", "CondenseNet50(glasses=3)", out)
+
+
 def test_no_run(tmp_path, fails):
     out = tmp_path / "run.png"
     assert "must be the folder of a run, and there is none" in fails(plot.main, "run", tmp_path / "none", out)
