@@ -12,6 +12,7 @@ EXAMPLES = """\
   python scripts/plot.py connections runs/digits/model.keras runs/digits/condensed.keras connections.png
   python scripts/plot.py cost runs/digits/condensed.keras cost.png --target arm64
   python scripts/plot.py cost "CondenseNet86(classes=100)" cost.svg --condensed
+  python scripts/plot.py exports condensed.tflite mobilenet.tflite exports.png --threads 2
 """
 
 
@@ -35,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument(
         "--condensed", action="store_true", help="what it costs once it is condensed, whatever its stage is now"
     )
+    exports = _kind(kinds, _exports, "files side by side: bytes, milliseconds measured here, operators outside XNNPACK")
+    exports.add_argument("files", nargs="+", metavar="MODEL.tflite", help="two files or more")
+    exports.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
+    exports.add_argument("--runs", type=int, default=50, metavar="N", help="inferences a round (default: %(default)s)")
+    exports.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of a file (default: %(default)s)")
     for kind in kinds.choices.values():
         kind.add_argument("output", metavar="OUT.png|svg", help="where to write it; replaces the file")
     return parser
@@ -77,6 +83,12 @@ def _cost(arguments: argparse.Namespace):
     if arguments.condensed:
         model = kc.condense(model, finish=True)
     return pictures.cost(model, arguments.target, by=arguments.by)
+
+
+def _exports(arguments: argparse.Namespace):
+    from keras_condense import pictures
+
+    return pictures.exports(*arguments.files, runs=arguments.runs, rounds=arguments.rounds, threads=arguments.threads)
 
 
 def plot(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 from keras_condense import pictures
 from keras_condense.applications import CondenseNet
 from keras_condense.condensation import condense
+from keras_condense.pictures import of_exports
 from keras_condense.profiling import profile_model
+from keras_condense.tflite import TFLiteBenchmark
 from keras_condense.tflite.lowering import lower_model
 from keras_condense.tflite.targets import graph_costs, targets
 
@@ -202,6 +204,43 @@ def test_cost_refuses():
         pictures.cost(dense, "arm64")
     with pytest.raises(ValueError, match="must be a functional or built sequential Keras model"):
         pictures.cost(keras.Sequential([keras.layers.Conv2D(4, 1)]))
+
+
+# --- exports ---------------------------------------------------------------------------------------------------------
+def test_exports_stand_side_by_side(tmp_path, monkeypatch):
+    turns, times = [], iter([3.0, 30.0, 1.0, 10.0, 2.0, 50.0])
+
+    def benchmark(path, *, runs, threads, runtime):
+        turns.append(path.name)
+        undelegated = None if path.name == "b.tflite" else ("GATHER", "GATHER")
+        row = {"model": str(path), "model_bytes": 1000 * len(path.name), "median_ms": next(times), "minimum_ms": 0.5}
+        row |= {"runtime": "litert", "runtime_version": "1", "threads": threads, "runs": runs, "spread_ms": 0.1}
+        return TFLiteBenchmark(**row, operators=9, undelegated=undelegated)
+
+    monkeypatch.setattr(of_exports, "benchmark_tflite", benchmark)
+    figure = pictures.exports(tmp_path / "long.tflite", tmp_path / "b.tflite", runs=7, rounds=3, threads=2)
+    sizes, speeds, operators = figure.axes
+    assert turns == ["long.tflite", "b.tflite"] * 3
+    assert bars(sizes) == [11, 8]
+    assert bars(speeds) == [2, 30]
+    assert [line.get_xdata().tolist() for line in speeds.lines] == [[3, 1, 2], [30, 10, 50]]
+    assert bars(operators) == [2, 0]
+    assert texts(operators.texts) == ["2 of 9", "not known"]
+    assert texts(sizes.get_yticklabels()) == ["long.tflite", "b.tflite"]
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "size, kB", "time of one input, ms", "operators outside XNNPACK"
+    ]  # fmt: skip
+    assert "litert 1" in figure.get_suptitle()
+    assert "2 threads, medians of 7 runs; 3 rounds" in figure.get_suptitle()
+
+
+def test_exports_refuse(tmp_path):
+    with pytest.raises(ValueError, match=r"`files` \(of 1\) must be two or more to stand side by side\. Give another"):
+        pictures.exports(tmp_path / "a.tflite")
+    with pytest.raises(ValueError, match=r"a\.tflite'\) must be a \.tflite file that can be read"):
+        pictures.exports(tmp_path / "a.tflite", tmp_path / "b.tflite")
+    with pytest.raises(ValueError, match=r"`rounds` \(=0\) must be a positive integer"):
+        pictures.exports("a.tflite", "b.tflite", rounds=0)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ first picture is drawn.
 from keras_condense.pictures.drawing import check_picture, save
 from keras_condense.pictures.of_connections import connections
 from keras_condense.pictures.of_costs import cost
+from keras_condense.pictures.of_exports import exports
 from keras_condense.pictures.of_runs import run
 
-__all__ = ["check_picture", "connections", "cost", "run", "save"]
+__all__ = ["check_picture", "connections", "cost", "exports", "run", "save"]

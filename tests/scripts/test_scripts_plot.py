@@ -54,6 +54,15 @@ def test_costs_are_drawn(small, tmp_path, fails):
     assert "has the argument 'glasses'" in fails(plot.main, "cost", "CondenseNet50(glasses=3)", out)
 
 
+@pytest.mark.slow
+def test_exports_are_drawn(small, tmp_path, fails):
+    out, file = tmp_path / "exports.svg", str(small / "condensed.tflite")
+    assert plot.main(["exports", file, file, str(out), "--runs", "2", "--rounds", "1"]) == 0
+    assert out.exists()
+    assert "must be two or more" in fails(plot.main, "exports", file, tmp_path / "one.png")
+    assert not (tmp_path / "one.png").exists()
+
+
 def test_no_run(tmp_path, fails):
     out = tmp_path / "run.png"
     assert "must be the folder of a run, and there is none" in fails(plot.main, "run", tmp_path / "none", out)
