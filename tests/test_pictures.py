@@ -18,7 +18,7 @@ from keras_condense.applications import CondenseNet
 from keras_condense.condensation import condense
 from keras_condense.pictures import of_exports
 from keras_condense.profiling import profile_model
-from keras_condense.tflite import TFLiteBenchmark
+from keras_condense.tflite import TFLiteBenchmark, export_tflite
 from keras_condense.tflite.lowering import lower_model
 from keras_condense.tflite.targets import graph_costs, targets
 
@@ -218,6 +218,9 @@ def test_exports_stand_side_by_side(tmp_path, monkeypatch):
         return TFLiteBenchmark(**row, operators=9, undelegated=undelegated)
 
     monkeypatch.setattr(of_exports, "benchmark_tflite", benchmark)
+    monkeypatch.setattr(of_exports, "check_tflite", lambda data, name: None)
+    for name in ("long.tflite", "b.tflite"):
+        (tmp_path / name).touch()
     figure = pictures.exports(tmp_path / "long.tflite", tmp_path / "b.tflite", runs=7, rounds=3, threads=2)
     sizes, speeds, operators = figure.axes
     assert turns == ["long.tflite", "b.tflite"] * 3
@@ -234,11 +237,18 @@ def test_exports_stand_side_by_side(tmp_path, monkeypatch):
     assert "2 threads, medians of 7 runs; 3 rounds" in figure.get_suptitle()
 
 
-def test_exports_refuse(tmp_path):
+def test_exports_refuse(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"`files` \(of 1\) must be two or more to stand side by side\. Give another"):
         pictures.exports(tmp_path / "a.tflite")
-    with pytest.raises(ValueError, match=r"a\.tflite'\) must be a \.tflite file that can be read"):
+    with pytest.raises(ValueError, match=r"a\.tflite'\) must be an existing file"):
         pictures.exports(tmp_path / "a.tflite", tmp_path / "b.tflite")
+    monkeypatch.setattr(of_exports, "benchmark_tflite", lambda *_, **__: pytest.fail("timed before all were checked"))
+    whole = tmp_path / "whole.tflite"
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    export_tflite(model, whole)
+    (tmp_path / "half.tflite").write_bytes(whole.read_bytes()[:-300])
+    with pytest.raises(ValueError, match=r"half\.tflite' .+ must be a whole TensorFlow Lite model"):
+        pictures.exports(whole, tmp_path / "half.tflite")
     with pytest.raises(ValueError, match=r"`rounds` \(=0\) must be a positive integer"):
         pictures.exports("a.tflite", "b.tflite", rounds=0)
 

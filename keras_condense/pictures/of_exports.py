@@ -6,9 +6,10 @@ import platform
 import statistics
 from typing import TYPE_CHECKING
 
-from keras_condense.files import check_path
+from keras_condense.files import check_readable
 from keras_condense.pictures.drawing import HATCHES, draw_bars, names_of, need_matplotlib, new_figure
 from keras_condense.tflite import TFLiteBenchmark, benchmark_tflite
+from keras_condense.tflite.runtime import check_tflite
 from keras_condense.validation import check_positive_integer
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def exports(
     if len(files) < 2:
         raise ValueError(f"`files` (of {len(files)}) must be two or more to stand side by side. Give another file.")
     check_positive_integer("rounds", rounds, "Use 5.")
-    paths = [check_path("file", file) for file in files]
+    paths = [check_readable("file", file) for file in files]
+    for path in paths:  # before any of them is timed
+        check_tflite(path.read_bytes(), str(path))
     measured: list[list[TFLiteBenchmark]] = [[] for _ in paths]
     for _ in range(rounds):
         for of_file, path in zip(measured, paths, strict=True):
