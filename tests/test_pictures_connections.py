@@ -131,6 +131,16 @@ def test_channels_are_followed_into_nested_models():
     assert (reading.layer, set(reading.sources)) == ("part/learned", {"conv"})
 
 
+def test_a_layer_that_drops_nothing_is_found_in_the_condensed_network():
+    image = keras.Input((4, 4, 8))
+    x = LearnedGroupConv2D(8, 1, groups=2, condense_factor=1, name="dense")(image)
+    x = keras.layers.ReLU()(LearnedGroupConv2D(8, 1, groups=2, condense_factor=2, name="half")(x))
+    model = finished(keras.Model(image, x))
+    for axes in pictures.connections(model, condense(model)).axes:
+        assert widths(axes, False) == [100, 50]
+        assert axes.get_title().endswith(": 75% of connections left")  # 2 x 8 and 2 x 4 of 2 x (8 + 8)
+
+
 def test_connections_refuse_what_has_none():
     dense = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 1)])
     with pytest.raises(ValueError, match=r"must have learned layers, masked or condensed, and has none\. Build"):

@@ -1,5 +1,6 @@
 """Learned connections: who reads whom, and how much (after figure 5 of DenseNet, arXiv 1608.06993)."""
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -61,8 +62,9 @@ def connections(*models: keras.Model) -> "Figure":
         raise ValueError(
             f"`models` (of {len(models)}) must be one or two forms of a network. Give the masked and the condensed one."
         )
-    first, *others = (readings(model) for model in models)
-    found = [first, *(_aligned(first, other) for other in others)]
+    first = readings(models[0])
+    dense = [each.layer for each in first if each.mask.all()]
+    found = [first, *(_aligned(first, readings(model, dense)) for model in models[1:])]
     titles = [_title(model, of_model) for model, of_model in zip(models, found, strict=True)]
     return _squares(found, titles) if _reads_concatenations(found[0]) else _bars(found, titles)
 
@@ -74,10 +76,12 @@ def _aligned(first: Sequence[Reading], second: Sequence[Reading]) -> list[Readin
     for each in first:
         # of a layer that is an output, `condense` gives the name to the last part, which holds no kernel
         found = left.pop(each.layer, None) or left.pop(f"{each.layer}_conv", None)
-        aligned.append(found)
         if found is None or found.weights.shape != each.weights.shape:
             left = {each.layer: each}
             break
+        if found.mask.all():  # it may have become one of a single group
+            found = dataclasses.replace(found, mask=np.ones_like(each.mask), of_outputs=each.of_outputs)
+        aligned.append(found)
     if left:
         raise ValueError(
             "`models` must be forms of one network, with the same learned layers, and differ in "

@@ -1,7 +1,7 @@
 """Which channels of which layers the learned layers of a network read, masked or condensed, and with what weights."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import keras
 import numpy as np
@@ -25,7 +25,7 @@ L = keras.layers
 # each of their output channels is made of one input channel, the one at its place
 _KEEP_CHANNELS = (
     L.Activation, L.AlphaDropout, L.BatchNormalization, L.Cropping2D, L.Dropout, L.ELU, L.GaussianDropout,
-    L.GaussianNoise, L.Identity, L.LayerNormalization, L.LeakyReLU, L.PReLU, L.ReLU, L.Rescaling, L.SpatialDropout2D,
+    L.GaussianNoise, L.Identity, L.LeakyReLU, L.PReLU, L.ReLU, L.Rescaling, L.SpatialDropout2D,
     L.UpSampling2D, L.ZeroPadding2D, L.AveragePooling2D, L.MaxPooling2D, L.GlobalAveragePooling2D, L.GlobalMaxPooling2D,
 )  # fmt: skip
 
@@ -64,7 +64,7 @@ class _Channels:
     before: tuple[str, ...] = ()  # the names of its input channels
 
 
-def readings(model: keras.Model) -> list[Reading]:
+def readings(model: keras.Model, dense: Collection[str] = ()) -> list[Reading]:
     """Follow the channels through a network to its learned layers, nested models included.
 
     A `ChannelIndex` and the convolution or dense layer that reads it count as what a learned layer has become, and so
@@ -73,6 +73,8 @@ def readings(model: keras.Model) -> list[Reading]:
 
     Args:
         model: functional, or sequential and built.
+        dense: names of layers that count too though nothing shows that they were learned ones: a learned layer that
+            drops nothing is condensed to a dense one of its name.
 
     Returns:
         A `Reading` for each learned layer that stands in the graph, in the graph's order.
@@ -96,7 +98,7 @@ def readings(model: keras.Model) -> list[Reading]:
         )
     found: list[Reading] = []
     inputs = functional_form(model).inputs
-    _follow(model, [_made_by(tensor._keras_history.operation.name, tensor) for tensor in inputs], "", found)
+    _follow(model, [_made_by(tensor._keras_history.operation.name, tensor) for tensor in inputs], "", found, dense)
     if not found:
         raise ValueError(
             f"`model` (={model.name!r}) must have learned layers, masked or condensed, and has none. Build it with "
@@ -109,7 +111,9 @@ def _made_by(name: str, tensor, layer=None, before: tuple[str, ...] = ()) -> _Ch
     return _Channels((name,) * ((tensor.shape or (0,))[-1] or 0), layer, before)
 
 
-def _follow(model, inputs: list[_Channels], prefix: str, found: list[Reading]) -> list[_Channels]:
+def _follow(
+    model, inputs: list[_Channels], prefix: str, found: list[Reading], dense: Collection[str]
+) -> list[_Channels]:
     """Append the readings of a model that is called with `inputs`; return what its outputs are."""
     graph = functional_form(model)
     known = dict(zip(map(id, graph.inputs), inputs, strict=True))
@@ -117,9 +121,9 @@ def _follow(model, inputs: list[_Channels], prefix: str, found: list[Reading]) -
         layer, name = node.operation, f"{prefix}{node.operation.name}"
         given = [known[id(tensor)] for tensor in node.input_tensors]
         if is_graph(layer):
-            outputs = _follow(layer, given, f"{name}/", found)
+            outputs = _follow(layer, given, f"{name}/", found, dense)
         else:
-            if (reading := _reading(layer, name, given)) is not None:
+            if (reading := _reading(layer, name, given, name in dense)) is not None:
                 found.append(reading)
             outputs = [_passed_on(layer, given, tensor) or _new(layer, name, given, tensor) for tensor in node.outputs]
         known |= zip(map(id, node.outputs), outputs, strict=True)
@@ -147,7 +151,7 @@ def _passed_on(layer, given: Sequence[_Channels], tensor) -> _Channels | None:
     return None
 
 
-def _reading(layer, name: str, given: Sequence[_Channels]) -> Reading | None:
+def _reading(layer, name: str, given: Sequence[_Channels], dense: bool) -> Reading | None:
     """What a layer reads, if it is a learned one, or all that is left of one."""
     if isinstance(layer, LearnedConnections):
         mask = ops.convert_to_numpy(layer.mask)
@@ -168,6 +172,10 @@ def _reading(layer, name: str, given: Sequence[_Channels]) -> Reading | None:
             weights[group * inputs : (group + 1) * inputs, reached[group]] = part
         prefix = name.removesuffix(layer.name)
         return Reading(f"{prefix}{maker.name}", given[0].before, weights, mask, of_outputs=True)
+    if dense and getattr(layer, "groups", 1) == 1 and hasattr(layer, "kernel"):
+        return Reading(
+            name, given[0].names, _positions_mean(layer.kernel), np.ones((1, len(given[0].names)), "float32")
+        )
     return None
 
 
