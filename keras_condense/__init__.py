@@ -15,6 +15,7 @@ from keras_condense import (
     layers,
     masks,
     optimizers,
+    pictures,
     saving,
     training,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "load_card",
     "masks",
     "optimizers",
+    "pictures",
     "predict",
     "profile_model",
     "run_tflite",
