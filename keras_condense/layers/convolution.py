@@ -146,6 +146,9 @@ class GroupConv2D(CheckedConv2D):
     It computes the same with the backend's own op, and is saved, loaded and given low-rank updates (`enable_lora`) as
     Keras' layer.
 
+    On TensorFlow's CPU the layer says that it does not support `jit_compile`: there, XLA takes minutes to compile the
+    training step, and makes it slower. `compile(jit_compile=True)` warns and goes on without; JAX compiles everywhere.
+
     Args:
         filters: number of output channels, a multiple of `groups`.
         kernel_size: one or two ints, height and width.
