@@ -35,7 +35,7 @@ def error_of(run, *arguments):
 
 @pytest.mark.slow
 def test_digits_to_the_table_and_once_more(run, tmp_path, capsys):
-    run("digits", "--epochs", 1, "--output", tmp_path)
+    run("digits", "--epochs", 2, "--output", tmp_path)
     rows = {row.split()[1]: row.split() for row in capsys.readouterr().out.splitlines() if row.startswith("│")}
     assert list(rows) == ["masked", "condensed", "tflite"]
     assert len({row[3] for row in rows.values()}) == 1  # the accuracies
@@ -50,8 +50,8 @@ def test_digits_to_the_table_and_once_more(run, tmp_path, capsys):
         "settings.json",
     }
     assert {path.name for path in tmp_path.iterdir()} == names
-    assert "holds one already. Resume it" in error_of(run, "digits", "--epochs", 1, "--output", tmp_path)
-    assert "epochs (=2, first 1)" in error_of(run, "digits", "--epochs", 2, "--output", tmp_path, "--resume")
+    assert "holds one already. Resume it" in error_of(run, "digits", "--epochs", 2, "--output", tmp_path)
+    assert "epochs (=1, first 2)" in error_of(run, "digits", "--epochs", 1, "--output", tmp_path, "--resume")
 
 
 def test_digits_into_a_file(run, tmp_path):

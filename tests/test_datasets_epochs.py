@@ -32,6 +32,7 @@ def stream(source, first=0, last=3, *, batch_size=8, drop_remainder=False, augme
     prepared = Prepared(
         request=Request(name="numbered", batch_size=batch_size, drop_remainder=drop_remainder, seed=seed),
         name="numbered",
+        location="numbered",
         train=source,
         test=source,
         validation=None,

@@ -117,7 +117,7 @@ def test_other_classes_are_refused(run, photographs, tmp_path, fails):
 
 
 def test_a_network_of_keras_learns_groups(photographs, tmp_path, fails):
-    options = ["--dataset", str(photographs), "--image-size", "32", "--batch-size", "12", "--epochs", "1"]
+    options = ["--dataset", str(photographs), "--image-size", "32", "--batch-size", "12", "--epochs", "3"]
     folder = tmp_path / "run"
     assert train.main([*options, "--learn-groups", "mobilenet", "--groups", "2", "--output", str(folder)]) == 0
     model = kc.saving.load_model(folder / "model.keras")
