@@ -12,4 +12,4 @@ def on_page_markdown(markdown: str, page, **_) -> str:
         return markdown
     text = README.read_text(encoding="utf-8").replace("](docs/", "](").replace("](CONTRIBUTING.md", "](contributing.md")
     # what is no page keeps its name alone
-    return re.sub(r"\[([^]]+)\]\((?:applications|scripts|CITATION)\b[^)]*\)", r"\1", text)
+    return re.sub(r"\[([^]]+)\]\((?:applications|scripts|notebooks|CITATION)\b[^)]*\)", r"\1", text)
