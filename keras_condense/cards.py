@@ -100,7 +100,8 @@ class Card:
             ('0', '1', '2')
         """
         sizes = {name: getattr(data, name) for name in ("train_size", "validation_size", "test_size", "resize")}
-        of_images = {name: tuple(getattr(data, name)) for name in ("class_names", "image_shape", "mean", "std")}
+        of_images = {name: tuple(getattr(data, name)) for name in ("image_shape", "mean", "std")}
+        of_images["class_names"] = tuple(map(str, data.class_names))  # some number their classes
         return cls(dataset=data.location, data_dir=data.data_dir, **of_images, **sizes)
 
     def inputs(self, images: np.ndarray) -> np.ndarray:

@@ -80,3 +80,14 @@ def test_the_best_network_is_saved_alone_and_frozen_layers_stay(uneven, load, tm
     stages = {layer.name: layer.stage for layer in kc.layers.condensable_layers(saved)}
     assert stages == {"learned": 1, "frozen": 0}
     assert {layer.name: layer.stage for layer in kc.layers.condensable_layers(model)} == stages
+
+
+def test_a_card_is_checked_before_a_folder_is_made(uneven, tmp_path):
+    import dataclasses
+
+    data = kc.datasets.load_arrays(uneven, batch_size=21)
+    options = {"epochs": 1, "recipe": "short", "verbose": 0}
+    with pytest.raises(ValueError, match="`class_names`"):
+        train(build(), dataclasses.replace(data, class_names=("a", " ", "c")), tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    assert kc.Card.of(dataclasses.replace(data, class_names=(0, 1, 2))).class_names == ("0", "1", "2")

@@ -124,10 +124,10 @@ def train(
         **settings_of(data),
     }
     check_settings(settings)
+    card = Card.of(data)
     folder = make_folder(folder)
     with locked(folder):
         prepare(folder, settings, resume)
-        card = Card.of(data)
         write_text(folder / CARD, card.to_json())
         first_epoch, rows = 0, []
         if (folder / CHECKPOINT).exists():

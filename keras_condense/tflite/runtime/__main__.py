@@ -7,6 +7,7 @@ import sys
 
 
 def main() -> None:
+    """Time the files that the command line names."""
     parser = argparse.ArgumentParser(prog="runtime", description="Time .tflite files on this device.")
     parser.add_argument("files", nargs="+", metavar="FILE.tflite")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="default: %(default)s")
