@@ -17,6 +17,7 @@ EXAMPLES = """\
   python scripts/train.py --dataset cifar10 --network CondenseNet86 --data-dir data
   python scripts/train.py --dataset cifar10 --network CondenseNet50 --recipe short --on-device --mixed-precision
   python scripts/train.py --dataset photographs/              # a folder of images for each class
+  python scripts/train.py --dataset photographs/ --augment photographs --class-weights
   python scripts/train.py --resume --output runs/photographs  # the folder knows all the rest; --epochs may be more
   python scripts/train.py --dataset photographs/ --learn-groups MobileNetV2 --image-size 128
   KERAS_BACKEND=jax python scripts/train.py --dataset cifar10.npz --network CondenseNet182 --mixed-precision
@@ -40,7 +41,15 @@ def parser() -> argparse.ArgumentParser:
         help="hold this share of the training images out and validate on it, not on the test set "
         "(default: %(default)s)",
     )
-    data.add_argument("--no-augment", action="store_true", help="no random crops and mirror images")
+    augmentation = data.add_mutually_exclusive_group()
+    augmentation.add_argument("--no-augment", action="store_true", help="no random crops and mirror images")
+    augmentation.add_argument(
+        "--augment",
+        choices=("photographs",),
+        metavar="HOW",
+        help='"photographs": random resized crops, mirror images, changes of brightness, contrast and saturation '
+        "(default: the data set's own, crops of the padded image and mirror images for most)",
+    )
     data.add_argument(
         "--on-device",
         action="store_true",
@@ -109,6 +118,7 @@ def parser() -> argparse.ArgumentParser:
 def train(arguments: argparse.Namespace) -> None:
     import keras
 
+    import keras_condense as kc
     from keras_condense import training
 
     if arguments.seed < 0:
@@ -126,7 +136,7 @@ def train(arguments: argparse.Namespace) -> None:
     data = data_arguments.load_dataset(
         arguments,
         arrays=arguments.on_device,
-        augment=not arguments.no_augment,
+        augment=kc.datasets.PHOTOGRAPHS if arguments.augment == "photographs" else not arguments.no_augment,
         validation_fraction=arguments.validation_fraction,
         seed=arguments.seed,
     )

@@ -23,7 +23,7 @@ import keras_condense  # noqa: F401
 from keras_condense.applications import CondenseNet
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.condensation import condense
-from keras_condense.datasets import load_arrays
+from keras_condense.datasets import PHOTOGRAPHS, load_arrays
 from keras_condense.layers import BatchNormalization, ChannelShuffle, CondenseDense, GroupConv2D, LearnedGroupConv2D
 from keras_condense.profiling import profile_model
 from keras_condense.training import train
@@ -142,7 +142,7 @@ def run(folder, reference):
     """Runs on arrays: a whole one, one that is stopped after its first epoch, and the end of TensorFlow's such run."""
     backend = keras.backend.backend()
     keras.utils.set_random_seed(1)
-    data = load_arrays("digits", batch_size=180, image_size=8)
+    data = load_arrays("digits", batch_size=180, image_size=8, augment=PHOTOGRAPHS)
 
     def run_in(name, **options):
         model = small_condensenet()

@@ -104,7 +104,7 @@ def test_the_layers_arguments(options, message):
 
 
 def test_the_layers_inputs():
-    with pytest.raises(ValueError, match=r"got inputs of shape \(None, 3\), and expects \(batch, 4\): index, row"):
+    with pytest.raises(ValueError, match=r"got inputs of shape \(None, 3\), and expects \(batch, 4\), index, row"):
         AugmentedImages(np.zeros((2, 4, 4, 1), "uint8"), [0.5], [1.0])(keras.Input((3,), dtype="int32"))
 
 

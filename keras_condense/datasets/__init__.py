@@ -11,11 +11,12 @@
 
 from keras_condense.datasets.arrays import ImageArrays, load_arrays
 from keras_condense.datasets.evaluation import EvaluationImages, evaluation_crop, load_evaluation
-from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS, Augmentation, ImageDefaults
+from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS, PHOTOGRAPHS, Augmentation, ImageDefaults
 from keras_condense.datasets.loading import Dataset, load
 
 __all__ = [
     "IMAGE_DEFAULTS",
+    "PHOTOGRAPHS",
     "Augmentation",
     "Dataset",
     "EvaluationImages",

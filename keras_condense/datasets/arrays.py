@@ -135,7 +135,8 @@ class ImageArrays:
         Returns:
             int32 (steps_per_epoch, batch_size, 4): of each image its index, the row and the column of the crop's upper
             left corner in the image padded by `augmentation.pad` (by nothing, with a `crop_size`), and 1 if it is
-            mirrored; the inputs of `keras_condense.layers.AugmentedImages`.
+            mirrored; with boxes or changes of light, (..., 9): the crop's height and width too, and factors of
+            brightness, contrast and saturation in thousandths. The inputs of `keras_condense.layers.AugmentedImages`.
 
         Raises:
             ValueError: `epoch` is no integer of at least 0, or `crop_size` exceeds the images.
@@ -149,7 +150,7 @@ class ImageArrays:
         epoch = check_seed("epoch", epoch, "Use 0 for the first epoch.")
         shown = self.steps_per_epoch * self.batch_size
         draws = self.drawing(crop_size, alternate_flips).epoch(epoch)[:shown]
-        return draws.reshape(self.steps_per_epoch, self.batch_size, 4)
+        return draws.reshape(self.steps_per_epoch, self.batch_size, draws.shape[1])
 
     def drawing(self, crop_size: tuple[int, int] | None = None, alternate_flips: bool = False) -> Drawing:
         """How epochs are drawn; the arguments are those of `draws`."""

@@ -221,7 +221,7 @@ def load(
         resize: "stretch" to `image_size` whatever the sides' ratio was, or "crop": the largest middle of that ratio.
         augment: True for the data set's row in `datasets.IMAGE_DEFAULTS` (the paper's padding by 4, random crops and
             mirror images, for data sets without a row too; digits are cropped only), False for none, or an
-            `Augmentation`.
+            `Augmentation`, such as `datasets.PHOTOGRAPHS` (random resized crops, mirror images, changes of light).
         mean: of each channel, pixels in [0, 1], subtracted from them. None for the row in `datasets.IMAGE_DEFAULTS`,
             else ImageNet's.
         std: standard deviation of the same, by which they are then divided.

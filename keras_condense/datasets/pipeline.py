@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_condense.augmenting import cut, normalize
+from keras_condense.augmenting import normalize, shown_images
 from keras_condense.datasets.drawing import as_they_are, shuffled
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def training_batches(
 
     def show(draws, images, labels):
         if drawing.changes_images:
-            images = cut(images, draws, drawing.pad, drawing.window, tf.experimental.numpy)
+            images = shown_images(images, draws, drawing.pad, drawing.window, tf.experimental.numpy)
         return _normalized(prepared, images), labels
 
     def one_epoch(epoch):
         draws, mix = tf.numpy_function(draw, [epoch], [tf.int32, tf.int64])  # once an epoch; a batch is cut out of it
-        draws, mix = tf.ensure_shape(draws, (drawing.size, 4)), tf.ensure_shape(mix, ())
+        draws, mix = tf.ensure_shape(draws, (drawing.size, len(drawing.columns))), tf.ensure_shape(mix, ())
         batches = prepared.train.batches(draws, request.batch_size, request.drop_remainder, mix)
         return batches.map(show, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

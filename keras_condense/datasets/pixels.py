@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from keras_condense.augmenting import GRAY
+
 __all__ = ["check_examples", "fit_pixels"]
 
-_GRAY = np.array((0.2989, 0.587, 0.114), "float32")  # shares of red, green and blue, those of TensorFlow
 _AT_ONCE = 1 << 22  # values, so that what is computed in float32 stays small
 _LARGEST_CLASSES = 1_000_000  # a label beyond is a mistake, and every class below it gets a name
 
@@ -98,7 +99,7 @@ def _with_channels(images: np.ndarray, channels: int) -> np.ndarray:
     if channels == 3:
         return np.repeat(images, 3, axis=-1)
     red, green, blue = np.moveaxis(images.astype("float32") * np.float32(1 / 255), -1, 0)
-    mixed = red * _GRAY[0] + green * _GRAY[1] + blue * _GRAY[2]
+    mixed = red * GRAY[0] + green * GRAY[1] + blue * GRAY[2]
     return (mixed * np.float32(255.5)).astype("uint8")[..., None]  # TensorFlow's way of rounding
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.augmenting import cut, normalize
+from keras_condense.augmenting import BOXED, PLAIN, normalize, shown_images
 from keras_condense.validation import (
     check_channel_constants,
     check_crop_size,
@@ -31,6 +31,9 @@ class AugmentedImages(keras.layers.Layer):
     column) of the padded image, of the image's own size or of `crop_size`, is cut out, mirrored left to right if `flip`
     is 1, and normalised to `(pixels / 255 - mean) / std`. (index, pad, pad, 0) is the image as it is.
 
+    Longer rows (index, row, column, flip, height, width, brightness, contrast, saturation) give the window's own size,
+    from which it is resized, and the factors in thousandths by which its light is changed.
+
     The images are a weight that is not trained, one byte per value, on the device that trains. A batch costs the host
     no more than its few integers. Neither a saved model nor saved weights hold them, and the config only their shape: a
     layer that is loaded shows black images until `images.assign(pixels)`.
@@ -47,7 +50,8 @@ class AugmentedImages(keras.layers.Layer):
 
     Input shape:
         (batch, 4) integers: an index below the number of examples, two offsets in [0, 2 * pad] (up to
-        2 * pad + side - crop with a `crop_size`), 0 or 1.
+        2 * pad + side - crop with a `crop_size`), 0 or 1. Or (batch, 9): a window within the padded image, and three
+        factors.
 
     Output shape:
         (batch, height, width, channels), of the windows.
@@ -92,10 +96,11 @@ class AugmentedImages(keras.layers.Layer):
         self._pixels = images
 
     def build(self, input_shape):
-        if len(input_shape) != 2 or input_shape[-1] != 4:
+        if len(input_shape) != 2 or input_shape[-1] not in (len(PLAIN), len(BOXED)):
             raise ValueError(
-                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects (batch, 4): index, row, "
-                "column and flip of each image. Give it the rows of `ImageArrays.draws`."
+                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects (batch, 4), "
+                f"{', '.join(PLAIN)} of each image, or (batch, {len(BOXED)}), {', '.join(BOXED[4:])} too. "
+                "Give it the rows of `ImageArrays.draws`."
             )
         self.images = self.add_weight(
             name="images",
@@ -111,7 +116,8 @@ class AugmentedImages(keras.layers.Layer):
         check_real("inputs", inputs.dtype)
         draws = ops.cast(inputs, "int32")
         images = ops.take(self.images, draws[:, 0], axis=0)  # whole images first: an index of pixels could exceed int32
-        pixels = ops.cast(cut(images, draws, self.pad, self.crop_size or self.images_shape[1:3], ops), "float32")
+        size = self.crop_size or self.images_shape[1:3]
+        pixels = ops.cast(shown_images(images, draws, self.pad, size, ops), "float32")
         mean, std = ops.convert_to_tensor(self.mean, "float32"), ops.convert_to_tensor(self.std, "float32")
         return ops.cast(normalize(pixels, mean, std), self.compute_dtype)
 

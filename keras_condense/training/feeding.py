@@ -1,6 +1,5 @@
 """How a data set reaches `fit`: which model is fitted, and with what, for whole images and for small crops."""
 
-import dataclasses
 import os
 import zlib
 from collections.abc import Iterator
@@ -53,7 +52,7 @@ def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -
 
 def settings_of(data: Dataset | ImageArrays) -> dict[str, Any]:
     """What a run that goes on must have in common with its beginning: the same images, in the same batches."""
-    augmentation = data.augmentation and dataclasses.asdict(data.augmentation)
+    augmentation = data.augmentation and data.augmentation.settings()
     return {
         "batches": "tf.data" if isinstance(data, Dataset) else "arrays",
         "dataset": os.path.basename(os.path.normpath(data.name)),  # a run may go on from another folder
@@ -158,15 +157,17 @@ def model_and_inputs(
         held_out, labels = data.validation_images, data.validation_labels
     if validate:  # one layer holds both, for `fit` validates the model that it trains
         pixels = np.concatenate([pixels, held_out])
-    pad = data.drawing(crop_size).pad
-    draws = keras.Input((4,), dtype="int32")
-    images = AugmentedImages(pixels, data.mean, data.std, pad, crop_size)
+    drawing = data.drawing(crop_size)
+    draws = keras.Input((len(drawing.columns),), dtype="int32")
+    images = AugmentedImages(pixels, data.mean, data.std, drawing.pad, crop_size)
     whole = keras.Model(draws, network(images(draws)))
     compile_with(whole, model.optimizer, recipe.label_smoothing)
     inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size, weights)}
     if validate:
-        centre = [pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size)]
-        shown = as_they_are(np.arange(data.train_size, data.train_size + len(labels)), *centre)
+        top, left = (drawing.pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size))
+        height, width = drawing.window
+        indices = np.arange(data.train_size, data.train_size + len(labels))
+        shown = as_they_are(indices, drawing.columns, row=top, column=left, height=height, width=width)
         inputs |= {"validation_data": (shown, labels), "validation_batch_size": data.batch_size}
     return whole, inputs
 

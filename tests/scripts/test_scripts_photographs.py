@@ -66,6 +66,20 @@ def test_resume_alone_goes_on_from_any_folder(run, tmp_path, monkeypatch, capsys
     assert "batch_size (=4, first 8)" in fails(train.main, "--resume", "--output", "run", "--batch-size", "4")
 
 
+def test_augmenting_photographs_is_part_of_the_run(photographs, tmp_path, fails, capsys):
+    options = ["--dataset", photographs, *TINY, "--batch-size", "8", "--epochs", "1", "--output", tmp_path / "run"]
+    assert train.main([*map(str, options), "--augment", "photographs"]) == 0
+    kept = json.loads((tmp_path / "run" / "settings.json").read_text())["augmentation"]
+    expected = {"scale": [0.25, 1.0], "brightness": 0.4, "contrast": 0.4, "saturation": 0.4}
+    assert {name: kept[name] for name in expected} == expected
+    assert train.main(["--resume", "--output", str(tmp_path / "run"), "--epochs", "2"]) == 0
+    kept = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert (kept["epochs"], kept["augment"]) == (2, "photographs")
+    with pytest.raises(SystemExit):
+        train.main(["--augment", "photographs", "--no-augment"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
 def test_renamed_classes_are_no_resumed_run(run, photographs, tmp_path, fails):
     shutil.copytree(photographs, tmp_path / "flowers")
     shutil.copytree(run, tmp_path / "run")
