@@ -90,7 +90,7 @@ class Phone:
         elif "yes" not in self.adb("shell", f"[ -x {PROGRAM} ] && echo yes || echo no"):
             raise ValueError(
                 f"`--benchmark-model` must be given for a device that has no {PROGRAM}. Download it as "
-                "docs/guide/phone.md says, and give its path."
+                "docs/on_a_phone.md says, and give its path."
             )
 
     def push(self, path: str | pathlib.Path, number: int) -> str:
