@@ -11,6 +11,7 @@ TENSORFLOW = ["tensorflow>=2.18", "pillow>=10"]  # Pillow reads what TensorFlow 
 LITERT = ["ai-edge-litert>=1.2"]
 TFDS = ["tensorflow-datasets>=4.9", "importlib_resources"]  # tfds imports the latter without declaring it
 PLOT = ["matplotlib>=3.8", "pandas>=2.1"]
+TENSORBOARD = ["tensorboard>=2.18"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.30"]
 
 
@@ -45,12 +46,14 @@ setup(
         "tfds": TFDS,
         "tflite-runtime": ["tflite-runtime>=2.14; python_version<'3.12'", "numpy<2"],
         "plot": PLOT,
+        "tensorboard": TENSORFLOW + PLOT + TENSORBOARD,
         "docs": DOCS,
         "reference": ["torch>=2.4", "pytorchcv>=0.0.70"],  # other implementations, for the tests that compare with them
         "test": TENSORFLOW
         + LITERT
         + TFDS
         + PLOT
+        + TENSORBOARD
         + ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
     },
     keywords="keras pruning condensenet group-convolution tflite xnnpack mobile",

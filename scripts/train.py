@@ -14,6 +14,7 @@ import data_arguments
 EXAMPLES = """\
   python scripts/train.py                                     # CondenseNet on digits, about a minute
   python scripts/train.py --resume                            # go on after a kill
+  python scripts/train.py --tensorboard                       # then: tensorboard --logdir runs
   python scripts/train.py --dataset cifar10 --network CondenseNet86 --data-dir data
   python scripts/train.py --dataset cifar10 --network CondenseNet50 --recipe short --on-device --mixed-precision
   python scripts/train.py --dataset photographs/              # a folder of images for each class
@@ -23,7 +24,8 @@ EXAMPLES = """\
   KERAS_BACKEND=jax python scripts/train.py --dataset cifar10.npz --network CondenseNet182 --mixed-precision
 """
 # no part of what a resumed run must have in common with the first
-INCIDENTAL = ("data_dir", "output", "resume", "verbose")
+INCIDENTAL = ("data_dir", "output", "resume", "tensorboard", "verbose")
+TENSORBOARD = "tensorboard"  # in the run's folder
 # of a folder of images of many sizes, where nothing else is asked for
 OF_ANY_NETWORK = {"image_size": (96,), "resize": "crop", "recipe": "short"}
 PHOTOGRAPHS = OF_ANY_NETWORK | {"stages": (4, 6, 8), "growth_rates": (8, 16, 32)}
@@ -107,6 +109,12 @@ def parser() -> argparse.ArgumentParser:
         help="go on with the run in the output folder, or begin one where there is none",
     )
     training.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help=f"write scalars and pictures of the connections for TensorBoard into {TENSORBOARD}/ in the output folder; "
+        "a run that has one goes on with it",
+    )
+    training.add_argument(
         "--verbose",
         type=int,
         choices=(0, 1, 2),
@@ -119,7 +127,8 @@ def train(arguments: argparse.Namespace) -> None:
     import keras
 
     import keras_condense as kc
-    from keras_condense import training
+    from keras_condense import pictures, training
+    from keras_condense.pictures.tensorboard import need_tensorboard
 
     if arguments.seed < 0:
         raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
@@ -128,6 +137,10 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.epochs is None:
         arguments.epochs = 20 if arguments.dataset == "digits" else recipe.epochs
     output = _output(arguments)
+    if arguments.resume and (output / TENSORBOARD).is_dir():
+        arguments.tensorboard = True
+    if arguments.tensorboard:
+        need_tensorboard()
     if arguments.verbose is None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
     arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
@@ -151,6 +164,9 @@ def train(arguments: argparse.Namespace) -> None:
             )
         settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
         settings["called"] = arguments.network  # "network" is what it calls itself
+        callbacks = [training.TimeLeft(arguments.epochs)] if arguments.verbose else []
+        if arguments.tensorboard:
+            callbacks += pictures.tensorboard_callbacks(output / TENSORBOARD, model)
         model = training.train(
             model,
             data,
@@ -163,7 +179,7 @@ def train(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             resume=arguments.resume,
             settings=settings,
-            callbacks=[training.TimeLeft(arguments.epochs)] if arguments.verbose else [],
+            callbacks=callbacks,
             validate=not arguments.no_validation,
             class_weights=arguments.class_weights,
             verbose=arguments.verbose,

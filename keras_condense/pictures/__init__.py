@@ -1,8 +1,8 @@
 """Pictures for reports: trainings, learned connections, costs and exported files, drawn with matplotlib.
 
 Each function takes data and returns a matplotlib Figure, which needs no display; `save` writes it as PNG or SVG. All
-can be read in black and white. Install matplotlib with `pip install "keras-condense[plot]"`; it is imported when the
-first picture is drawn.
+can be read in black and white. `ConnectionPictures` and `tensorboard_callbacks` are callbacks that show a training in
+TensorBoard. Matplotlib is imported when the first picture is drawn: `pip install "keras-condense[plot]"`.
 """
 
 from keras_condense.pictures.drawing import check_picture, save
@@ -10,5 +10,15 @@ from keras_condense.pictures.of_connections import connections
 from keras_condense.pictures.of_costs import cost
 from keras_condense.pictures.of_exports import exports
 from keras_condense.pictures.of_runs import run
+from keras_condense.pictures.tensorboard import ConnectionPictures, tensorboard_callbacks
 
-__all__ = ["check_picture", "connections", "cost", "exports", "run", "save"]
+__all__ = [
+    "ConnectionPictures",
+    "check_picture",
+    "connections",
+    "cost",
+    "exports",
+    "run",
+    "save",
+    "tensorboard_callbacks",
+]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keras_condense.files import check_path, check_writable, replacing
 from keras_condense.validation import shown
 
@@ -22,6 +24,7 @@ __all__ = [
     "names_of",
     "need_matplotlib",
     "new_figure",
+    "pixels",
     "save",
     "short_names",
     "tidy",
@@ -62,6 +65,15 @@ def new_figure(rows: int, columns: int, height: float, **panels: Any) -> "tuple[
 
     figure = Figure(figsize=(_WIDTH, height), dpi=_DPI, layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False, **panels).flat)
+
+
+def pixels(figure: "Figure") -> np.ndarray:
+    """What a figure looks like: uint8 (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def tidy(axes: "Axes", grid: str) -> None:

@@ -235,6 +235,30 @@ def test_precision_and_device_are_settings(on_device, finished, fails, tmp_path)
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_tensorboard_is_shown_a_run_that_goes_on(tmp_path):
+    pytest.importorskip("matplotlib")
+    accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = tmp_path / "run"
+    assert train.main([*SMALL, "--tensorboard", "--output", str(folder)]) == 0
+    assert train.main([*SMALL, "--epochs", "3", "--resume", "--output", str(folder)]) == 0  # which has a folder
+    steps = {}
+    for part in ("train", "validation", "connections"):
+        found = accumulators.EventAccumulator(str(folder / "tensorboard" / part), purge_orphaned_data=False).Reload()
+        steps |= {(part, tag): [event.step for event in found.Tensors(tag)] for tag in found.Tags()["tensors"]}
+    tags = {"loss", "accuracy", "learning_rate", "condense_stage", "connections_left"}
+    for tag in [("train", f"epoch_{name}") for name in tags] + [("validation", "epoch_accuracy")]:
+        assert steps[tag] == [0, 1, 2]
+    assert steps["connections", "connections"] == [0, 1, 3]
+    assert "tensorboard" not in json.loads((folder / "settings.json").read_text())
+
+
+def test_tensorboard_that_is_missing_is_named_before_anything_is_written(fails, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    message = fails(train.main, *SMALL, "--tensorboard", "--output", tmp_path / "run")
+    assert 'pip install "keras-condense[tensorboard]"' in message
+    assert not (tmp_path / "run").exists()
+
+
 WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; import train; sys.exit(train.main(sys.argv[1:]))"
 
 
