@@ -10,6 +10,7 @@ import data_arguments
 EXAMPLES = """\
   python scripts/export_tflite.py runs/digits/condensed.keras runs/digits/condensed.tflite
   python scripts/export_tflite.py runs/digits/condensed.keras laptop.tflite --target x86_64 --report
+  python scripts/export_tflite.py runs/digits/condensed.keras phone.tflite --node-costs costs.json
   python scripts/export_tflite.py runs/digits/condensed.keras int8.tflite --quantize int8   # on the run's images
   python scripts/export_tflite.py runs/flowers/condensed.keras app.tflite --preprocessing inside
 """
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
         help="inside: the file takes pixels from 0 to 255 and normalizes them as the run did (default: %(default)s)",
     )
     parser.add_argument("--report", action="store_true", help="print what was chosen and, layer by layer, its cost")
+    parser.add_argument(
+        "--node-costs",
+        metavar="COSTS.json",
+        help="write what each operator costs by the target's table, for Google's Model Explorer",
+    )
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="write the file without comparing it with the model"
     )
@@ -77,6 +83,7 @@ def export(arguments: argparse.Namespace) -> None:
             representative_data=representative_data,
             target=arguments.target,
             report=arguments.report,
+            node_costs=arguments.node_costs,
             verify=arguments.verify,
             card=card,
             preprocessing=arguments.preprocessing,

@@ -20,7 +20,12 @@ __all__ = ["convert_graph", "convert_model"]
 
 
 def convert_graph(
-    graph: Graph, model: keras.Model | None = None, scheme: Scheme = FLOAT32, rows: Rows | None = None
+    graph: Graph,
+    model: keras.Model | None = None,
+    scheme: Scheme = FLOAT32,
+    rows: Rows | None = None,
+    *,
+    scoped: bool = False,
 ) -> bytes:
     """Convert a lowered network.
 
@@ -29,13 +34,14 @@ def convert_graph(
         model: the model it was read from, whose layers errors name.
         scheme: what numbers the file holds.
         rows: to calibrate with, where the scheme needs them.
+        scoped: whether the names of tensors tell which nodes they come from, by the nodes' numbers.
 
     Returns:
         The content of a .tflite file.
     """
     # stored sparse, the weights tell XNNPACK to look for a part to execute channels-first
     is_sparse = any(isinstance(node.op, (Convolution, Depthwise, Add)) and node.op.sparse for node in graph)
-    return _convert(trace_graph(graph), model, scheme, rows, is_sparse and scheme.sparse)
+    return _convert(trace_graph(graph, scoped), model, scheme, rows, is_sparse and scheme.sparse)
 
 
 def convert_model(model: keras.Model, scheme: Scheme = FLOAT32, rows: Rows | None = None) -> bytes:

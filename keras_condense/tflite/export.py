@@ -8,12 +8,13 @@ from typing import Any
 import keras
 
 from keras_condense.cards import Card
-from keras_condense.files import check_writable, write_bytes
+from keras_condense.files import check_writable, write_bytes, write_text
 from keras_condense.keras_graphs import is_graph
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.lowering import lower_model, lowering_targets
 from keras_condense.tflite.metadata import with_card
+from keras_condense.tflite.node_costs import check_node_costs, model_explorer_data
 from keras_condense.tflite.pixels import PIXELS, check_card, pixels_of, taking_pixels
 from keras_condense.tflite.preparation import check_model, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
@@ -55,6 +56,7 @@ def export_tflite(
     representative_data: Any = None,
     target: str = "arm64",
     report: bool = False,
+    node_costs: str | os.PathLike | None = None,
     verify: bool = True,
     card: Card | None = None,
     preprocessing: str = "outside",
@@ -83,6 +85,8 @@ def export_tflite(
             float32 and in int8, "wasm" (pages, in LiteRT.js) by one that was measured in float32; "measure" times each
             candidate, in what `quantize` says, on the interpreter at hand. The file runs everywhere all the same.
         report: print what was chosen, layer by layer what it and the alternatives cost, and how the file compares.
+        node_costs: a `.json` file to write as well: what each operator of the file costs by the target's table, as
+            custom node data for Google's Model Explorer. The network is converted a second time for it.
         verify: False leaves the comparison out.
         card: what a classifier of images takes and gives (`keras_condense.Card`). It becomes part of the file, with
             labels and normalization as TensorFlow Lite metadata, which Android's libraries read.
@@ -98,9 +102,9 @@ def export_tflite(
         ValueError: a model that is not built, not condensed to the end, on another backend, of unknown input shape,
             with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
             written; an unknown `quantize`, `target` or `preprocessing`; a card of another model, or none for
-            preprocessing="inside"; missing or unfit `representative_data`; a file that computes something else than
-            the model (the message names the first layer that differs), or a model that gives no finite numbers to
-            compare with. Nothing is written then.
+            preprocessing="inside"; missing or unfit `representative_data`; `node_costs` with target="measure" or of a
+            model that has nothing to lower; a file that computes something else than the model (the message names the
+            first layer that differs), or a model that gives no finite numbers to compare with. Nothing is written then.
         OSError: writing failed, there or in the temporary folder, for instance on a full disk; what stood at `path`
             before is still there.
 
@@ -121,6 +125,8 @@ def export_tflite(
     scheme = SCHEMES[quantize]
     if path is not None:
         check_writable(path)
+    if node_costs is not None:
+        node_costs = check_node_costs(node_costs, path, target)
     if scheme.needs_data != (representative_data is not None):
         given = "is missing" if representative_data is None else "was given"
         calibrated = " or ".join(repr(name) for name, other in SCHEMES.items() if other.needs_data)
@@ -153,11 +159,16 @@ def export_tflite(
         agreement = f"compared with the model: {difference}"
     if card is not None:
         content = with_card(content, card, model.name, inside=preprocessing == "inside")
+    data = None if node_costs is None else model_explorer_data(content, lowering, condensed, scheme, rows)
     if path is not None:
         write_bytes(path, content)
+    if data is not None:
+        write_text(node_costs, data)
     if report:
         print(lowering or f"{model.name}: exported layer by layer, for lack of a graph or of layers to lower")
         print(agreement)
+        if data is not None:
+            print(f"costs of the operators, for Model Explorer: {node_costs}")
     if verify:
         logger.info("%s: %s", model.name, agreement)
     if lowering is not None and scheme.is_exact:

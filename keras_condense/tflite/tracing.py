@@ -1,5 +1,6 @@
 """A model, or a lowered network, as a static TensorFlow graph of batch 1."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -12,15 +13,18 @@ from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.operators import KerasCall
 from keras_condense.tflite.signature import inputs_of, output_names
 
-__all__ = ["emit", "graph_outputs", "trace_graph", "trace_model"]
+__all__ = ["SCOPE", "emit", "graph_outputs", "trace_graph", "trace_model"]
+
+SCOPE = "node"  # with a node's number behind it
 
 
-def emit(graph: Graph, inputs: Sequence[Any]) -> dict[str, Any]:
+def emit(graph: Graph, inputs: Sequence[Any], scoped: bool = False) -> dict[str, Any]:
     """Compute a graph with TensorFlow; inside a `tf.function` that traces it.
 
     Args:
         graph: the network.
         inputs: a tensor (1, ...) for each input node.
+        scoped: whether TensorFlow's names of operations begin with the number of their node.
 
     Returns:
         The outputs by their names.
@@ -28,9 +32,10 @@ def emit(graph: Graph, inputs: Sequence[Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     tensors = dict(zip((node.name for node in graph.inputs), inputs, strict=True))
-    for node in graph:
+    for number, node in enumerate(graph):
         if node.name not in tensors:
-            tensors[node.name] = node.op.emit(tf, [tensors[name] for name in node.inputs], node.shape)
+            with tf.name_scope(f"{SCOPE}{number}") if scoped else contextlib.nullcontext():
+                tensors[node.name] = node.op.emit(tf, [tensors[name] for name in node.inputs], node.shape)
     return {name: tensors[source] for name, source in graph.outputs.items()}
 
 
@@ -77,8 +82,8 @@ def trace_model(model: keras.Model) -> Any:
     return _module(serve, inputs.names, inputs.shapes, inputs.dtypes)
 
 
-def trace_graph(graph: Graph) -> Any:
-    """A lowered network, with the layers that are passed through.
+def trace_graph(graph: Graph, scoped: bool = False) -> Any:
+    """A lowered network, with the layers that are passed through; `scoped` as for `emit`.
 
     Returns:
         A `tf.Module` with one function, `serve`.
@@ -87,7 +92,7 @@ def trace_graph(graph: Graph) -> Any:
 
     def serve(*tensors):
         with constants():
-            return emit(graph, tensors)
+            return emit(graph, tensors, scoped)
 
     names, shapes = [node.name for node in inputs], [node.shape for node in inputs]
     return _module(serve, names, shapes, [node.op.dtype for node in inputs])
