@@ -141,6 +141,7 @@ def files(which: str):
             for target in ("arm64", "x86_64"):
                 label = f"{name}, a fifth of the norms' scales negative, export_tflite for {target}"
                 yield label, kc.export_tflite(model, target=target), model, None
+        yield from condensenet_files("CondenseNetPhone")
     elif which == "mobile":
         for name in ("MobileNetV2", "MobileNet", "MobileNetV3Small", "MobileNetV3Large"):
             yield from application_files(name, (224, 224, 3), 1000)

@@ -3,7 +3,8 @@
 import pytest
 
 from keras_condense import condense, profile_model
-from keras_condense.applications import CondenseNet
+from keras_condense.applications import CondenseNet, CondenseNetImageNet74G8, CondenseNetPhone
+from keras_condense.layers import GroupConv2D, LearnedGroupConv2D
 
 SMALL = {"stem_strides": 1, "input_shape": (16, 16, 3), "classes": 10, "weights": None}
 
@@ -37,6 +38,16 @@ def test_multiply_adds_of_one_group_are_those_of_four():
         for g in (4, 1)
     )
     assert four == one
+
+
+def test_the_network_for_phones_has_the_multiply_adds_of_the_papers():
+    ours, papers = CondenseNetPhone(), CondenseNetImageNet74G8()
+    grouped = [layer for layer in ours.layers if isinstance(layer, (LearnedGroupConv2D, GroupConv2D))]
+    assert {(type(layer), layer.groups) for layer in grouped} == {(LearnedGroupConv2D, 1), (GroupConv2D, 4)}
+    macs = [profile_model(condense(model, finish=True)).macs for model in (ours, papers)]
+    assert macs[0] == macs[1] == 261_545_792
+    other = CondenseNetPhone(input_shape=(64, 64, 3), classes=5, condense_factor=2, bottleneck_factor=4)
+    assert (other.output_shape, layer(other, 1, 1).condense_factor) == ((None, 5), 2)
 
 
 @pytest.mark.parametrize(

@@ -221,4 +221,32 @@ CondenseNetImageNet74G8 = _paper(
     (4, 6, 8, 10, 8), (8, 16, 32, 64, 128), 8, "2.9M", "274M", "29.0", **_IMAGENET,
 )  # fmt: skip
 
+# All filters of a layer share the inputs that they learn to need, and bottlenecks are half as wide: what phones execute
+# faster, at the same multiply-adds (docs/benchmarks/accuracy.md, "Structures for phones").
+CondenseNetPhone = FAMILY.variant(
+    CondenseNet,
+    "CondenseNetPhone",
+    {"stages": (4, 6, 8, 10, 8), "growth_rates": (8, 16, 32, 64, 128), "stem_strides": 2},
+    doc="Build CondenseNetPhone: `CondenseNet((4, 6, 8, 10, 8), (8, 16, 32, 64, 128), groups=1, window_groups=4, "
+    "bottleneck_factor=2)`, condense factor 4, stem strides 2; condensing halves the classifier's inputs. A structure "
+    "of this package: the layers and multiply-adds of CondenseNet-74 (G=C=8), in fewer instructions on phones. What is "
+    "known of its accuracy is that a small one was no worse than the paper's structure of four groups in a short "
+    "training on CIFAR-10; it was never trained on ImageNet.",
+    defaults={
+        "classes": 1000,
+        "groups": 1,
+        "condense_factor": 4,
+        "bottleneck_factor": 2,
+        "window_groups": 4,
+        "dropout_rate": 0.0,
+        "group_lasso": 0.0,
+        "classifier_condense_factor": 2,
+        "memory_efficient": False,
+    },
+    network="CondenseNetPhone",
+    rule="operations",
+    condensed=True,
+    source="this package",
+)
+
 __all__ = ["FAMILY", *FAMILY.constructors, "decode_predictions", "preprocess_input"]

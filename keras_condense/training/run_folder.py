@@ -58,6 +58,10 @@ def check_settings(settings: dict) -> None:
         ) from error
 
 
+# what runs had that were begun before these settings were kept
+_BEFORE = {"class_weights": False, "resize": "stretch"}
+
+
 def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
     """Write the folder's settings file, or check that it belongs to the same run; remove what a kill left behind.
 
@@ -105,6 +109,7 @@ def _read_settings(path: pathlib.Path) -> dict:
 
 def _check_settings(folder: pathlib.Path, settings: dict, former: dict) -> None:
     settings = json.loads(json.dumps(settings))  # as the first run's went: tuples come back as lists
+    former = _BEFORE | former
     different = sorted(key for key in settings | former if settings.get(key) != former.get(key))
     if "epochs" in different and _is_less(former.get("epochs"), settings["epochs"]):
         different.remove("epochs")
