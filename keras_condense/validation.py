@@ -74,7 +74,7 @@ def listed(names: Sequence[str]) -> str:
 
 def as_index(value: Any) -> int | None:
     """Return an integer as an int, and None for everything else, `True` and `2.0` included."""
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):  # older NumPy takes its own for an index
         return None
     try:
         return operator.index(value)
