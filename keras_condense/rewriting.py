@@ -71,7 +71,8 @@ def _graphs(model: keras.Model) -> Iterator[keras.Model]:
 def is_made_like_its_base(kind: type) -> bool:
     """Whether a subclass of a functional or sequential model takes the arguments of its base, and can be made anew."""
     base = ["layers", "trainable", "name"] if issubclass(kind, keras.Sequential) else ["inputs", "outputs", "name"]
-    return inspect.getfullargspec(kind.__init__).args == ["self", *base]
+    made_by = inspect.unwrap(kind.__init__)  # Keras before 3.15 decorates its own
+    return inspect.getfullargspec(made_by).args == ["self", *base]
 
 
 def check_untied(model: keras.Model) -> None:
@@ -273,6 +274,8 @@ def copied(operation: Any, config: dict[str, Any] | None = None) -> Any:
 
 def _hand_on(old: keras.layers.Layer, new: keras.layers.Layer) -> None:
     """Give a copied layer what its configuration does not have: functions, which it has by name, and vocabularies."""
+    if isinstance(old, keras.layers.InputLayer):
+        new.optional = old.optional  # which Keras before 3.13 leaves out
     arguments = inspect.signature(type(old).__init__).parameters  # other functions may belong to the old layer
     for name, value in vars(old).items():
         if isinstance(value, types.FunctionType) and name in arguments:
