@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
+from keras_versions import since_keras
 from learning_networks import (
     assert_same_outputs,
     assert_unchanged_then_condensed,
@@ -86,8 +87,19 @@ def test_a_convolution_keeps_its_weights_and_its_arguments(arguments):
     assert_same_outputs(predict(kc.condense(learning), x), masked, max(tolerance, 1e-5))
 
 
-def test_functions_are_handed_on_without_being_saved():
-    conv = L.Conv2D(8, 1, activation=lambda x: x / 2, kernel_regularizer=lambda kernel: 0.1 * ops.sum(kernel**2))
+@pytest.mark.parametrize(
+    "functions",
+    [
+        {"activation": lambda x: x / 2},
+        pytest.param(
+            {"activation": lambda x: x / 2, "kernel_regularizer": lambda kernel: 0.1 * ops.sum(kernel**2)},
+            marks=since_keras("3.15", "takes no functions for regularizers"),
+        ),
+    ],
+    ids=lambda functions: list(functions)[-1],
+)
+def test_functions_are_handed_on_without_being_saved(functions):
+    conv = L.Conv2D(8, 1, **functions)
     model = keras.Sequential([keras.Input((4, 4, 8)), conv])
     learning = kc.learn_groups(model)
     assert learning.layers[0].activation is conv.activation

@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras_versions import since_keras
 
 import keras_condense as kc
 from keras_condense import masks
@@ -102,6 +103,7 @@ def test_masks_of_time_steps_reach_memory_efficient_layers():
         np.testing.assert_allclose(efficient(given, training=training), plain(given, training=training))
 
 
+@since_keras("3.15", "has no MultiOptimizer")
 def test_optimizers_that_hold_others():
     kinds = keras.optimizers
     inner = kinds.AdamW(0.1, weight_decay=0.1)

@@ -4,6 +4,7 @@ import keras
 import pytest
 from frontend_checks import CONVOLUTION, LAYER, check, model_of
 from keras import layers, ops
+from keras_versions import since_keras
 
 from keras_condense.layers import BatchNormalization, ChannelIndex, ChannelScatterAdd, ChannelShuffle, GroupConv2D
 from keras_condense.tflite.operators import explicit_padding
@@ -129,7 +130,10 @@ def test_depthwise_convolution(arguments, expected):
         ((4, 5, 2), lambda: layers.Normalization(mean=[0.5, -1.0], variance=[2.0, 1e-20]), ["affine"]),
         ((4, 5, 2), lambda: layers.Normalization(axis=None, mean=0.5, variance=2.0), ["affine"]),
         ((4, 5, 2), lambda: layers.Normalization(mean=[0.5, -1.0], variance=[2.0, 3.0], invert=True), LAYER),
-        ((4, 5, 2), lambda: layers.Normalization(axis=1, mean=[0.0] * 4, variance=[1.0] * 4), LAYER),
+        pytest.param(
+            *((4, 5, 2), lambda: layers.Normalization(axis=1, mean=[0.0] * 4, variance=[1.0] * 4), LAYER),
+            marks=since_keras("3.14", "can not build it"),
+        ),
         ((6, 5, 4), lambda: layers.SeparableConv2D(7, 3, padding="same", strides=2), ["depthwise", *CONVOLUTION]),
         ((6, 5, 4), lambda: layers.SeparableConv2D(7, 3, activation="relu"), ["depthwise", *CONVOLUTION, "relu"]),
         ((6, 5, 4), lambda: layers.SeparableConv2D(7, 3, depth_multiplier=2), LAYER),
