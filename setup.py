@@ -39,7 +39,7 @@ setup(
     },
     zip_safe=False,
     python_requires=">=3.10",
-    install_requires=["keras>=3.10", "numpy>=1.26", "rich>=13", "scikit-learn>=1.3"],
+    install_requires=["keras>=3.12", "numpy>=1.26", "rich>=13", "scikit-learn>=1.3"],
     extras_require={
         "tensorflow": TENSORFLOW,
         "tflite": TENSORFLOW + LITERT,
