@@ -7,7 +7,7 @@ class ShownStage(int):
     """An integer that the progress bar prints as one: of a number it makes 0.0000e+00 or 1.0000.
 
     The bar divides what it prints by a count of one, asks for four digits behind the point, and since Keras 3.13 takes
-    the mean first. (Keras 3.10 and 3.11 make floats of all numbers.)
+    the mean first.
 
     Example:
         >>> f"{abs(ShownStage(0) / 1):.4e}", f"{ShownStage(3):.4f}", type(ShownStage(3) + 1)
