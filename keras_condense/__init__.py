@@ -26,6 +26,7 @@ from keras_condense.learned_groups import explain_learn_groups, learn_groups, le
 from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
+from keras_condense.weight_pruning import explain_prune_weights, prune_weights
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "deployment",
     "drop_plans",
     "explain_learn_groups",
+    "explain_prune_weights",
     "export_tflite",
     "layers",
     "learn_groups",
@@ -52,6 +54,7 @@ __all__ = [
     "pictures",
     "predict",
     "profile_model",
+    "prune_weights",
     "run_tflite",
     "saving",
     "training",

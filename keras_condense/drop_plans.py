@@ -9,10 +9,11 @@ import math
 import numbers
 from collections.abc import Iterable, Sequence
 
-from keras_condense.validation import check_fraction, check_positive_integer, shown
+from keras_condense.validation import check_choice, check_fraction, check_positive_integer, shown
 
 __all__ = ["DropPlan", "drop_plan", "final_stage", "inputs_left", "progress_from_stages", "stage_from_progress"]
 
+SHAPES = ("even", "cubic")
 _LARGEST_CONDENSE_FACTOR = 2**16  # a plan holds a number for each drop, and a layer has no more inputs
 
 
@@ -24,7 +25,9 @@ class DropPlan:
 
     Attributes:
         pruned_fraction: the share of its inputs that each group has lost after the last drop, in [0, 1).
-        drops_at: the progress of the training, in [0, 1), at which each drop falls; the drops are equally large.
+        drops_at: the progress of the training, in [0, 1), at which each drop falls.
+        shape: "even" for drops of the same size; "cubic" for large ones at first and small ones at the end, after
+            s of n drops the share 1 - (1 - s / n)^3 of all (Zhu and Gupta, arXiv 1710.01878, equation 1).
 
     Raises:
         ValueError: an attribute out of its range.
@@ -37,6 +40,7 @@ class DropPlan:
 
     pruned_fraction: float
     drops_at: tuple[float, ...]
+    shape: str = "even"
 
     def __post_init__(self) -> None:
         """Check the attributes."""
@@ -45,6 +49,20 @@ class DropPlan:
         )
         object.__setattr__(self, "pruned_fraction", fraction)
         object.__setattr__(self, "drops_at", _check_moments(self.drops_at, needed=fraction > 0))
+        check_choice("shape", self.shape, SHAPES, "Zhu and Gupta's is 'cubic'.")
+
+    def dropped(self, stage: int) -> float:
+        """The share of the inputs that is lost after `stage` drops.
+
+        Example:
+            >>> plan = DropPlan(0.8, (0.1, 0.2, 0.3, 0.4), "cubic")
+            >>> [round(plan.dropped(stage), 4) for stage in range(5)]
+            [0.0, 0.4625, 0.7, 0.7875, 0.8]
+        """
+        if not stage:
+            return 0.0
+        done = stage / len(self.drops_at)
+        return self.pruned_fraction * (done if self.shape == "even" else 1 - (1 - done) ** 3)
 
 
 def _check_moments(drops_at, needed: bool) -> tuple[float, ...]:
@@ -83,9 +101,9 @@ def drop_plan(
 
     Example:
         >>> drop_plan(condense_factor=3)
-        DropPlan(pruned_fraction=0.6666666666666667, drops_at=(0.25, 0.5))
+        DropPlan(pruned_fraction=0.6666666666666667, drops_at=(0.25, 0.5), shape='even')
         >>> drop_plan(pruned_fraction=0.3, drops_at=[0.1])
-        DropPlan(pruned_fraction=0.3, drops_at=(0.1,))
+        DropPlan(pruned_fraction=0.3, drops_at=(0.1,), shape='even')
     """
     if pruned_fraction is None:
         condense_factor = check_positive_integer(
@@ -178,8 +196,8 @@ def progress_from_stages(stages: Iterable[tuple[DropPlan | int, int]]) -> float:
 def inputs_left(inputs: int, stage: int, plan: DropPlan | int) -> int:
     """How many of its inputs each group still reads at a stage.
 
-    After s of n drops that are to cost the fraction f, these are floor(inputs (1 - f s / n)), and at least one. For
-    a condense factor that divides the inputs, each drop costs inputs / C.
+    After s of n even drops that are to cost the fraction f, these are floor(inputs (1 - f s / n)), and at least one.
+    For a condense factor that divides the inputs, each drop costs inputs / C.
 
     Example:
         >>> [inputs_left(16, stage, 4) for stage in range(4)]
@@ -190,5 +208,5 @@ def inputs_left(inputs: int, stage: int, plan: DropPlan | int) -> int:
     plan = _plan_of(plan)
     if not stage:
         return inputs
-    left = inputs * (1 - plan.pruned_fraction * stage / len(plan.drops_at))
+    left = inputs * (1 - plan.dropped(stage))
     return max(math.floor(left + 1e-9), 1)  # the tolerance keeps 40 * (1 - 0.3), a little below 28, at 28

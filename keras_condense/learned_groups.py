@@ -1,24 +1,29 @@
 """Learned groups for a network that was made and trained without them."""
 
-import dataclasses
-import difflib
-from collections.abc import Callable, Iterable, Iterator
+import functools
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, SparseFeatureReactivation
+from keras_condense.choosing import (
+    Choice,
+    ChosenLayer,
+    ChosenLayers,
+    Examined,
+    Where,
+    examined_layers,
+    nothing_chosen,
+    rows_of,
+    unfit_to_mask,
+)
+from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, PrunedConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
-from keras_condense.rewriting import Replacement, check_rewritable, check_untied, copied, reachable_layers, rewrite
-from keras_condense.text_tables import render
+from keras_condense.rewriting import Replacement, check_untied, copied, rewrite
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
 __all__ = ["LearnableLayer", "LearnableLayers", "Where", "explain_learn_groups", "learn_groups", "learnable_layers"]
-
-# which convolutions to replace: None for those with a 1x1 kernel, a function of the layer, or names
-Where = Callable[[keras.layers.Layer], bool] | str | Iterable[str] | None
 
 # convolutions that have no groups to learn, and why
 _OTHER_KINDS = {
@@ -32,15 +37,14 @@ _OTHER_KINDS = {
     (keras.layers.Conv1D, keras.layers.Conv3D): "does not convolve in two dimensions",
 }
 _ORDINARY_KINDS = (keras.layers.Conv2D, GroupConv2D)
-_LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation)
+_LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation, PrunedConv2D)
 _CONVOLUTIONS = (*_ORDINARY_KINDS, *_LEARNED_KINDS, *(kind for kinds in _OTHER_KINDS for kind in kinds))
 # arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
 # it is, whether Keras could save it or not
 _SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS, "activation", "activity_regularizer")
 
 
-@dataclasses.dataclass(frozen=True)
-class LearnableLayer:
+class LearnableLayer(ChosenLayer):
     """A convolution of a model: does it learn groups, or why not?
 
     Attributes:
@@ -50,14 +54,8 @@ class LearnableLayer:
         reason: why the layer is left as it is; None for one that learns groups.
     """
 
-    name: str
-    kind: str
-    kernel: tuple[int, ...]
-    reason: str | None
 
-
-@dataclasses.dataclass(frozen=True)
-class LearnableLayers:
+class LearnableLayers(ChosenLayers):
     """What `learn_groups` does to each convolution of a model; `print` it for a table.
 
     Attributes:
@@ -65,32 +63,12 @@ class LearnableLayers:
         layers: a row for each convolution, in the model's order.
     """
 
-    model: str
-    layers: tuple[LearnableLayer, ...]
+    things, they_do, it_does = "convolutions", "learn groups", "learns groups"
 
     @property
     def learned(self) -> tuple[str, ...]:
         """Names of the layers that learn groups."""
-        return tuple(layer.name for layer in self.layers if layer.reason is None)
-
-    @property
-    def left(self) -> dict[str, str]:
-        """Names of the layers that are left as they are, and why."""
-        return {layer.name: layer.reason for layer in self.layers if layer.reason is not None}
-
-    def __str__(self) -> str:
-        from rich.table import Table
-
-        title = f"{self.model}: {len(self.learned)} of {len(self.layers)} convolutions learn groups"
-        table = Table(title=title, title_justify="left")
-        table.add_column("layer", overflow="fold")
-        table.add_column("kind")
-        table.add_column("kernel")
-        table.add_column("learns groups")
-        for layer in self.layers:
-            kernel = " x ".join(map(str, layer.kernel))
-            table.add_row(layer.name, layer.kind, kernel, "yes" if layer.reason is None else f"no: {layer.reason}")
-        return render(table, width=140)
+        return self.chosen
 
 
 def learn_groups(
@@ -149,15 +127,12 @@ def learn_groups(
     """
     group_lasso = check_not_negative("group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet.")
     check_choice("report", report, (False, True), "True prints which layers learn groups.")
-    examined = _examine(model, groups, condense_factor, where)
+    examined = examined_layers(model, where, _choice(groups, condense_factor))
     check_untied(model)
     chosen = {id(layer) for _, layer, reason in examined if reason is None}
     if not chosen:
-        reasons = "".join(f"\n{name!r} {reason}" for name, _, reason in examined) or "\nit has no convolution at all"
-        raise ValueError(
-            f"`model` (={model.name!r}) must have a convolution that can learn groups, and has none:{reasons}\n"
-            "Give another `where`, `groups` or `condense_factor`."
-        )
+        fix = "Give another `where`, `groups` or `condense_factor`."
+        raise nothing_chosen(model, examined, _choice(groups, condense_factor), fix)
     if report:
         print(_summary(model, examined))
 
@@ -197,54 +172,32 @@ def explain_learn_groups(
         >>> layers.left["depthwise"], layers.left["odd"]
         ('is depthwise: each filter reads a single input', 'has 30 filters, which `groups` (=4) does not divide')
     """
-    return _summary(model, _examine(model, groups, condense_factor, where))
+    return _summary(model, examined_layers(model, where, _choice(groups, condense_factor)))
 
 
 learnable_layers = explain_learn_groups  # its former name
 
 
-# a convolution's name, the layer, and why it is left as it is (None: it learns groups)
-_Examined = tuple[str, keras.layers.Layer, str | None]
+def _summary(model: keras.Model, examined: list[Examined]) -> LearnableLayers:
+    return LearnableLayers(model.name, rows_of(examined, LearnableLayer))
 
 
-def _summary(model: keras.Model, examined: list[_Examined]) -> LearnableLayers:
-    rows = [LearnableLayer(name, type(layer).__name__, _kernel(layer), reason) for name, layer, reason in examined]
-    return LearnableLayers(model.name, tuple(rows))
-
-
-def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
-    """The shape of the (first) kernel."""
-    return next((tuple(weight.shape) for weight in layer.weights if weight.name.endswith("kernel")), ())
-
-
-def _examine(model: Any, groups: Any, condense_factor: Any, where: Any) -> list[_Examined]:
-    """Every convolution of the model, each once."""
-    check_rewritable(model)
+def _choice(groups: Any, condense_factor: Any) -> Choice:
+    """How convolutions are chosen, the arguments checked."""
     groups = check_positive_integer("groups", groups, "Use 4, as the paper does for CIFAR.")
     condense_factor = check_positive_integer(
         "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
     )
-    chooses = _is_pointwise if where is None else where if _is_function(where) else None
-    names = () if chooses else _names(where)
-    examined = []
-    for name, layer, holder in _convolutions(model):
-        reason = _unfit(layer, holder)
-        if reason is None:
-            chosen = chooses(layer) if chooses else name in names
-            reason = _indivisible(layer, groups, condense_factor) if chosen else _not_chosen(layer, where)
-        examined.append((name, layer, reason))
-    _check_names(names, examined, model)
-    return examined
-
-
-def _convolutions(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer, str | None]]:
-    """Name, layer, and the layer that holds it if it can't be replaced there."""
-    seen: set[int] = set()
-    for name, layer in reachable_layers(model):
-        for part in layer._flatten_layers():
-            if isinstance(part, _CONVOLUTIONS) and id(part) not in seen:
-                seen.add(id(part))
-                yield (name, part, None) if part is layer else (f"{name}/{part.name}", part, name)
+    return Choice(
+        kinds=_CONVOLUTIONS,
+        things="convolutions",
+        can="learn groups",
+        unfit=_unfit,
+        default=_not_pointwise,
+        too_small=functools.partial(_indivisible, groups=groups, condense_factor=condense_factor),
+        default_in_words="convolutions with a 1x1 kernel",
+        explained_by="explain_learn_groups",
+    )
 
 
 def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
@@ -252,21 +205,11 @@ def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
     for kinds, reason in _OTHER_KINDS.items():
         if isinstance(layer, kinds):
             return reason
+    if isinstance(layer, PrunedConv2D):
+        return "is pruned already"
     if isinstance(layer, _LEARNED_KINDS):
         return "learns its groups already"
-    if holder is not None:
-        return f"lies inside layer {holder!r}, which is not a functional or sequential model"
-    if type(layer) not in _ORDINARY_KINDS:
-        return "is of a subclass, which may compute something else than its base"
-    if layer.groups > 1:
-        return f"has {layer.groups} groups already"
-    if layer.data_format != "channels_last":
-        return f'has `data_format="{layer.data_format}"`, and learned groups need "channels_last"'
-    if getattr(layer, "lora_enabled", False):
-        return "has a LoRA kernel beside its own"
-    if isinstance(layer.activation, keras.layers.Layer) and layer.activation.weights:
-        return "has an activation with weights of its own, which must be a layer behind it"
-    return None
+    return unfit_to_mask(layer, holder, _ORDINARY_KINDS, "learned groups")
 
 
 def _indivisible(layer: keras.layers.Layer, groups: int, condense_factor: int) -> str | None:
@@ -282,46 +225,11 @@ def _indivisible(layer: keras.layers.Layer, groups: int, condense_factor: int) -
     return None
 
 
-def _is_pointwise(layer: keras.layers.Layer) -> bool:
-    return tuple(layer.kernel_size) == (1, 1)
-
-
-def _is_function(where: Any) -> bool:
-    # layers and their classes can be called too, and mean something else
-    return callable(where) and not isinstance(where, (keras.layers.Layer, type))
-
-
-def _not_chosen(layer: keras.layers.Layer, where: Any) -> str:
-    if where is not None:
-        return "is not chosen by `where`"
+def _not_pointwise(layer: keras.layers.Layer) -> str | None:
     height, width = layer.kernel_size
+    if (height, width) == (1, 1):
+        return None
     return f"has a {height}x{width} kernel, and `where` chooses 1x1 kernels by default"
-
-
-def _names(where: Any) -> tuple[str, ...]:
-    names = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, Iterable) else (where,)
-    if not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"`where` (={where!r}) must be a function of a layer, a name or names of layers. "
-            "Leave it out for convolutions with a 1x1 kernel."
-        )
-    return names
-
-
-def _check_names(names: tuple[str, ...], examined: list[_Examined], model: keras.Model) -> None:
-    reasons = {name: reason for name, _, reason in examined}
-    for name in names:
-        if name not in reasons:
-            alike = difflib.get_close_matches(name, reasons, n=3)
-            raise ValueError(
-                f"`where` (={name!r}) must be the name of a convolution of model {model.name!r}, which has none of "
-                f"that name. Use {' or '.join(map(repr, alike)) or 'a name'} that `explain_learn_groups(model)` shows."
-            )
-        if reasons[name] is not None:
-            raise ValueError(
-                f"`where` (={name!r}) must be the name of a convolution that can learn groups, and this one "
-                f"{reasons[name]}. Leave it out."
-            )
 
 
 def _learned(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:

@@ -7,6 +7,7 @@ from keras_condense.layers.dense import CondenseDense
 from keras_condense.layers.learned_connections import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.layers.learned_convolution import LearnedGroupConv2D
 from keras_condense.layers.normalization import BatchNormalization
+from keras_condense.layers.pruned import PrunedConv2D, PrunedDense
 from keras_condense.layers.reactivation import SparseFeatureReactivation
 
 LearnedGroupConv = LearnedGroupConv2D  # the paper's name
@@ -24,6 +25,8 @@ __all__ = [
     "LearnedGroupConv",
     "LearnedGroupConv2D",
     "LearnedInputs",
+    "PrunedConv2D",
+    "PrunedDense",
     "SparseFeatureReactivation",
     "condensable_layers",
     "frozen_layers",

@@ -193,21 +193,24 @@ class LearnedConnections:
                 f"Its connections are dropped in {self.final_stage} steps; the stage is how many of them are done."
             )
         mask = ops.convert_to_numpy(self.mask)
-        scores = self.importance()
-        if not np.isfinite(scores).all():
+        if not np.isfinite(self.importance()).all():
             raise ValueError(
                 f"The kernel of layer {self.name!r} must be finite to be pruned, and holds NaN or infinity: the "
                 "training has diverged. Lower the learning rate or go back to an earlier checkpoint."
             )
-        new = masks.drop_due(mask, scores, number, self.plan)
+        new = self.mask_at(number)
         if np.array_equal(new, mask):
             return False
         self.set_mask(new)
         return True
 
+    def mask_at(self, stage: int) -> np.ndarray:
+        """The mask at a stage; what is still due up to it is dropped by the kernel's magnitudes as they are."""
+        return masks.drop_due(ops.convert_to_numpy(self.mask), self.importance(), stage, self.plan)
+
     def final_mask(self) -> np.ndarray:
-        """The mask at the last stage; what is still due is dropped by the kernel's magnitudes as they are."""
-        return masks.drop_due(ops.convert_to_numpy(self.mask), self.importance(), self.final_stage, self.plan)
+        """The mask at the last stage."""
+        return self.mask_at(self.final_stage)
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """The layers that compute what this one computes at its last stage; `keras_condense.condense` puts them there.

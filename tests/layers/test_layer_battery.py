@@ -15,6 +15,8 @@ from keras_condense.layers import (
     CondenseDense,
     GroupConv2D,
     LearnedGroupConv2D,
+    PrunedConv2D,
+    PrunedDense,
     SparseFeatureReactivation,
 )
 
@@ -85,6 +87,25 @@ CASES = {
         (2, 8), 2, 1, losses=True,
     ),
     "dense-fraction": Case(CondenseDense, {"units": 3, "pruned_fraction": 0.5, "drops_at": (0.2,)}, (7,), 3, 2),
+    "pruned": Case(PrunedConv2D, {"filters": 6}, (3, 3, 5), 3, 2),
+    "pruned-everything": Case(
+        PrunedConv2D,
+        {
+            "filters": 8, "kernel_size": 1, "strides": (2, 1), "padding": "same", "sparsity": 0.5, "block": 4,
+            "schedule": "even", "drops_at": (0.25, 0.5), "activation": "softmax", "use_bias": False,
+            "kernel_regularizer": "l2", "kernel_constraint": "max_norm",
+        },
+        (5, 4, 6), 2, 1, losses=True,
+    ),
+    "pruned dense": Case(PrunedDense, {"units": 4, "block": 2, "activation": "relu"}, (2, 7), 3, 2),
+    "pruned dense-everything": Case(
+        PrunedDense,
+        {
+            "units": 3, "sparsity": 0.9, "schedule": "even", "drops_at": [0.0, 0.1], "use_bias": False,
+            "kernel_regularizer": "l1", "kernel_initializer": "he_normal",
+        },
+        (9,), 2, 1, losses=True,
+    ),
     "index": Case(ChannelIndex, {"indices": [3, 0, 3]}, (2, 2, 4), 1, 0),
     "index-array": Case(ChannelIndex, {"indices": np.array([1, 2], "int64")}, (4,), 1, 0),
     "scatter": Case(ChannelScatterAdd, {"indices": [3, 0, 3], "channels": 5}, (2, 2, 3), 1, 0),

@@ -1,0 +1,209 @@
+"""Which layers of a model are to be replaced: by a function, by names or by default, and why the others are not."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+import keras
+
+from keras_condense.rewriting import check_rewritable, reachable_layers
+from keras_condense.text_tables import render
+
+__all__ = [
+    "Choice",
+    "ChosenLayer",
+    "ChosenLayers",
+    "Examined",
+    "Where",
+    "examined_layers",
+    "nothing_chosen",
+    "rows_of",
+    "unfit_to_mask",
+]
+
+# which layers to replace: None for the default, a function of the layer, or names
+Where = Callable[[keras.layers.Layer], bool] | str | Iterable[str] | None
+
+# a layer's name, the layer, and why it is left as it is (None: it is replaced)
+Examined = tuple[str, keras.layers.Layer, str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenLayer:
+    """A layer of a model: is it replaced, or why not?
+
+    Attributes:
+        name: the layer's name, with those of the models that hold it before it.
+        kind: the layer's class.
+        kernel: the kernel's shape, its inputs and filters last.
+        reason: why the layer is left as it is; None for one that is replaced.
+    """
+
+    name: str
+    kind: str
+    kernel: tuple[int, ...]
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenLayers:
+    """What is done to each layer of a model; `print` it for a table.
+
+    Attributes:
+        model: the model's name.
+        layers: a row for each layer, in the model's order.
+    """
+
+    model: str
+    layers: tuple[ChosenLayer, ...]
+
+    things: ClassVar[str]  # what the layers are, and what those that are replaced do: all of them, and one
+    they_do: ClassVar[str]
+    it_does: ClassVar[str]
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the layers that are replaced."""
+        return tuple(layer.name for layer in self.layers if layer.reason is None)
+
+    @property
+    def left(self) -> dict[str, str]:
+        """Names of the layers that are left as they are, and why."""
+        return {layer.name: layer.reason for layer in self.layers if layer.reason is not None}
+
+    def __str__(self) -> str:
+        from rich.table import Table
+
+        title = f"{self.model}: {len(self.chosen)} of {len(self.layers)} {self.things} {self.they_do}"
+        table = Table(title=title, title_justify="left")
+        table.add_column("layer", overflow="fold")
+        table.add_column("kind")
+        table.add_column("kernel")
+        table.add_column(self.it_does)
+        for layer in self.layers:
+            kernel = " x ".join(map(str, layer.kernel))
+            table.add_row(layer.name, layer.kind, kernel, "yes" if layer.reason is None else f"no: {layer.reason}")
+        return render(table, width=140)
+
+
+def rows_of(examined: Iterable[Examined], kind: type[ChosenLayer] = ChosenLayer) -> tuple[ChosenLayer, ...]:
+    """The rows of a `ChosenLayers`."""
+    return tuple(kind(name, type(layer).__name__, _kernel(layer), reason) for name, layer, reason in examined)
+
+
+def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
+    """The shape of the (first) kernel."""
+    return next((tuple(weight.shape) for weight in layer.weights if weight.name.endswith("kernel")), ())
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """How layers of one kind are chosen, and the words for it.
+
+    Attributes:
+        kinds: the classes of layers that are looked at.
+        things: what they are called in messages, in the plural: "convolutions".
+        can: what a chosen one can do: "learn groups".
+        unfit: gives the reason why a layer can't be replaced whoever chooses it, or None; it is told which layer holds
+            it, where that can't be replaced in.
+        default: gives the reason why a layer is not chosen by default, or None.
+        too_small: gives the reason why a chosen layer does not fit the arguments, or None.
+        default_in_words: what `where` chooses by default.
+        explained_by: the function that shows the names.
+    """
+
+    kinds: tuple[type, ...]
+    things: str
+    can: str
+    unfit: Callable[[keras.layers.Layer, str | None], str | None]
+    default: Callable[[keras.layers.Layer], str | None]
+    too_small: Callable[[keras.layers.Layer], str | None]
+    default_in_words: str
+    explained_by: str
+
+
+def examined_layers(model: Any, where: Where, choice: Choice) -> list[Examined]:
+    """Every layer of the choice's kinds in the model, each once, in its order.
+
+    Raises:
+        ValueError: a model that has no graph to rewrite; `where` of another kind; a name that is no such layer's, or
+            that of one that can't be replaced.
+    """
+    check_rewritable(model)
+    is_function = callable(where) and not isinstance(where, (keras.layers.Layer, type))  # these mean something else
+    names = () if where is None or is_function else _names(where, choice)
+    examined = []
+    for name, layer, holder in _layers(model, choice.kinds):
+        reason = choice.unfit(layer, holder)
+        if reason is None and where is None:
+            reason = choice.default(layer)
+        elif reason is None and not (where(layer) if is_function else name in names):
+            reason = "is not chosen by `where`"
+        examined.append((name, layer, choice.too_small(layer) if reason is None else reason))
+    _check_names(names, examined, model, choice)
+    return examined
+
+
+def nothing_chosen(model: keras.Model, examined: list[Examined], choice: Choice, fix: str) -> ValueError:
+    """The error for a model of which no layer can be replaced, with the reason for each."""
+    thing = choice.things.removesuffix("s")
+    reasons = "".join(f"\n{name!r} {reason}" for name, _, reason in examined) or f"\nit has no {thing} at all"
+    return ValueError(
+        f"`model` (={model.name!r}) must have a {thing} that can {choice.can}, and has none:{reasons}\n{fix}"
+    )
+
+
+def unfit_to_mask(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:
+    """Why no masked layer can stand for a convolution or dense layer of one of the `kinds`; None if one can."""
+    if holder is not None:
+        return f"lies inside layer {holder!r}, which is not a functional or sequential model"
+    if type(layer) not in kinds:
+        return "is of a subclass, which may compute something else than its base"
+    if getattr(layer, "groups", 1) > 1:
+        return f"has {layer.groups} groups already"
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        return f'has `data_format="{layer.data_format}"`, and {what} need "channels_last"'
+    if getattr(layer, "lora_enabled", False):
+        return "has a LoRA kernel beside its own"
+    if getattr(layer, "quantization_mode", None):
+        return "is quantized"
+    if isinstance(layer.activation, keras.layers.Layer) and layer.activation.weights:
+        return "has an activation with weights of its own, which must be a layer behind it"
+    return None
+
+
+def _layers(model: keras.Model, kinds: tuple[type, ...]) -> Iterator[tuple[str, keras.layers.Layer, str | None]]:
+    """Name, layer, and the layer that holds it if it can't be replaced there."""
+    seen: set[int] = set()
+    for name, layer in reachable_layers(model):
+        for part in layer._flatten_layers():
+            if isinstance(part, kinds) and id(part) not in seen:
+                seen.add(id(part))
+                yield (name, part, None) if part is layer else (f"{name}/{part.name}", part, name)
+
+
+def _names(where: Any, choice: Choice) -> tuple[str, ...]:
+    names = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, Iterable) else (where,)
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"`where` (={where!r}) must be a function of a layer, a name or names of layers. "
+            f"Leave it out for {choice.default_in_words}."
+        )
+    return names
+
+
+def _check_names(names: tuple[str, ...], examined: list[Examined], model: keras.Model, choice: Choice) -> None:
+    reasons, thing = {name: reason for name, _, reason in examined}, choice.things.removesuffix("s")
+    for name in names:
+        if name not in reasons:
+            alike = difflib.get_close_matches(name, reasons, n=3)
+            raise ValueError(
+                f"`where` (={name!r}) must be the name of a {thing} of model {model.name!r}, which has none of "
+                f"that name. Use {' or '.join(map(repr, alike)) or 'a name'} that `{choice.explained_by}(model)` shows."
+            )
+        if reasons[name] is not None:
+            raise ValueError(
+                f"`where` (={name!r}) must be the name of a {thing} that can {choice.can}, and this one "
+                f"{reasons[name]}. Leave it out."
+            )
