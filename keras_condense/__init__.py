@@ -25,7 +25,7 @@ from keras_condense.deployment import compare_deployed
 from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
 from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model
-from keras_condense.tflite import benchmark_tflite, export_tflite, run_tflite
+from keras_condense.tflite import benchmark_tflite, coded_size, export_tflite, run_tflite
 from keras_condense.weight_pruning import explain_prune_weights, prune_weights
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "benchmark_tflite",
     "callbacks",
     "cards",
+    "coded_size",
     "compare_deployed",
     "condense",
     "condensing",
