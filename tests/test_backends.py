@@ -118,7 +118,7 @@ def test_tensorflow_goes_on_with_what_others_began(backend, folder, reference_ru
     from keras_condense import datasets
     from keras_condense.training import train
 
-    data = datasets.load_arrays("digits", batch_size=180, image_size=8)
+    data = datasets.load_arrays("digits", batch_size=180, image_size=8, augment=datasets.PHOTOGRAPHS)
     model = train(small_condensenet(), data, folder / f"{backend}-stopped", epochs=2, learning_rate=0.05, resume=True,
                   verbose=0)  # fmt: skip
     for name, mask in masks(model).items():
