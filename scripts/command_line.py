@@ -107,11 +107,13 @@ def words_of(script: str) -> list[str]:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """Return the integers of "4-4-4"; an argparse type."""
+    """Return the integers of "4-4-4" or "32x48"; an argparse type."""
     try:
         return tuple(int(part) for part in text.replace("x", "-").split("-"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} must be integers joined by dashes, such as 4-4-4") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be integers, joined by dashes for blocks (4-4-4) and by an x for sizes (32x48)"
+        ) from None
 
 
 # the options of a network that have a flag: its type, how to write it, and what it is

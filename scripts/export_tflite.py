@@ -53,9 +53,8 @@ def parser() -> argparse.ArgumentParser:
     calibration.add_argument(
         "--calibration-images",
         type=int,
-        default=100,
         metavar="N",
-        help="training images to calibrate with (default: %(default)s)",
+        help="training images to calibrate with (default: 100, or all where there are fewer)",
     )
     return parser
 
@@ -74,7 +73,8 @@ def export(arguments: argparse.Namespace) -> None:
         data = data_arguments.load_dataset(
             arguments, command_line.image_shape_of(model, arguments.model), card=card, augment=False
         )
-        representative_data = data.representative_data(arguments.calibration_images)
+        number = arguments.calibration_images
+        representative_data = data.representative_data(min(100, data.train_size) if number is None else number)
     with command_line.log_shown("keras_condense.tflite"):
         content = kc.export_tflite(
             model,
