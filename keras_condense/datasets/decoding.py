@@ -53,9 +53,14 @@ def decode_image(encoded: bytes, channels: int) -> np.ndarray:
             except tf.errors.OpError as error:
                 raise ValueError(
                     "an image must be one that TensorFlow reads, and is not "
-                    f"({' '.join(error.message.split())[:200]}). Save it again."
+                    f"({_in_words(error.message)}). Save it again."
                 ) from error
     return fit_pixels(pixels[None], (*pixels.shape[:2], channels))[0]
+
+
+def _in_words(message: str) -> str:
+    """TensorFlow's message on one line, without the names of its operations."""
+    return " ".join(re.sub(r"\{\{.*?\}\}|\[Op:\w+\]", "", message).split())[:200]
 
 
 def decode_with_pillow(encoded: bytes, upright: bool = True) -> np.ndarray:

@@ -125,7 +125,7 @@ def train(
     }
     check_settings(settings)
     card = Card.of(data)
-    folder = make_folder(folder)
+    folder = make_folder(folder, data.location)
     with locked(folder):
         prepare(folder, settings, resume)
         write_text(folder / CARD, card.to_json())

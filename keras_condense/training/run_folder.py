@@ -34,9 +34,19 @@ _PROGRESS = "progress.json"  # the part of a checkpoint that says how many epoch
 FILES = CHECKPOINT, LOG, MODEL, SETTINGS = "checkpoint.keras", "log.csv", "model.keras", "settings.json"
 
 
-def make_folder(folder: str | os.PathLike) -> pathlib.Path:
-    """Return the folder as a path, made if it is missing; ValueError where there can be none."""
+def make_folder(folder: str | os.PathLike, images: str = "") -> pathlib.Path:
+    """Return the folder as a path, made if it is missing; ValueError where there can be none.
+
+    Args:
+        folder: of the run.
+        images: the whole path of the folder of its images, where they come from one.
+    """
     folder = check_path("folder", folder)
+    if os.path.isabs(images) and pathlib.Path(images) in (folder.resolve(), *folder.resolve().parents):
+        raise ValueError(
+            f"`folder` (={str(folder)!r}) must lie outside the folder of the images ({images!r}), where a run would be "
+            "taken for a class. Choose another one."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -80,6 +80,14 @@ def test_augmenting_photographs_is_part_of_the_run(photographs, tmp_path, fails,
     assert "not allowed with" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("inside", ["", "run"])
+def test_a_run_among_its_images_is_refused(photographs, inside, fails):
+    before = sorted(photographs.iterdir())
+    message = fails(train.main, "--dataset", photographs, *TINY, "--epochs", "1", "--output", photographs / inside)
+    assert "must lie outside the folder of the images" in message
+    assert sorted(photographs.iterdir()) == before
+
+
 def test_renamed_classes_are_no_resumed_run(run, photographs, tmp_path, fails):
     shutil.copytree(photographs, tmp_path / "flowers")
     shutil.copytree(run, tmp_path / "run")
