@@ -184,6 +184,8 @@ def train(arguments: argparse.Namespace) -> None:
             class_weights=arguments.class_weights,
             verbose=arguments.verbose,
         )
+    if arguments.tensorboard:
+        pictures.write_run_pictures(output / TENSORBOARD, output, model)
     if arguments.on_device:
         results = model.evaluate(*data.test_arrays(), batch_size=arguments.batch_size, verbose=0, return_dict=True)
     else:

@@ -10,7 +10,7 @@ from keras_condense.pictures.of_connections import connections
 from keras_condense.pictures.of_costs import cost
 from keras_condense.pictures.of_exports import exports
 from keras_condense.pictures.of_runs import run
-from keras_condense.pictures.tensorboard import ConnectionPictures, tensorboard_callbacks
+from keras_condense.pictures.tensorboard import ConnectionPictures, tensorboard_callbacks, write_run_pictures
 
 __all__ = [
     "ConnectionPictures",
@@ -21,4 +21,5 @@ __all__ = [
     "run",
     "save",
     "tensorboard_callbacks",
+    "write_run_pictures",
 ]

@@ -11,10 +11,12 @@ from keras_condense.files import check_path, remove_leftovers, replacing
 from keras_condense.layers import condensable_layers
 from keras_condense.pictures.drawing import need_matplotlib, pixels
 from keras_condense.pictures.of_connections import connections
+from keras_condense.pictures.of_costs import cost
+from keras_condense.pictures.of_runs import run
 from keras_condense.pictures.reading import readings
 from keras_condense.training.run_folder import make_folder
 
-__all__ = ["ConnectionPictures", "need_tensorboard", "tensorboard_callbacks"]
+__all__ = ["ConnectionPictures", "need_tensorboard", "tensorboard_callbacks", "write_run_pictures"]
 
 _FOLDER = "connections"  # which TensorBoard shows as a run beside Keras' `train` and `validation`
 _BY_ITERATION = "evaluation_"  # how Keras' tags begin whose steps are the optimizer's, and no epochs
@@ -150,6 +152,39 @@ def tensorboard_callbacks(log_dir: str | os.PathLike, network: keras.Model) -> S
         readings(network)
         boards.append(ConnectionPictures(log_dir, network))
     return boards
+
+
+def write_run_pictures(log_dir: str | os.PathLike, run_folder: str | os.PathLike, network: keras.Model) -> None:
+    """Write what `plot run` and `plot cost` draw of a training that is over, as pictures for TensorBoard.
+
+    Args:
+        log_dir: what `tensorboard --logdir` is given; the pictures go into `run/` there, in the place of earlier ones.
+        run_folder: as `keras_condense.training.train` makes it.
+        network: what was trained.
+
+    Raises:
+        ImportError: tensorboard, TensorFlow or matplotlib is not installed.
+        ValueError: no such folder of a run, a folder that can't be made, or a network without a graph.
+
+    Example:
+        >>> write_run_pictures("logs", "no/such/run", keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+        Traceback (most recent call last):
+        ...
+        ValueError: `folder` (='no/such/run') must be the folder of a run, and there is none. Check the name.
+    """
+    need_tensorboard()
+    need_matplotlib()
+    import tensorflow as tf
+
+    figures = {"run": run(run_folder), "cost": cost(network)}
+    folder = make_folder(check_path("log_dir", log_dir) / "run")
+    for earlier in folder.glob("events.out.tfevents.*"):
+        earlier.unlink()
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default(step=0), tf.summary.record_if(True):
+        for name, figure in figures.items():
+            tf.summary.image(name, pixels(figure)[None])
+    writer.close()
 
 
 class _GoingOn(keras.callbacks.TensorBoard):

@@ -242,13 +242,14 @@ def test_tensorboard_is_shown_a_run_that_goes_on(tmp_path):
     assert train.main([*SMALL, "--tensorboard", "--output", str(folder)]) == 0
     assert train.main([*SMALL, "--epochs", "3", "--resume", "--output", str(folder)]) == 0  # which has a folder
     steps = {}
-    for part in ("train", "validation", "connections"):
+    for part in ("train", "validation", "connections", "run"):
         found = accumulators.EventAccumulator(str(folder / "tensorboard" / part), purge_orphaned_data=False).Reload()
         steps |= {(part, tag): [event.step for event in found.Tensors(tag)] for tag in found.Tags()["tensors"]}
     tags = {"loss", "accuracy", "learning_rate", "condense_stage", "connections_left"}
     for tag in [("train", f"epoch_{name}") for name in tags] + [("validation", "epoch_accuracy")]:
         assert steps[tag] == [0, 1, 2]
     assert steps["connections", "connections"] == [0, 1, 3]
+    assert steps["run", "run"] == steps["run", "cost"] == [0]
     assert "tensorboard" not in json.loads((folder / "settings.json").read_text())
 
 
