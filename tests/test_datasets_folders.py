@@ -261,3 +261,10 @@ def test_large_images_are_fitted_a_few_at_a_time(monkeypatch):
 def test_numbers_that_equal_the_right_ones(folder):
     data = datasets.load(folder, channels=np.int64(1), drop_remainder=np.bool_(True), batch_size=np.int64(4))
     assert (data.image_shape, data.steps_per_epoch, type(data.batch_size)) == ((5, 6, 1), 1, int)
+
+
+def test_a_file_that_is_no_image_is_refused_without_names_of_operations():
+    with pytest.raises(ValueError, match=r"is not \(Unknown image file format") as error:
+        decoding.decode_image(b"no image at all", 3)
+    assert "{{" not in str(error.value)
+    assert "[Op" not in str(error.value)

@@ -241,6 +241,18 @@ def test_settings_may_be_tuples(data, unbroken, tmp_path):
     assert json.loads((tmp_path / "settings.json").read_text())["stages"] == [1, 1]
 
 
+def test_a_run_that_was_begun_before_some_settings_were_kept_goes_on(data, tmp_path):
+    with pytest.raises(InterruptedError):
+        train(build(), data, tmp_path, epochs=2, callbacks=[Stop(1, 0)], verbose=0)
+    path = tmp_path / "settings.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({key: settings[key] for key in settings if key not in ("class_weights", "resize")}))
+    with pytest.raises(ValueError, match=r"class_weights \(=True, first False\)"):
+        train(build(), data, tmp_path, epochs=2, class_weights=True, resume=True, verbose=0)
+    train(build(), data, tmp_path, epochs=2, resume=True, verbose=0)
+    assert (tmp_path / "model.keras").exists()
+
+
 def test_a_diverged_training_keeps_the_last_checkpoint(data, tmp_path):
     class Diverge(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

@@ -285,3 +285,9 @@ def test_other_backends_train_without_tensorflow(backend, tmp_path):
     assert "python scripts/export_tflite.py" in done.stdout
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["on_device"]
     assert load_model(tmp_path / "run" / "checkpoint.keras").input_shape == (None, 8, 8, 1)
+
+
+def test_sizes_that_are_none_say_how_they_are_written(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--image-size", "96x"])
+    assert "'96x' must be integers, joined by dashes for blocks (4-4-4) and by an x" in capsys.readouterr().err
