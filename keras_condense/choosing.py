@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from keras_condense.rewriting import check_rewritable, reachable_layers
+from keras_condense.rewriting import Replacement, check_rewritable, check_untied, reachable_layers, rewrite
 from keras_condense.text_tables import render
 
 __all__ = [
@@ -17,7 +17,7 @@ __all__ = [
     "Examined",
     "Where",
     "examined_layers",
-    "nothing_chosen",
+    "replace_chosen",
     "rows_of",
     "unfit_to_mask",
 ]
@@ -145,13 +145,34 @@ def examined_layers(model: Any, where: Where, choice: Choice) -> list[Examined]:
     return examined
 
 
-def nothing_chosen(model: keras.Model, examined: list[Examined], choice: Choice, fix: str) -> ValueError:
-    """The error for a model of which no layer can be replaced, with the reason for each."""
-    thing = choice.things.removesuffix("s")
-    reasons = "".join(f"\n{name!r} {reason}" for name, _, reason in examined) or f"\nit has no {thing} at all"
-    return ValueError(
-        f"`model` (={model.name!r}) must have a {thing} that can {choice.can}, and has none:{reasons}\n{fix}"
-    )
+def replace_chosen(
+    model: keras.Model,
+    examined: list[Examined],
+    choice: Choice,
+    replacement: Callable[[keras.layers.Layer], Replacement],
+    fix: str,
+) -> keras.Model:
+    """The model with other layers in the place of those that were chosen.
+
+    Args:
+        model: as it was examined.
+        examined: of `examined_layers`.
+        choice: the words.
+        replacement: what stands for a layer.
+        fix: what to change where there is none to replace, for the message.
+
+    Raises:
+        ValueError: a layer inside two others; no layer to replace, with the reason for each.
+    """
+    check_untied(model)
+    chosen = {id(layer) for _, layer, reason in examined if reason is None}
+    if not chosen:
+        thing = choice.things.removesuffix("s")
+        reasons = "".join(f"\n{name!r} {reason}" for name, _, reason in examined) or f"\nit has no {thing} at all"
+        raise ValueError(
+            f"`model` (={model.name!r}) must have a {thing} that can {choice.can}, and has none:{reasons}\n{fix}"
+        )
+    return rewrite(model, lambda layer: replacement(layer) if id(layer) in chosen else None)
 
 
 def unfit_to_mask(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:

@@ -13,14 +13,14 @@ from keras_condense.choosing import (
     Examined,
     Where,
     examined_layers,
-    nothing_chosen,
+    replace_chosen,
     rows_of,
     unfit_to_mask,
 )
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, PrunedConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
-from keras_condense.rewriting import Replacement, check_untied, copied, rewrite
+from keras_condense.rewriting import Replacement, copied
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
 __all__ = ["LearnableLayer", "LearnableLayers", "Where", "explain_learn_groups", "learn_groups", "learnable_layers"]
@@ -127,19 +127,17 @@ def learn_groups(
     """
     group_lasso = check_not_negative("group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet.")
     check_choice("report", report, (False, True), "True prints which layers learn groups.")
-    examined = examined_layers(model, where, _choice(groups, condense_factor))
-    check_untied(model)
-    chosen = {id(layer) for _, layer, reason in examined if reason is None}
-    if not chosen:
-        fix = "Give another `where`, `groups` or `condense_factor`."
-        raise nothing_chosen(model, examined, _choice(groups, condense_factor), fix)
+    choice = _choice(groups, condense_factor)
+    examined = examined_layers(model, where, choice)
+
+    def learned(layer: keras.layers.Layer) -> Replacement:
+        return _learned(layer, groups, condense_factor, group_lasso)
+
+    fix = "Give another `where`, `groups` or `condense_factor`."
+    learning = replace_chosen(model, examined, choice, learned, fix)
     if report:
         print(_summary(model, examined))
-
-    def replace(layer: keras.layers.Layer) -> Replacement | None:
-        return _learned(layer, groups, condense_factor, group_lasso) if id(layer) in chosen else None
-
-    return rewrite(model, replace)
+    return learning
 
 
 def explain_learn_groups(

@@ -12,14 +12,14 @@ from keras_condense.choosing import (
     ChosenLayers,
     Where,
     examined_layers,
-    nothing_chosen,
+    replace_chosen,
     rows_of,
     unfit_to_mask,
 )
 from keras_condense.layers import GroupConv2D, LearnedConnections, PrunedConv2D, PrunedDense
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
 from keras_condense.layers.pruned import BLOCK_FIX, PrunedKernel
-from keras_condense.rewriting import Replacement, check_untied, copied, rewrite
+from keras_condense.rewriting import Replacement, copied
 from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["PrunableLayers", "explain_prune_weights", "prune_weights"]
@@ -103,21 +103,18 @@ def prune_weights(
     plan = PrunedDense(1, sparsity=sparsity, schedule=schedule, drops_at=drops_at)  # which checks the arguments
     choice = _choice(block)
     examined = examined_layers(model, where, choice)
-    check_untied(model)
-    chosen = {id(layer) for _, layer, reason in examined if reason is None}
-    if not chosen:
-        raise nothing_chosen(model, examined, choice, "Give another `where` or `block`.")
-    if report:
-        print(PrunableLayers(model.name, rows_of(examined)))
     arguments = plan.plan_config() | {"block": block}
 
-    def replace(layer: keras.layers.Layer) -> Replacement | None:
-        return _pruned(layer, arguments) if id(layer) in chosen else None
+    def pruned(layer: keras.layers.Layer) -> Replacement:
+        return _pruned(layer, arguments)
 
-    return rewrite(model, replace)
+    pruning = replace_chosen(model, examined, choice, pruned, "Give another `where` or `block`.")
+    if report:
+        print(PrunableLayers(model.name, rows_of(examined)))
+    return pruning
 
 
-def explain_prune_weights(model: keras.Model, block: int = 1, where: Where = None) -> ChosenLayers:
+def explain_prune_weights(model: keras.Model, block: int = 1, where: Where = None) -> PrunableLayers:
     """Say which layers of a model `prune_weights` would prune, and why it would leave the others.
 
     Args:
@@ -126,7 +123,7 @@ def explain_prune_weights(model: keras.Model, block: int = 1, where: Where = Non
         where: which layers are pruned.
 
     Returns:
-        A `ChosenLayers`, with a readable `str`.
+        A `PrunableLayers`, with a readable `str`.
 
     Raises:
         ValueError: as `prune_weights`; a model without a layer that can be pruned is no error here.

@@ -70,8 +70,8 @@ class Augmentation:
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make it, without those that change nothing: what a run folder keeps."""
-        used = ("pad", "flip", *(("scale", "ratio") if self.scale else ()), *LIGHT)
-        return {name: getattr(self, name) for name in used if name not in LIGHT or getattr(self, name)}
+        unused = {name for name in LIGHT if not getattr(self, name)} | ({"scale", "ratio"} if not self.scale else set())
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
 
 
 def _check_range(name: str, values: Any, largest: float, fix: str) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The classifier's counterpart of a learned group convolution."""
+"""Dense layers with a mask, among them the classifier's counterpart of a learned group convolution."""
 
 from collections.abc import Callable
 
@@ -9,11 +9,44 @@ from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import LARGEST_CHANNELS, check_positive_integer, check_real, check_weight_shape
 
-__all__ = ["CondenseDense"]
+__all__ = ["CondenseDense", "MaskedDense"]
+
+
+class MaskedDense(LearnedConnections, keras.layers.Dense):
+    """What dense layers with a mask share: they are built, called and saved as Keras' own, with the masked kernel."""
+
+    def build(self, input_shape):
+        inputs = input_shape[-1]
+        if inputs is None:
+            raise ValueError(
+                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects the last axis to be known. "
+                "Give `keras.Input` a full `shape`."
+            )
+        check_weight_shape(self.name, (inputs, self.units))
+        self.build_mask(inputs)
+        super().build(input_shape)
+
+    def call(self, inputs, training=None):
+        # Keras' call, with the masked kernel
+        check_real("inputs", inputs.dtype)
+        outputs = ops.matmul(inputs, ops.cast(self.masked_kernel(), self.compute_dtype))
+        if self.use_bias:
+            outputs = ops.add(outputs, self.bias)
+        return self.activation(outputs)
+
+    def get_config(self):
+        config = super().get_config()
+        config.pop("quantization_config", None)  # it is refused
+        regularizer = regularizers.serialize(self.activity_regularizer)
+        return config | {"activity_regularizer": regularizer} | self.plan_config()
+
+    @classmethod
+    def from_config(cls, config):
+        return super(keras.layers.Dense, cls).from_config(config)  # Keras' Dense would add a `quantization_config`
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class CondenseDense(LearnedConnections, keras.layers.Dense):
+class CondenseDense(MaskedDense):
     """A `keras.layers.Dense` that learns which of its inputs it needs, all units as one group (CondenseNet, section 4).
 
     It begins dense. At each of C - 1 stages it loses the in / C inputs with the least sum of |kernel|
@@ -97,25 +130,6 @@ class CondenseDense(LearnedConnections, keras.layers.Dense):
         )
         self.set_plan(condense_factor, pruned_fraction, drops_at, default_condense_factor=2)
 
-    def build(self, input_shape):
-        inputs = input_shape[-1]
-        if inputs is None:
-            raise ValueError(
-                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects the last axis to be known. "
-                "Give `keras.Input` a full `shape`."
-            )
-        check_weight_shape(self.name, (inputs, self.units))
-        self.build_mask(inputs)
-        super().build(input_shape)
-
-    def call(self, inputs, training=None):
-        # Keras' call, with the masked kernel
-        check_real("inputs", inputs.dtype)
-        outputs = ops.matmul(inputs, ops.cast(self.masked_kernel(), self.compute_dtype))
-        if self.use_bias:
-            outputs = ops.add(outputs, self.bias)
-        return self.activation(outputs)
-
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """`ChannelIndex`, if inputs are dropped, and a `keras.layers.Dense` of this layer's name."""
         inputs, _, weights = self.condensed_weights()
@@ -124,13 +138,3 @@ class CondenseDense(LearnedConnections, keras.layers.Dense):
             return self.indexed(inputs, [*parts, self.condensed_activation(new_name)], new_name)
         dense = keras.layers.Dense(**self.shared_arguments("units", "activation", "activity_regularizer"))
         return self.indexed(inputs, [(dense, weights)], new_name)
-
-    def get_config(self):
-        config = super().get_config()
-        config.pop("quantization_config", None)  # it is refused
-        regularizer = regularizers.serialize(self.activity_regularizer)
-        return config | {"activity_regularizer": regularizer} | self.plan_config()
-
-    @classmethod
-    def from_config(cls, config):
-        return super(keras.layers.Dense, cls).from_config(config)  # Keras' Dense would add a `quantization_config`

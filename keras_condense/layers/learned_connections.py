@@ -112,6 +112,11 @@ class LearnedConnections:
             "drops_at": self.drops_at,
         }
 
+    @property
+    def mask_rows(self) -> int:
+        """How many sets of filters the mask has a row for: the groups."""
+        return self.groups
+
     def build_mask(self, inputs: int) -> None:
         """Make the mask weight, all ones; to be called first in `build`."""
         if getattr(self, "quantization_mode", None):
@@ -123,7 +128,7 @@ class LearnedConnections:
             fix = f"Change the width of what layer {self.name!r} reads, or its condense factor."
             check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, fix)
         self.mask = self.add_weight(
-            name="mask", shape=(self.groups, inputs), initializer="ones", trainable=False, autocast=False
+            name="mask", shape=(self.mask_rows, inputs), initializer="ones", trainable=False, autocast=False
         )
 
     def _check_built(self) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-from keras import ops, regularizers
+from keras import ops
 
 from keras_condense import drop_plans, masks
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS, CheckedConv2D
+from keras_condense.layers.dense import MaskedDense
 from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import (
@@ -15,7 +16,6 @@ from keras_condense.validation import (
     check_divisible,
     check_fraction,
     check_positive_integer,
-    check_real,
     check_weight_shape,
 )
 
@@ -34,11 +34,15 @@ class PrunedKernel(LearnedConnections):
 
     condense_factor = None
 
-    def set_sparsity(self, sparsity: float, block: int, schedule: str, drops_at: Sequence[float] | None) -> None:
+    def set_sparsity(
+        self, filters: int, sparsity: float, block: int, schedule: str, drops_at: Sequence[float] | None
+    ) -> None:
         """Check and keep the arguments that say what is dropped when; for `__init__`."""
         fix = "Use 0.8 to lose eight weights in ten."
         self.sparsity = check_fraction("sparsity", sparsity, fix, below_one=True)
         self.block = check_positive_integer("block", block, BLOCK_FIX)
+        check_divisible("filters", filters, "block", self.block, f"Change one of them in layer {self.name!r}.")
+        self._blocks = filters // self.block
         self.schedule, self.drops_at = schedule, _DROPS_AT if drops_at is None else drops_at
         self.drops_at = self.plan.drops_at  # which checks both
 
@@ -48,14 +52,13 @@ class PrunedKernel(LearnedConnections):
         return drop_plans.DropPlan(self.sparsity, self.drops_at, self.schedule)
 
     def plan_config(self) -> dict:
-        """The arguments of `set_sparsity`, for `get_config`."""
+        """The arguments of pruning, for `get_config`."""
         return {name: getattr(self, name) for name in ("sparsity", "block", "schedule", "drops_at")}
 
-    def build_blocks(self, inputs: int, filters: int) -> None:
-        """Make the mask weight, all ones; to be called first in `build`."""
-        check_divisible("filters", filters, "block", self.block, f"Change one of them in layer {self.name!r}.")
-        self.groups = filters // self.block
-        self.build_mask(inputs)
+    @property
+    def mask_rows(self) -> int:
+        """The blocks."""
+        return self._blocks
 
     def kernel_mask(self):
         """The mask spread over the kernel: (inputs, filters), 1 where a weight is left."""
@@ -75,10 +78,9 @@ class PrunedKernel(LearnedConnections):
 
     def mask_at(self, stage: int) -> np.ndarray:
         """The mask at a stage: of all the layer's blocks together, those of the least magnitude are dropped."""
-        mask = ops.convert_to_numpy(self.mask)
-        return masks.drop_due(mask.reshape(1, -1), self.importance().reshape(1, -1), stage, self.plan).reshape(
-            mask.shape
-        )
+        mask, scores = ops.convert_to_numpy(self.mask), self.importance()
+        new = masks.drop_due(mask.reshape(1, -1), scores.reshape(1, -1), stage, self.plan)
+        return new.reshape(mask.shape)
 
     def pruned_weights(self) -> list[np.ndarray]:
         """The kernel at the last stage, with its zeros, and the bias."""
@@ -152,15 +154,13 @@ class PrunedConv2D(PrunedKernel, CheckedConv2D):
                 f"`kernel_size` (={self.kernel_size}) must be 1: no kernel of phones skips zeros of larger ones. "
                 "Use `keras.layers.Conv2D`, or `LearnedGroupConv2D` to drop whole inputs."
             )
-        self.set_sparsity(sparsity, block, schedule, drops_at)
+        self.set_sparsity(self.filters, sparsity, block, schedule, drops_at)
 
     def build(self, input_shape):
         channels = self.checked_channels(input_shape)
         check_weight_shape(self.name, (1, 1, channels, self.filters))
-        self.build_blocks(channels, self.filters)
-        groups, self.groups = self.groups, 1  # Keras' kernel is one of all inputs
+        self.build_mask(channels)
         super().build(input_shape)
-        self.groups = groups
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
 
     def convolution_op(self, inputs, kernel):
@@ -182,7 +182,7 @@ class PrunedConv2D(PrunedKernel, CheckedConv2D):
 
 
 @keras.saving.register_keras_serializable("keras_condense")
-class PrunedDense(PrunedKernel, keras.layers.Dense):
+class PrunedDense(PrunedKernel, MaskedDense):
     """A `keras.layers.Dense` that loses its weights of the least magnitude while it is trained, as `PrunedConv2D` does.
 
     The weights are `kernel` (inputs, units), `mask` (units / block, inputs) and, if asked for, `bias` (units).
@@ -217,26 +217,7 @@ class PrunedDense(PrunedKernel, keras.layers.Dense):
     def __init__(self, units, activation=None, *, sparsity=0.8, block=1, schedule="cubic", drops_at=None, **arguments):
         units = check_positive_integer("units", units, "Give the number of outputs.", largest=LARGEST_CHANNELS)
         super().__init__(units, activation=activation, **arguments)
-        self.set_sparsity(sparsity, block, schedule, drops_at)
-
-    def build(self, input_shape):
-        inputs = input_shape[-1]
-        if inputs is None:
-            raise ValueError(
-                f"Layer {self.name!r} got inputs of shape {tuple(input_shape)}, and expects the last axis to be known. "
-                "Give `keras.Input` a full `shape`."
-            )
-        check_weight_shape(self.name, (inputs, self.units))
-        self.build_blocks(inputs, self.units)
-        super().build(input_shape)
-
-    def call(self, inputs, training=None):
-        # Keras' call, with the masked kernel
-        check_real("inputs", inputs.dtype)
-        outputs = ops.matmul(inputs, ops.cast(self.masked_kernel(), self.compute_dtype))
-        if self.use_bias:
-            outputs = ops.add(outputs, self.bias)
-        return self.activation(outputs)
+        self.set_sparsity(units, sparsity, block, schedule, drops_at)
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """A `keras.layers.Dense` of this layer's name, and `Activation` where that is a layer."""
@@ -245,13 +226,3 @@ class PrunedDense(PrunedKernel, keras.layers.Dense):
             return [*parts, self.condensed_activation(new_name)]
         arguments = self.shared_arguments("units", "activation", "activity_regularizer")
         return [(keras.layers.Dense(**arguments), self.pruned_weights())]
-
-    def get_config(self):
-        config = super().get_config()
-        config.pop("quantization_config", None)  # it is refused
-        regularizer = regularizers.serialize(self.activity_regularizer)
-        return config | {"activity_regularizer": regularizer} | self.plan_config()
-
-    @classmethod
-    def from_config(cls, config):
-        return super(keras.layers.Dense, cls).from_config(config)  # Keras' Dense would add a `quantization_config`
