@@ -25,6 +25,7 @@ from keras_condense.deployment import compare_deployed
 from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
 from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model
+from keras_condense.quantizing import calibrate_ranges, explain_quantize_aware, quantize_aware, ranges_of
 from keras_condense.tflite import benchmark_tflite, coded_size, export_tflite, run_tflite
 from keras_condense.weight_pruning import explain_prune_weights, prune_weights
 
@@ -34,6 +35,7 @@ __all__ = [
     "Card",
     "applications",
     "benchmark_tflite",
+    "calibrate_ranges",
     "callbacks",
     "cards",
     "coded_size",
@@ -45,6 +47,7 @@ __all__ = [
     "drop_plans",
     "explain_learn_groups",
     "explain_prune_weights",
+    "explain_quantize_aware",
     "export_tflite",
     "layers",
     "learn_groups",
@@ -56,6 +59,8 @@ __all__ = [
     "predict",
     "profile_model",
     "prune_weights",
+    "quantize_aware",
+    "ranges_of",
     "run_tflite",
     "saving",
     "training",

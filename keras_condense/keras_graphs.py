@@ -6,10 +6,13 @@ from typing import Any
 import keras
 
 __all__ = [
+    "call_arguments",
+    "can_enter",
     "forget_losses",
     "freeze_alone",
     "functional_form",
     "is_graph",
+    "is_readable",
     "nodes_in_order",
     "output_layer_names",
     "output_shapes",
@@ -124,3 +127,54 @@ def forget_losses(layers: Iterable[keras.layers.Layer], losses: Iterable[Any]) -
     """
     for layer in layers:
         layer._loss_ids.difference_update(map(id, losses))
+
+
+def is_readable(model: keras.Model) -> bool:
+    """Whether a model computes what its graph says: functional, or sequential and built, with no `call` of its own.
+
+    That of a `MemoryEfficientModel` is another way through the graph in training, and Keras' own in inference.
+    """
+    return is_graph(model) and type(model).call.__module__.split(".")[0] in ("keras", "keras_condense")
+
+
+def can_enter(node: Any) -> bool:
+    """Whether a node calls a model whose inputs are exactly what it gets, so that its layers can be read."""
+    if not isinstance(node.operation, keras.Model) or not is_readable(node.operation):
+        return False
+    args = node.arguments.args
+    others = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
+    inner = functional_form(node.operation)
+    expected, given = inner.inputs, keras.tree.flatten(args)
+    same_structure = len(expected) == 1 or _structure(args) == _structure((inner.input,))
+    # Keras casts and reshapes what does not fit, and hands masks on
+    return (
+        len(args) == 1
+        and all(value is None for value in keras.tree.flatten(others))
+        and len(expected) == len(given) == len(node.input_tensors)
+        and same_structure
+        and all(len(e.shape) == len(g.shape) and e.dtype == g.dtype for e, g in zip(expected, given, strict=True))
+        and all(getattr(tensor, "_keras_mask", None) is None for tensor in given)
+    )
+
+
+def _structure(nested: Any) -> list:
+    """The paths of the tensors in nested lists, tuples and dicts."""
+    return [path for path, _ in keras.tree.flatten_with_path(nested)]
+
+
+def call_arguments(node: Any, tensors: list[Any]) -> tuple[Any, Any]:
+    """What a node calls its layer with, other tensors in the place of those of the model.
+
+    Args:
+        node: a call in a model's graph.
+        tensors: one for each of `node.input_tensors`.
+
+    Returns:
+        The positional arguments and those by name.
+    """
+    positions = {id(tensor): i for i, tensor in enumerate(node.input_tensors)}
+
+    def actual(argument: Any) -> Any:
+        return tensors[positions[id(argument)]] if id(argument) in positions else argument
+
+    return keras.tree.map_structure(actual, (node.arguments.args, node.arguments.kwargs))

@@ -250,15 +250,20 @@ def _call_in_turn(layers: list[Any], *args, **kwargs) -> Any:
     return outputs
 
 
-def copied(operation: Any, config: dict[str, Any] | None = None) -> Any:
+def copied(operation: Any, config: dict[str, Any] | None = None, kind: type | None = None) -> Any:
     """A layer or operation made anew, without its weights: from its own configuration, or from another.
+
+    Args:
+        operation: the layer.
+        config: in place of its own.
+        kind: a class of the same arguments, in place of its own.
 
     Raises:
         ValueError: its class can't make one from it.
     """
     try:
         with keras.saving.custom_object_scope(_functions(operation)):
-            made = type(operation).from_config(operation.get_config() if config is None else config)
+            made = (kind or type(operation)).from_config(operation.get_config() if config is None else config)
     except (NotImplementedError, TypeError, ValueError) as error:
         kind = type(operation).__name__
         raise ValueError(

@@ -4,10 +4,12 @@ from keras_condense.layers.augmentation import AugmentedImages
 from keras_condense.layers.channels import ChannelIndex, ChannelScatterAdd, ChannelShuffle
 from keras_condense.layers.convolution import GroupConv2D
 from keras_condense.layers.dense import CondenseDense
+from keras_condense.layers.fake_quantization import FakeQuantize, QuantizedBatchNormalization
 from keras_condense.layers.learned_connections import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.layers.learned_convolution import LearnedGroupConv2D
 from keras_condense.layers.normalization import BatchNormalization
 from keras_condense.layers.pruned import PrunedConv2D, PrunedDense
+from keras_condense.layers.quantized import QuantizedKernel
 from keras_condense.layers.reactivation import SparseFeatureReactivation
 
 LearnedGroupConv = LearnedGroupConv2D  # the paper's name
@@ -20,6 +22,7 @@ __all__ = [
     "ChannelScatterAdd",
     "ChannelShuffle",
     "CondenseDense",
+    "FakeQuantize",
     "GroupConv2D",
     "LearnedConnections",
     "LearnedGroupConv",
@@ -27,6 +30,8 @@ __all__ = [
     "LearnedInputs",
     "PrunedConv2D",
     "PrunedDense",
+    "QuantizedBatchNormalization",
+    "QuantizedKernel",
     "SparseFeatureReactivation",
     "condensable_layers",
     "frozen_layers",

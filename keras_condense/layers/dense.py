@@ -29,7 +29,7 @@ class MaskedDense(LearnedConnections, keras.layers.Dense):
     def call(self, inputs, training=None):
         # Keras' call, with the masked kernel
         check_real("inputs", inputs.dtype)
-        outputs = ops.matmul(inputs, ops.cast(self.masked_kernel(), self.compute_dtype))
+        outputs = ops.matmul(inputs, ops.cast(self.used_kernel(), self.compute_dtype))
         if self.use_bias:
             outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)

@@ -153,6 +153,10 @@ class LearnedConnections:
         """The kernel as the layer uses it, in its variable's dtype: what is dropped has neither weight nor gradient."""
         return self._masked(ops.convert_to_tensor(self.kernel))
 
+    def used_kernel(self):
+        """What `call` computes with: the masked kernel, and in a layer that rounds it what is left of it."""
+        return self.masked_kernel()
+
     def clear_dropped(self, variable) -> None:
         """Set to zero what a variable of the kernel's shape holds for the connections that are dropped."""
         variable.assign(self._masked(ops.convert_to_tensor(variable)))

@@ -162,7 +162,7 @@ class LearnedGroupConv2D(LearnedConnections, CheckedConv2D):
         return super().call(inputs)
 
     def convolution_op(self, inputs, kernel):
-        return super().convolution_op(inputs, self.masked_kernel())
+        return super().convolution_op(inputs, self.used_kernel())
 
     def lasso(self):
         """The group lasso of the layer, without its weight: a scalar, 0 once the last stage is reached."""

@@ -164,7 +164,7 @@ class PrunedConv2D(PrunedKernel, CheckedConv2D):
         self.input_spec = keras.layers.InputSpec(ndim=4, axes={-1: channels})
 
     def convolution_op(self, inputs, kernel):
-        return super().convolution_op(inputs, self.masked_kernel())
+        return super().convolution_op(inputs, self.used_kernel())
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """A `keras.layers.Conv2D` of this layer's name, and `Activation` where that is a layer."""

@@ -16,9 +16,9 @@ from keras_condense.tflite.lowering import lower_model, lowering_targets
 from keras_condense.tflite.metadata import with_card
 from keras_condense.tflite.node_costs import check_node_costs, model_explorer_data
 from keras_condense.tflite.pixels import PIXELS, check_card, pixels_of, taking_pixels
-from keras_condense.tflite.preparation import check_model, prepared
+from keras_condense.tflite.preparation import check_model, check_ranges, is_aware, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
-from keras_condense.tflite.schemes import SCHEMES
+from keras_condense.tflite.schemes import INT8_BY_RANGES, SCHEMES
 from keras_condense.tflite.signature import check_outputs, inputs_of, output_names
 from keras_condense.tflite.verification import verify as compare_with_model
 from keras_condense.validation import check_choice
@@ -122,7 +122,10 @@ def export_tflite(
     if preprocessing == "inside" and card is None:
         raise ValueError("`card` must be given with preprocessing='inside', to say how pixels are normalized.")
     check_choice("verify", verify, (True, False), "False leaves the comparison with the model out.")
-    scheme = SCHEMES[quantize]
+    aware = isinstance(model, keras.Model) and is_aware(model)
+    if aware:
+        check_ranges(model, quantize, INT8_BY_RANGES.name, representative_data is not None)
+    scheme = INT8_BY_RANGES if aware else SCHEMES[quantize]
     if path is not None:
         check_writable(path)
     if node_costs is not None:

@@ -6,12 +6,18 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, output_shapes
+from keras_condense.keras_graphs import (
+    call_arguments,
+    can_enter,
+    functional_form,
+    nodes_in_order,
+    output_shapes,
+)
 from keras_condense.tflite.graph import Graph, Node
 from keras_condense.tflite.layer_readers import LINEAR, read_activation, read_layer, read_operation
 from keras_condense.tflite.operators import Convolution, Dense, Depthwise, Input, KerasCall, Operator, Shape
 
-__all__ = ["is_readable", "read_model"]
+__all__ = ["read_model"]
 
 # in inference they return what they get
 _IDENTITIES = (
@@ -25,14 +31,6 @@ _IDENTITIES = (
     keras.layers.ActivityRegularization,
     keras.layers.Identity,
 )
-
-
-def is_readable(model: keras.Model) -> bool:
-    """Whether a model computes what its graph says: functional, or sequential and built, with no `call` of its own.
-
-    That of a `MemoryEfficientModel` is another way through the graph in training, and Keras' own in inference.
-    """
-    return is_graph(model) and type(model).call.__module__.split(".")[0] in ("keras", "keras_condense")
 
 
 def _is_plain(node: Any, shapes: list[Shape], dtypes: list[str]) -> bool:
@@ -79,7 +77,7 @@ class _Reader:
         for node in nodes_in_order(model):
             operation = node.operation
             inputs = tuple(self.name_of(tensor) for tensor in node.input_tensors)
-            if _can_enter(node):
+            if can_enter(node):
                 made = self._enter(operation, inputs)
             elif type(operation) in _IDENTITIES and all(self._dtypes[name] == "float32" for name in inputs):
                 made = inputs
@@ -126,31 +124,6 @@ class _Reader:
         return list(inputs)
 
 
-def _can_enter(node: Any) -> bool:
-    """Whether a node calls a model whose inputs are exactly what it gets, so that its layers can be read."""
-    if not isinstance(node.operation, keras.Model) or not is_readable(node.operation):
-        return False
-    args = node.arguments.args
-    others = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
-    inner = functional_form(node.operation)
-    expected, given = inner.inputs, keras.tree.flatten(args)
-    same_structure = len(expected) == 1 or _structure(args) == _structure((inner.input,))
-    # Keras casts and reshapes what does not fit, and hands masks on
-    return (
-        len(args) == 1
-        and all(value is None for value in keras.tree.flatten(others))
-        and len(expected) == len(given) == len(node.input_tensors)
-        and same_structure
-        and all(len(e.shape) == len(g.shape) and e.dtype == g.dtype for e, g in zip(expected, given, strict=True))
-        and all(getattr(tensor, "_keras_mask", None) is None for tensor in given)
-    )
-
-
-def _structure(nested: Any) -> list:
-    """The paths of the tensors in nested lists, tuples and dicts."""
-    return [path for path, _ in keras.tree.flatten_with_path(nested)]
-
-
 def _output_dtypes(node: Any, input_shapes: list[Shape], dtypes: list[str]) -> list[str]:
     """Dtypes of a node's outputs; of inputs in others than float32 a layer may declare what it does not cast to."""
     if all(dtype == "float32" for dtype in dtypes) or not isinstance(node.operation, keras.layers.Layer):
@@ -166,13 +139,9 @@ def _activate(activation: Callable) -> Callable[[list], list]:
 
 def _caller(node: Any) -> Callable[[list], list]:
     """A function of tensors that calls a node's layer with the arguments it was called with in the model."""
-    positions = {id(tensor): i for i, tensor in enumerate(node.input_tensors)}
 
     def call(tensors: list) -> list:
-        def actual(argument: Any) -> Any:
-            return tensors[positions[id(argument)]] if id(argument) in positions else argument
-
-        args, kwargs = keras.tree.map_structure(actual, (node.arguments.args, node.arguments.kwargs))
+        args, kwargs = call_arguments(node, tensors)
         if "training" in getattr(node.operation, "_call_context_args", ()):
             kwargs = {**kwargs, "training": False}  # whatever the model was built with, as Keras has it
         return keras.tree.flatten(node.operation(*args, **kwargs))

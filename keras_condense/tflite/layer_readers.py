@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.layers import ChannelIndex, ChannelScatterAdd, ChannelShuffle, GroupConv2D
+from keras_condense.layers import ChannelIndex, ChannelScatterAdd, ChannelShuffle, FakeQuantize, GroupConv2D
 from keras_condense.tflite.operators import (
     Add,
     Affine,
@@ -16,6 +16,7 @@ from keras_condense.tflite.operators import (
     Convolution,
     Dense,
     Depthwise,
+    FakeQuantized,
     HardSwish,
     Mean,
     Multiply,
@@ -205,6 +206,10 @@ def _read_padding(layer: Any, shape: Shape) -> Operator | None:
     return Pad(tuple(map(tuple, layer.padding))) if layer.data_format == "channels_last" else None
 
 
+def _read_rounding(layer: FakeQuantize, shape: Shape) -> Operator | None:
+    return FakeQuantized(*layer.range)
+
+
 _READERS: dict[type, Callable[[Any, Shape], Operator | tuple[Operator, ...] | None]] = {
     keras.layers.Conv2D: _read_convolution,
     GroupConv2D: _read_convolution,
@@ -212,6 +217,7 @@ _READERS: dict[type, Callable[[Any, Shape], Operator | tuple[Operator, ...] | No
     keras.layers.SeparableConv2D: _read_separable,
     keras.layers.BatchNormalization: _read_batch_norm,
     ChannelIndex: _read_index,
+    FakeQuantize: _read_rounding,
     ChannelScatterAdd: _read_scatter,
     ChannelShuffle: _read_shuffle,
     keras.layers.Rescaling: _read_rescaling,

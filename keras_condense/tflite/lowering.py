@@ -7,13 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import keras
 
-from keras_condense.layers import ChannelIndex, ChannelShuffle, GroupConv2D
+from keras_condense.keras_graphs import is_readable
+from keras_condense.layers import ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D
 from keras_condense.text_tables import render
 from keras_condense.tflite.converter import convert_graph
-from keras_condense.tflite.frontend import is_readable, read_model
+from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.operators import Input
-from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, drop_unread, run_all, sparse
+from keras_condense.tflite.passes import (
+    CHANNELS_LAST,
+    SIMPLIFYING,
+    dense,
+    drop_unread,
+    norms_and_pools_as_windows,
+    run_all,
+    sparse,
+)
 from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
 from keras_condense.tflite.signature import inputs_of, output_names
@@ -100,7 +109,8 @@ def candidates(
             if total > _TOO_LONG * lowest:
                 break
 
-    yield from considered([("one to one", simple)])
+    plain = norms_and_pools_as_windows.run(simple, target, scheme) if scheme.has_ranges else simple
+    yield from considered([("one to one", plain)])
     yield from considered([("channels last", run_all(CHANNELS_LAST, simple, target, scheme))])
     if scheme.zeros:
         yield from considered(
@@ -205,7 +215,7 @@ def _is_sparse(layer: keras.layers.Layer) -> bool:
 def lower_model(
     model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=None, outputs: list[str] | None = None
 ) -> Lowering | None:
-    """Lower a model with layers of this package, or with 1x1 convolutions that are mostly zeros.
+    """Lower a model with layers of this package or ranges for int8, or with 1x1 convolutions that are mostly zeros.
 
     Args:
         model: condensed, in float32.
@@ -218,7 +228,7 @@ def lower_model(
         What was chosen; None for a model without such layers or without a graph, which is exported as it is.
     """
     layers = list(model._flatten_layers(include_self=False))
-    is_ours = any(isinstance(layer, (ChannelIndex, ChannelShuffle, GroupConv2D)) for layer in layers)
+    is_ours = any(isinstance(layer, (ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D)) for layer in layers)
     if not is_ours and not (scheme.sparse and any(map(_is_sparse, layers))):
         return None
     if not is_readable(model):

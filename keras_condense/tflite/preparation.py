@@ -7,10 +7,11 @@ import numpy as np
 from keras import ops
 
 from keras_condense.condensation import condensed
-from keras_condense.layers import ChannelIndex, ChannelScatterAdd, LearnedConnections
+from keras_condense.layers import ChannelIndex, ChannelScatterAdd, FakeQuantize, LearnedConnections, QuantizedKernel
+from keras_condense.layers.quantized import plain_layer
 from keras_condense.rewriting import Replacement, check_rewritable, copied, rewrite
 
-__all__ = ["check_model", "in_float32", "made_anew", "prepared"]
+__all__ = ["check_model", "check_ranges", "in_float32", "is_aware", "made_anew", "prepared"]
 
 _OTHERS = ("float16", "bfloat16", "float64")
 
@@ -45,6 +46,41 @@ def check_model(model: Any) -> None:
             raise ValueError(
                 f"Weight {variable.path!r} of `model` must be finite, and has NaN or infinity. Export a checkpoint "
                 "from before the training diverged."
+            )
+
+
+def is_aware(model: keras.Model) -> bool:
+    """Whether a model has the ranges that its int8 file computes in."""
+    return any(isinstance(layer, FakeQuantize) for layer in model._flatten_layers())
+
+
+def check_ranges(model: keras.Model, quantize: str | None, with_ranges: str, has_data: bool) -> None:
+    """Raise unless a model that has ranges is exported with them.
+
+    Args:
+        model: made by `quantize_aware`.
+        quantize: what was asked for.
+        with_ranges: the scheme that takes them.
+        has_data: whether there are data to calibrate with.
+
+    Raises:
+        ValueError: another scheme; data, which would make other ranges; a range that nothing is known of.
+    """
+    if quantize != with_ranges:
+        raise ValueError(
+            f"`quantize` (={quantize!r}) must be {with_ranges!r} for `model` (={model.name!r}), which was made by "
+            "`quantize_aware` for it. Export the model that it was made of for another."
+        )
+    if has_data:
+        raise ValueError(
+            f"`representative_data` was given, and `model` (={model.name!r}) has its ranges from its training. Leave "
+            "it out, or give it to `calibrate_ranges` to have others."
+        )
+    for layer in model._flatten_layers():
+        if isinstance(layer, FakeQuantize) and not layer.is_calibrated:
+            raise ValueError(
+                f"Layer {layer.name!r} of `model` (={model.name!r}) must know the range of its numbers, and has seen "
+                "none. Train the model, or call `keras_condense.calibrate_ranges(model, data)`."
             )
 
 
@@ -109,7 +145,13 @@ def prepared(model: keras.Model) -> keras.Model:
     """The model to export: condensed if it is masked, and in float32."""
     if any(isinstance(layer, LearnedConnections) for layer in model._flatten_layers()):
         model = condensed(model, compile=False)
+    if any(isinstance(layer, QuantizedKernel) for layer in model._flatten_layers()):
+        model = rewrite(model, _with_rounded_kernel, compile=False)
     return in_float32(model)
+
+
+def _with_rounded_kernel(layer: keras.layers.Layer) -> Replacement | None:
+    return plain_layer(layer) if isinstance(layer, QuantizedKernel) else None
 
 
 def made_anew(model: keras.Model) -> keras.Model:

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras_condense.tflite.calibration import Rows
 
-__all__ = ["FLOAT32", "SCHEMES", "Scheme"]
+__all__ = ["FLOAT32", "INT8_BY_RANGES", "SCHEMES", "Scheme"]
 
 
 def _leave(converter: Any, tf: Any, rows: Rows | None) -> None:
@@ -31,6 +31,10 @@ def _int8(converter: Any, tf: Any, rows: Rows | None) -> None:
     converter.representative_dataset = lambda: iter(rows)
 
 
+def _int8_by_ranges(converter: Any, tf: Any, rows: Rows | None) -> None:
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+
 @dataclasses.dataclass(frozen=True)
 class Scheme:
     """One way to store and to compute numbers.
@@ -45,6 +49,7 @@ class Scheme:
         few_weights: kernels of fewer weights keep fewer; below that many the converter leaves them in float32.
         zeros: whether learned groups may become kernels that are mostly zeros.
         sparse: whether kernels can be stored without their zeros.
+        has_ranges: whether the network says the ranges of its numbers, so that no pass may make a number without one.
     """
 
     name: str | None
@@ -55,6 +60,7 @@ class Scheme:
     few_weights: int = 0
     zeros: bool = True
     sparse: bool = False
+    has_ranges: bool = False
 
     @property
     def is_exact(self) -> bool:
@@ -63,6 +69,9 @@ class Scheme:
 
 
 FLOAT32 = Scheme(None, "float32", _leave, limits=True, sparse=True)
+
+# of a model made by `quantize_aware`; asked for by the name of the one that calibrates
+INT8_BY_RANGES = Scheme("int8", "int8", _int8_by_ranges, has_ranges=True)
 
 SCHEMES: dict[str | None, Scheme] = {
     scheme.name: scheme

@@ -13,6 +13,7 @@ __all__ = [
     "Add",
     "Affine",
     "AveragePool",
+    "FakeQuantized",
     "HardSwish",
     "Input",
     "KerasCall",
@@ -94,6 +95,19 @@ class Affine(Operator):
         if (values == values[0]).all():
             return values[0]
         return np.tile(values, (shape[1], 1)) if len(shape) == 3 and len(values) < _FEW_CHANNELS else values
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FakeQuantized(Operator):
+    """Numbers rounded to the 256 of a range: the converter makes it the range of what it reads, and no operator."""
+
+    kind: ClassVar[str] = "range"
+
+    minimum: float
+    maximum: float
+
+    def emit(self, tf: Any, inputs: list[Any], shape: Shape) -> Any:
+        return tf.quantization.fake_quant_with_min_max_args(inputs[0], self.minimum, self.maximum)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

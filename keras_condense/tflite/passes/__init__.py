@@ -33,7 +33,15 @@ from keras_condense.tflite.passes import (
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
 
-__all__ = ["CHANNELS_LAST", "SIMPLIFYING", "dense", "drop_unread", "run_all", "sparse"]
+__all__ = [
+    "CHANNELS_LAST",
+    "SIMPLIFYING",
+    "dense",
+    "drop_unread",
+    "norms_and_pools_as_windows",
+    "run_all",
+    "sparse",
+]
 
 # Fewer operators, for every target, in an order in which each pass finds what the last one made.
 SIMPLIFYING: tuple[ModuleType, ...] = (

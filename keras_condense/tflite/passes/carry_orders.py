@@ -18,6 +18,7 @@ from keras_condense.tflite.operators import (
     Convolution,
     Dense,
     Depthwise,
+    FakeQuantized,
     HardSwish,
     Maximum,
     Mean,
@@ -34,7 +35,7 @@ from keras_condense.tflite.targets import Target, node_cost
 
 __all__ = ["run"]
 
-_ANY_ORDER = (AveragePool, HardSwish, Mean, Relu, Sigmoid, Swish)
+_ANY_ORDER = (AveragePool, FakeQuantized, HardSwish, Mean, Relu, Sigmoid, Swish)
 
 
 def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:

@@ -16,6 +16,7 @@ from keras_condense.tflite.operators import (
     Convolution,
     Dense,
     Depthwise,
+    FakeQuantized,
     HardSwish,
     Mean,
     Multiply,
@@ -30,7 +31,20 @@ from keras_condense.tflite.targets import Target
 
 __all__ = ["run"]
 
-_CHANNEL_BY_CHANNEL = (Add, Affine, AveragePool, Depthwise, HardSwish, Mean, Multiply, Pad, Relu, Sigmoid, Swish)
+_CHANNEL_BY_CHANNEL = (
+    Add,
+    Affine,
+    AveragePool,
+    Depthwise,
+    FakeQuantized,
+    HardSwish,
+    Mean,
+    Multiply,
+    Pad,
+    Relu,
+    Sigmoid,
+    Swish,
+)
 
 # below so many channels, unread ones are not kept to fill registers
 _FEW = 64

@@ -26,7 +26,10 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
         if window is not None and not scheme.few_weights:  # else the window would stay in float32
             inputs = [by_name[name] for name in node.inputs]
             costs = (node_cost(each, inputs, target, scheme.arithmetic) for each in (window, node))
-            node = min(zip(costs, (window, node), strict=True), key=lambda pair: pair[0])[1]
+            if scheme.has_ranges:  # between product and sum there is none; a pooling gives its input's
+                node = window
+            else:
+                node = min(zip(costs, (window, node), strict=True), key=lambda pair: pair[0])[1]
         nodes.append(node)
     return graph.with_nodes(nodes)
 

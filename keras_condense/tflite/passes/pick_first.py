@@ -3,7 +3,7 @@
 import math
 
 from keras_condense.tflite.graph import Graph, Node
-from keras_condense.tflite.operators import Affine, HardSwish, Mean, PickChannels, Relu, rows_features
+from keras_condense.tflite.operators import Affine, FakeQuantized, HardSwish, Mean, PickChannels, Relu, rows_features
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
 
@@ -18,7 +18,7 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
         source = nodes[node.inputs[0]] if isinstance(node.op, PickChannels) else None
         if (
             source is None
-            or not isinstance(source.op, (Affine, Relu, HardSwish, Mean))
+            or not isinstance(source.op, (Affine, FakeQuantized, Relu, HardSwish, Mean))
             or graph.only_reader(source.name) is None
         ):
             continue

@@ -19,7 +19,8 @@ __all__ = ["run"]
 
 def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
     """Split grouped convolutions where that is cheaper than computing blocks."""
-    if scheme.few_weights:  # none becomes a kernel of few weights
+    # none becomes a kernel of few weights, and what is between the two has no range
+    if scheme.few_weights or scheme.has_ranges:
         return graph
     by_name, nodes, names = graph.by_name(), [], Names(graph)
     for node in graph:
