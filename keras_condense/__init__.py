@@ -8,6 +8,7 @@ from keras_condense import (
     applications,
     callbacks,
     cards,
+    compressions,
     condensing,
     datasets,
     deployment,
@@ -22,6 +23,7 @@ from keras_condense import (
 from keras_condense.cards import Card, load_card
 from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
+from keras_condense.layer_sensitivity import sensitivity
 from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
 from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model
@@ -40,6 +42,7 @@ __all__ = [
     "cards",
     "coded_size",
     "compare_deployed",
+    "compressions",
     "condense",
     "condensing",
     "datasets",
@@ -63,5 +66,6 @@ __all__ = [
     "ranges_of",
     "run_tflite",
     "saving",
+    "sensitivity",
     "training",
 ]

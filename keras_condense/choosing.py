@@ -17,8 +17,10 @@ __all__ = [
     "Examined",
     "Where",
     "examined_layers",
+    "names_in",
     "replace_chosen",
     "rows_of",
+    "unfit_to_change",
     "unfit_to_mask",
 ]
 
@@ -131,17 +133,16 @@ def examined_layers(model: Any, where: Where, choice: Choice) -> list[Examined]:
             that of one that can't be replaced.
     """
     check_rewritable(model)
-    is_function = callable(where) and not isinstance(where, (keras.layers.Layer, type))  # these mean something else
-    names = () if where is None or is_function else _names(where, choice)
+    names = names_in(where, choice.default_in_words)
     examined = []
     for name, layer, holder in _layers(model, choice.kinds):
         reason = choice.unfit(layer, holder)
         if reason is None and where is None:
             reason = choice.default(layer)
-        elif reason is None and not (where(layer) if is_function else name in names):
+        elif reason is None and not (where(layer) if names is None else name in names):
             reason = "is not chosen by `where`"
         examined.append((name, layer, choice.too_small(layer) if reason is None else reason))
-    _check_names(names, examined, model, choice)
+    _check_names(names or (), examined, model, choice)
     return examined
 
 
@@ -175,20 +176,27 @@ def replace_chosen(
     return rewrite(model, lambda layer: replacement(layer) if id(layer) in chosen else None)
 
 
-def unfit_to_mask(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:
-    """Why no masked layer can stand for a convolution or dense layer of one of the `kinds`; None if one can."""
+def unfit_to_change(layer: keras.layers.Layer, holder: str | None) -> str | None:
+    """Why a layer's kernel can't be changed or taken over; None if it can."""
     if holder is not None:
         return f"lies inside layer {holder!r}, which is not a functional or sequential model"
+    if getattr(layer, "lora_enabled", False):
+        return "has a LoRA kernel beside its own"
+    if getattr(layer, "quantization_mode", None):
+        return "is quantized"
+    return None
+
+
+def unfit_to_mask(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:
+    """Why no masked layer can stand for a convolution or dense layer of one of the `kinds`; None if one can."""
+    if reason := unfit_to_change(layer, holder):
+        return reason
     if type(layer) not in kinds:
         return "is of a subclass, which may compute something else than its base"
     if getattr(layer, "groups", 1) > 1:
         return f"has {layer.groups} groups already"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return f'has `data_format="{layer.data_format}"`, and {what} need "channels_last"'
-    if getattr(layer, "lora_enabled", False):
-        return "has a LoRA kernel beside its own"
-    if getattr(layer, "quantization_mode", None):
-        return "is quantized"
     if isinstance(layer.activation, keras.layers.Layer) and layer.activation.weights:
         return "has an activation with weights of its own, which must be a layer behind it"
     return None
@@ -204,12 +212,24 @@ def _layers(model: keras.Model, kinds: tuple[type, ...]) -> Iterator[tuple[str, 
                 yield (name, part, None) if part is layer else (f"{name}/{part.name}", part, name)
 
 
-def _names(where: Any, choice: Choice) -> tuple[str, ...]:
+def names_in(where: Any, default_in_words: str) -> tuple[str, ...] | None:
+    """The names of layers that `where` gives; None where it is left out or a function.
+
+    Raises:
+        ValueError: it is something else.
+
+    Example:
+        >>> names_in("conv", "all"), names_in(["conv", "scores"], "all"), names_in(lambda layer: True, "all")
+        (('conv',), ('conv', 'scores'), None)
+    """
+    # layers and classes can be called too, and mean something else
+    if where is None or (callable(where) and not isinstance(where, (keras.layers.Layer, type))):
+        return None
     names = (where,) if isinstance(where, str) else tuple(where) if isinstance(where, Iterable) else (where,)
     if not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"`where` (={where!r}) must be a function of a layer, a name or names of layers. "
-            f"Leave it out for {choice.default_in_words}."
+            f"Leave it out for {default_in_words}."
         )
     return names
 

@@ -14,14 +14,17 @@ from keras import ops
 from keras_condense.drop_plans import DropPlan, final_stage, inputs_left
 
 __all__ = [
+    "block_importance",
     "condensed_kernel",
     "condensed_reactivation",
     "connections_left",
+    "drop_blocks_due",
     "drop_due",
     "expanded_kernel",
     "group_lasso",
     "importance",
     "kept_inputs",
+    "mask_of_blocks",
     "mask_of_filters",
     "stage_of_mask",
 ]
@@ -119,6 +122,51 @@ def drop_due(mask: np.ndarray, importance: np.ndarray, stage: int, plan: DropPla
         order = alive[np.argsort(scores[alive], kind="stable")]
         group[order[: max(len(alive) - keep, 0)]] = 0
     return new
+
+
+def block_importance(kernel: np.ndarray, block: int) -> np.ndarray:
+    """How much each block of neighbouring filters needs each input: the sum of |kernel| over the block.
+
+    Args:
+        kernel: (..., inputs, filters), of one position.
+        block: a divisor of the filters.
+
+    Returns:
+        (filters / block, inputs), float64.
+
+    Example:
+        >>> import numpy as np
+        >>> block_importance(np.array([[1.0, 2.0, 3.0, -4.0]]), block=2)
+        array([[3.],
+               [7.]])
+    """
+    kernel = np.abs(np.asarray(kernel, dtype=np.float64))
+    inputs, filters = kernel.shape[-2:]
+    return kernel.reshape(inputs, filters // block, block).sum(axis=-1).T
+
+
+def mask_of_blocks(mask: np.ndarray, block: int) -> np.ndarray:
+    """Spread a mask of blocks, (filters / block, inputs), over the kernel: (inputs, filters).
+
+    Example:
+        >>> import numpy as np
+        >>> mask_of_blocks(np.array([[1, 0], [0, 1]]), block=2)
+        array([[1, 1, 0, 0],
+               [0, 0, 1, 1]])
+    """
+    return np.repeat(mask.T, block, axis=1)
+
+
+def drop_blocks_due(mask: np.ndarray, importance: np.ndarray, stage: int, plan: DropPlan | int) -> np.ndarray:
+    """The mask of blocks at `stage`: as `drop_due`, but the least important blocks of the whole layer go together.
+
+    Example:
+        >>> import numpy as np
+        >>> drop_blocks_due(np.ones((2, 2)), np.array([[4, 3], [1, 2]]), stage=1, plan=2)
+        array([[1., 1.],
+               [0., 0.]])
+    """
+    return drop_due(mask.reshape(1, -1), importance.reshape(1, -1), stage, plan).reshape(mask.shape)
 
 
 def connections_left(masks: list[np.ndarray]) -> float:

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-import keras_condense  # noqa: F401
+import keras_condense as kc
 from keras_condense.applications import CondenseNet
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.condensation import condense
@@ -108,6 +108,10 @@ def main(folder, reference):
         one.save(folder / f"{backend}-{name}.keras")
         loaded = keras.models.load_model(folder / f"{backend}-{name}.keras")
         np.testing.assert_array_equal(predict(loaded, x), predict(one, x))
+    same = keras.models.load_model(folder / "tensorflow-condensed.keras")
+    settings = [kc.compressions.PrunedWeights(0.7), kc.compressions.RoundedWeights(2)]
+    lost = kc.sensitivity(same, (x, y), settings=settings)
+    results["sensitivity"] = np.array([lost.baseline, *(row.accuracy for row in lost.rows)])
     before = small.evaluate(x, y, verbose=0)
     after = small.fit(x, y, batch_size=24, epochs=3, verbose=0).history["loss"][-1]
     assert after < before, (after, before)

@@ -68,6 +68,8 @@ def test_training_condensing_and_files_agree(backend, folder, reference):
     np.testing.assert_allclose(results["losses"], reference["losses"], atol=1e-4)
     for name in ("stages", "connections", *(name for name in reference if name.startswith("mask/"))):
         np.testing.assert_array_equal(results[name], reference[name])
+    assert len(set(reference["sensitivity"])) > 1
+    np.testing.assert_array_equal(results["sensitivity"], reference["sensitivity"])
     # twelve steps of float32 sums in another order
     np.testing.assert_allclose(results["trained"], reference["trained"], atol=1e-3)
     for name in ("masked", "condensed"):  # saved by TensorFlow, loaded here

@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 
 from keras_condense import pictures
 from keras_condense.applications import CondenseNet
+from keras_condense.compressions import LearnedGroups, PrunedWeights
 from keras_condense.condensation import condense
+from keras_condense.layer_sensitivity import Sensitivity, SensitivityRow
 from keras_condense.pictures import of_exports
 from keras_condense.profiling import profile_model
 from keras_condense.tflite import TFLiteBenchmark, export_tflite
@@ -302,3 +304,25 @@ def test_matplotlib_is_asked_for(tmp_path, monkeypatch):
     for draw in (lambda: pictures.run(tmp_path), lambda: pictures.check_picture(tmp_path / "a.png")):
         with pytest.raises(ImportError, match=r'Install it: `pip install "keras-condense\[plot\]"`\.'):
             draw()
+
+
+# --- sensitivity -----------------------------------------------------------------------------------------------------
+def test_sensitivity_shows_points_where_a_setting_fits():
+    groups, zeros = LearnedGroups(4, 4), PrunedWeights(0.9)
+    rows = [("conv", groups, 0.05), ("conv", zeros, -0.01), ("scores", zeros, 0.4)]
+    rows = tuple(SensitivityRow(layer, setting, 0.9 - lost, lost) for layer, setting, lost in rows)
+    axes, bar = pictures.sensitivity(Sensitivity("net", 0.9, 300, 300, (groups, zeros), rows)).axes
+    texts = {tuple(map(int, text.get_position())): text.get_text() for text in axes.texts}
+    assert texts == {(0, 0): "5.0", (1, 0): "-1.0", (1, 1): "40.0"}  # (column, row)
+    np.testing.assert_allclose(axes.images[0].get_array().filled(np.nan), [[5, -1], [np.nan, 40]])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["conv", "scores"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["G4 C4", "90% zeros"]
+    assert bar.get_ylabel() == "percentage points of accuracy lost"
+
+
+def test_sensitivity_of_something_else_is_refused():
+    with pytest.raises(ValueError, match=r"`result` \(=0\.5\) must be what `keras_condense.sensitivity` returned"):
+        pictures.sensitivity(0.5)
+    rows = tuple(SensitivityRow(f"conv{number}", PrunedWeights(), 0.5, 0.1) for number in range(151))
+    with pytest.raises(ValueError, match=r"`result` \(of 151 layers\) must be of at most 150"):
+        pictures.sensitivity(Sensitivity("net", 0.6, 300, 300, (PrunedWeights(),), rows))

@@ -66,9 +66,7 @@ class PrunedKernel(LearnedConnections):
 
     def importance(self) -> np.ndarray:
         """The sum of |kernel| over each block: (blocks, inputs), float64."""
-        magnitudes = np.abs(ops.convert_to_numpy(self.kernel).astype("float64"))
-        inputs, filters = magnitudes.shape[-2:]
-        return magnitudes.reshape(inputs, filters // self.block, self.block).sum(axis=-1).T
+        return masks.block_importance(ops.convert_to_numpy(self.kernel), self.block)
 
     @property
     def stage(self) -> int:
@@ -78,13 +76,11 @@ class PrunedKernel(LearnedConnections):
 
     def mask_at(self, stage: int) -> np.ndarray:
         """The mask at a stage: of all the layer's blocks together, those of the least magnitude are dropped."""
-        mask, scores = ops.convert_to_numpy(self.mask), self.importance()
-        new = masks.drop_due(mask.reshape(1, -1), scores.reshape(1, -1), stage, self.plan)
-        return new.reshape(mask.shape)
+        return masks.drop_blocks_due(ops.convert_to_numpy(self.mask), self.importance(), stage, self.plan)
 
     def pruned_weights(self) -> list[np.ndarray]:
         """The kernel at the last stage, with its zeros, and the bias."""
-        mask = np.repeat(self.final_mask().T, self.block, axis=1)
+        mask = masks.mask_of_blocks(self.final_mask(), self.block)
         kernel = ops.convert_to_numpy(self.kernel)
         return [kernel * mask.astype(kernel.dtype)] + ([ops.convert_to_numpy(self.bias)] if self.use_bias else [])
 

@@ -10,6 +10,7 @@ from keras_condense.pictures.of_connections import connections
 from keras_condense.pictures.of_costs import cost
 from keras_condense.pictures.of_exports import exports
 from keras_condense.pictures.of_runs import run
+from keras_condense.pictures.of_sensitivity import sensitivity
 from keras_condense.pictures.tensorboard import ConnectionPictures, tensorboard_callbacks, write_run_pictures
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "exports",
     "run",
     "save",
+    "sensitivity",
     "tensorboard_callbacks",
     "write_run_pictures",
 ]
