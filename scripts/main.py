@@ -15,6 +15,7 @@ VERBS = {
     "evaluate": ("evaluate", "measure its accuracy on a whole test set"),
     "predict": ("predict", "name what photographs show"),
     "benchmark": ("benchmark", "time .tflite files on this machine"),
+    "sensitivity": ("sensitivity", "measure what accuracy compressing each layer costs"),
     "describe": ("describe", "count parameters and multiply-adds"),
     "plot": ("plot", "draw trainings, connections, costs or exported files"),
     "check-images": ("check_images", "find the images of a folder that can't be decoded"),
