@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow  # all of it, together
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# the same network, weights and batches in every process
+# the same network, weights and batches wherever it is trained
 NETWORK = """
 import json
 import keras
@@ -23,12 +23,12 @@ import numpy as np
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.layers import BatchNormalization, CondenseDense, LearnedGroupConv2D
 
-def network():
+def network(devices, synchronized=False):
     keras.utils.set_random_seed(0)
-    lasso = 1e-3 * (DEVICES if SYNCHRONIZED else 1)  # as `CondenseSchedule` says
+    lasso = 1e-3 * (devices if synchronized else 1)  # as `CondenseSchedule` says
     model = keras.Sequential([
         keras.Input((4, 4, 8)), LearnedGroupConv2D(8, 1, group_lasso=lasso),
-        BatchNormalization(synchronized=SYNCHRONIZED), keras.layers.ReLU(),
+        BatchNormalization(synchronized=synchronized), keras.layers.ReLU(),
         keras.layers.GlobalAveragePooling2D(), CondenseDense(3)])
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9),
                   keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -51,42 +51,32 @@ def results(model):
     return found
 """
 
+# both networks in one process, where one device would be enough for the first
 JAX = """
 devices = jax.devices()
-assert len(devices) == DEVICES, devices
-if DEVICES > 1:
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
-model = network()
-train(model)
-if DEVICES > 1:
-    assert len(learned_layers(model)[0].kernel.value.sharding.device_set) == DEVICES
-print(json.dumps(results(model)))
+assert len(devices) == 2, devices
+
+def trained(devices):
+    model = network(devices)
+    train(model)
+    assert len(learned_layers(model)[0].kernel.value.sharding.device_set) == devices
+    return results(model)
+
+one = trained(1)
+keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
+print(json.dumps({"one": one, "two": trained(2)}))
 """
 
+# with how far what is condensed is from what `predict` says under the strategy, and the warnings of condensing, before
+# and after the fix that the warning names
 MIRRORED = """
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]) if DEVICES > 1 else tf.distribute.get_strategy()
-assert strategy.num_replicas_in_sync == DEVICES
-with strategy.scope():
-    model = network()
-train(model)
-for variable in model.variables:
-    copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
-    assert len(copies) == DEVICES
-    of_replica = "moving" in variable.path and not SYNCHRONIZED
-    assert of_replica or all((copy == copies[0]).all() for copy in copies), variable.path
-print(json.dumps(results(model)))
-"""
-
-# how far what is condensed is from what `predict` says under the strategy, and the warnings of condensing
-CONDENSED = (
-    MIRRORED.rpartition("print")[0]
-    + """
 import warnings
 from keras_condense import condense
 
-def compare():
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+
+def condensed(model):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         small = condense(model)
@@ -94,28 +84,57 @@ def compare():
     difference = np.abs(model.predict(images, verbose=0) - small.predict(images, verbose=0)).max()
     return float(difference), [str(warning.message) for warning in seen if warning.category is UserWarning]
 
-found = [compare()]
-model.set_weights(model.get_weights())  # the fix that the warning names
-print(json.dumps([*found, compare()]))
+def mirrored(synchronized):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert strategy.num_replicas_in_sync == 2
+    with strategy.scope():
+        model = network(2, synchronized)
+    train(model)
+    for variable in model.variables:
+        copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
+        assert len(copies) == 2
+        of_replica = "moving" in variable.path and not synchronized
+        assert of_replica or all((copy == copies[0]).all() for copy in copies), variable.path
+    found = {"trained": results(model), "before": condensed(model)}
+    model.set_weights(model.get_weights())
+    return found | {"after": condensed(model)}
 """
-)
+APART = """
+one = network(1)
+assert one.distribute_strategy.num_replicas_in_sync == 1
+train(one)
+print(json.dumps({"one": results(one)} | mirrored(False)))
+"""
+SYNCHRONIZED = "print(json.dumps(mirrored(True)))"  # TensorFlow has one such strategy a process
 
 
-def run(backend, devices, program, *, synchronized=False):
-    """Masks and kernels that a process of its own ends with."""
+def run(backend, program):
+    """What a process of its own, with two devices, prints at its end."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     environment = os.environ | {
         "KERAS_BACKEND": backend,
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     imports = "import jax" if backend == "jax" else "import tensorflow as tf"
-    text = f"DEVICES, SYNCHRONIZED = {devices}, {synchronized}\n{imports}\n{NETWORK}\n{program}"
+    text = f"{imports}\n{NETWORK}\n{program}"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def apart():
+    return run("tensorflow", MIRRORED + APART)
+
+
+@pytest.fixture(scope="module")
+def synchronized():
+    return run("tensorflow", MIRRORED + SYNCHRONIZED)
 
 
 def assert_same(several, one):
@@ -125,29 +144,27 @@ def assert_same(several, one):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 def test_data_parallel_on_jax_equals_one_device():
-    assert_same(run("jax", 2, JAX), run("jax", 1, JAX))
+    found = run("jax", JAX)
+    assert_same(found["two"], found["one"])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
-def test_mirrored_replicas_agree():
-    run("tensorflow", 2, MIRRORED)
+def test_mirrored_replicas_agree(apart):
+    assert len(apart["trained"]) == 2  # the process compared the replicas
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
-def test_mirrored_and_synchronized_equals_one_device():
-    assert_same(run("tensorflow", 2, MIRRORED, synchronized=True), run("tensorflow", 1, MIRRORED))
+def test_mirrored_and_synchronized_equals_one_device(synchronized, apart):
+    assert_same(synchronized["trained"], apart["one"])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="tensorflow is not installed")
-@pytest.mark.parametrize("synchronized", [False, True])
-def test_condensing_says_what_replicas_predict_apart(synchronized):
-    before, after = run("tensorflow", 2, CONDENSED, synchronized=synchronized)
-    if synchronized:
+@pytest.mark.parametrize("kind", ["apart", "synchronized"])
+def test_condensing_says_what_replicas_predict_apart(kind, request):
+    found = request.getfixturevalue(kind)
+    before, after = found["before"], found["after"]
+    if kind == "synchronized":
         assert before[1] == []
         assert before[0] < 1e-5
     else:
