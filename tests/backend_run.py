@@ -1,9 +1,9 @@
-"""What test_backends.py runs in a process of its own: `KERAS_BACKEND=... python backend_run.py FOLDER [reference]`.
+"""What test_backends.py runs in a process of its own: `KERAS_BACKEND=... python backend_run.py FOLDER`.
 
 Trains, condenses, saves and loads the same network from the same weights and batches on any backend, without
-TensorFlow where that is not the backend. With "reference" it writes the starting weights; the others begin with them.
-`python backend_run.py FOLDER run [reference]` does the same with a whole run of `keras_condense.training.train`, which
-the others also resume where TensorFlow left it.
+TensorFlow where that is not the backend, which comes first: it writes the starting weights, and the others begin with
+them. Then it does the same with a whole run of `keras_condense.training.train`, which the others also resume where
+TensorFlow left it.
 """
 
 import json
@@ -128,7 +128,6 @@ def main(folder, reference):
             foreign = keras.models.load_model(folder / f"tensorflow-{name}.keras")
             results[f"foreign/{name}"] = predict(foreign, x)
     np.savez(folder / f"{backend}.npz", **results)
-    print(json.dumps({"backend": backend, "tensorflow": sys.modules.get("tensorflow") is not None}))
 
 
 def small_condensenet():
@@ -173,9 +172,11 @@ def run(folder, reference):
         results |= {f"resumed/{name}": mask for name, mask in masks(model).items()}
         results["resumed/trained"] = predict(model, images)
     np.savez(folder / f"{backend}-run.npz", **results)
-    print(json.dumps({"backend": backend, "tensorflow": sys.modules.get("tensorflow") is not None}))
 
 
 if __name__ == "__main__":
-    what = run if "run" in sys.argv[2:] else main
-    what(pathlib.Path(sys.argv[1]), reference="reference" in sys.argv[2:])
+    backend, place = keras.backend.backend(), pathlib.Path(sys.argv[1])
+    main(place, reference=backend == "tensorflow")
+    keras.utils.clear_session()
+    run(place, reference=backend == "tensorflow")
+    print(json.dumps({"backend": backend, "tensorflow": sys.modules.get("tensorflow") is not None}))

@@ -1,5 +1,6 @@
 """The same training on TensorFlow, JAX and PyTorch; the latter two with TensorFlow out of reach."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -18,7 +19,8 @@ PACKAGE = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 OTHERS = pytest.mark.parametrize("backend", ["jax", "torch"])
 
 
-def run(backend, folder, *arguments):
+def run(backend, folder):
+    """What a process of the backend leaves: of the training, and of the run. TensorFlow's is the first."""
     if importlib.util.find_spec(PACKAGE[backend]) is None:
         pytest.skip(f"{PACKAGE[backend]} is not installed")
     environment = os.environ | {
@@ -29,13 +31,13 @@ def run(backend, folder, *arguments):
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
     }
     done = subprocess.run(
-        [sys.executable, str(HERE / "backend_run.py"), str(folder), *arguments],
+        [sys.executable, str(HERE / "backend_run.py"), str(folder)],
         capture_output=True, text=True, env=environment, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said == {"backend": backend, "tensorflow": backend == "tensorflow"}
-    return dict(np.load(folder / f"{backend}{'-run' if 'run' in arguments else ''}.npz"))
+    return tuple(dict(np.load(folder / f"{name}.npz")) for name in (backend, f"{backend}-run"))
 
 
 def skip_unless_tensorflow_has(path):
@@ -51,19 +53,27 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def reference(folder):
-    return run("tensorflow", folder, "reference")
+def left_by(folder):
+    """What each backend leaves, whose process runs once."""
+    left = functools.cache(functools.partial(run, folder=folder))
+    left("tensorflow")
+    return left
 
 
 @pytest.fixture(scope="module")
-def reference_run(folder):
-    return run("tensorflow", folder, "run", "reference")
+def reference(left_by):
+    return left_by("tensorflow")[0]
+
+
+@pytest.fixture(scope="module")
+def reference_run(left_by):
+    return left_by("tensorflow")[1]
 
 
 @pytest.mark.slow
 @OTHERS
-def test_training_condensing_and_files_agree(backend, folder, reference):
-    results = run(backend, folder)
+def test_training_condensing_and_files_agree(backend, left_by, reference):
+    results, _ = left_by(backend)
     np.testing.assert_allclose(results["start"], reference["start"], atol=1e-5)
     np.testing.assert_allclose(results["losses"], reference["losses"], atol=1e-4)
     for name in ("stages", "connections", *(name for name in reference if name.startswith("mask/"))):
@@ -93,8 +103,8 @@ def test_tensorflow_loads_what_others_saved(backend, folder, reference):
 
 @pytest.mark.slow
 @OTHERS
-def test_a_run_on_arrays_agrees_and_goes_on_elsewhere(backend, folder, reference_run):
-    results = run(backend, folder, "run")
+def test_a_run_on_arrays_agrees_and_goes_on_elsewhere(backend, left_by, reference_run):
+    _, results = left_by(backend)
     np.testing.assert_array_equal(results["draws"], reference_run["draws"])
     assert len(results["losses"]) == 14
     # the running means of the first epoch's losses; later ones amplify the float32 sums' other order
