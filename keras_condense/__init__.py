@@ -12,6 +12,7 @@ from keras_condense import (
     condensing,
     datasets,
     deployment,
+    distillation,
     drop_plans,
     layers,
     masks,
@@ -24,6 +25,7 @@ from keras_condense.cards import Card, load_card
 from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
 from keras_condense.layer_sensitivity import sensitivity
+from keras_condense.distillation import distill
 from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
 from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model
@@ -47,6 +49,8 @@ __all__ = [
     "condensing",
     "datasets",
     "deployment",
+    "distill",
+    "distillation",
     "drop_plans",
     "explain_learn_groups",
     "explain_prune_weights",

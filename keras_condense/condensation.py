@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.keras_graphs import output_layer_names
+from keras_condense.keras_graphs import output_layer_names, student_of
 from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
 from keras_condense.replicas import warn_of_replicas
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, check_untied, reachable_layers, rewrite
@@ -30,7 +30,8 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
     `predict` under the strategy then gives something else.
 
     Args:
-        model: a functional or sequential model; nested models may hold learned layers too. It is left as it is.
+        model: a functional or sequential model; nested models may hold learned layers too. It is left as it is. Of a
+            Distiller the student is condensed.
         finish: prune what is still due at once, by magnitude and without training. This changes the outputs: for
             latency studies of untrained networks.
 
@@ -58,6 +59,7 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
 
 def condensed(model: keras.Model, *, finish: bool = False, compile: bool = True) -> keras.Model:
     """`condense`, of which a model that is only exported needs no optimizer: compile=False leaves it out."""
+    model = student_of(model)
     _check(model, finish)
     if compile:  # to be trained further
         check_untied(model)

@@ -13,11 +13,13 @@ __all__ = [
     "functional_form",
     "is_graph",
     "is_readable",
+    "last_operation",
     "nodes_in_order",
     "output_layer_names",
     "output_shapes",
     "run_through_graph",
     "standardized_inputs",
+    "student_of",
     "values_of",
 ]
 
@@ -32,6 +34,17 @@ def freeze_alone(model: keras.Model) -> None:
         ([], True)
     """
     model._trainable = False
+
+
+def student_of(model: Any) -> Any:
+    """The student of a `keras.distillation.Distiller`, whose other layers are its teacher's; anything else itself.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> student_of(model) is model
+        True
+    """
+    return model.student if isinstance(model, keras.distillation.Distiller) else model
 
 
 def functional_form(model: keras.Model) -> keras.Model:
@@ -77,6 +90,34 @@ def nodes_in_order(model: keras.Model) -> Iterator[Any]:
         for node in nodes:
             if not isinstance(node.operation, keras.layers.InputLayer):
                 yield node
+
+
+# in inference they return what they get, or the same vectors otherwise arranged
+_HAND_ON = (keras.layers.Identity, keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
+
+
+def last_operation(model: keras.Model) -> Any | None:
+    """The layer or operation that computes the one output of a model, nested models looked into; None if unknown.
+
+    Layers that only hand their inputs on are passed over.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="a"), keras.layers.Dropout(0.5)])
+        >>> last_operation(model).name
+        'a'
+    """
+    (tensor,) = functional_form(model).outputs
+    makers = {id(output): node for node in nodes_in_order(model) for output in node.outputs}
+    while (node := makers.get(id(tensor))) is not None:
+        operation = node.operation
+        if is_graph(operation):
+            return last_operation(operation) if len(node.outputs) == 1 else None
+        is_linear = getattr(operation, "activation", None) is keras.activations.linear
+        hands_on = isinstance(operation, _HAND_ON) or (isinstance(operation, keras.layers.Activation) and is_linear)
+        if not hands_on or node.input_tensors[0].shape[-1] != tensor.shape[-1]:
+            return operation
+        (tensor,) = node.input_tensors
+    return None
 
 
 def output_shapes(node: Any, input_shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

@@ -17,6 +17,7 @@ from keras_condense.choosing import (
     rows_of,
     unfit_to_mask,
 )
+from keras_condense.distillation import check_teacher, taught
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, PrunedConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
@@ -79,6 +80,7 @@ def learn_groups(
     *,
     group_lasso: float = 0.0,
     report: bool = False,
+    teacher: keras.Model | str | None = None,
 ) -> keras.Model:
     """Replace a trained model's ordinary convolutions by `LearnedGroupConv2D` layers that hold the same weights.
 
@@ -99,14 +101,17 @@ def learn_groups(
             `explain_learn_groups` shows them.
         group_lasso: weight of the group lasso of each layer while it is not condensed.
         report: print what `explain_learn_groups` returns.
+        teacher: whose outputs the new model learns from as well, by `distill` with its defaults: "self" for a copy of
+            `model` as it is now, or another trained model. None for labels alone.
 
     Returns:
-        The new model, compiled as `model` is, with a fresh optimizer.
+        The new model, compiled as `model` is, with a fresh optimizer. With a teacher, the Distiller that trains it.
 
     Raises:
         ValueError: no layer that can learn groups, with the reason for each; an argument out of range; a name that is
             no convolution's, or that of one that can't learn groups; a model that has no graph to rewrite; a layer that
-            can't be copied, or that lies inside two others, whose copies would be trained apart.
+            can't be copied, or that lies inside two others, whose copies would be trained apart; a `teacher` that
+            `distill` refuses.
 
     Example:
         >>> model = keras.Sequential([
@@ -129,6 +134,7 @@ def learn_groups(
     check_choice("report", report, (False, True), "True prints which layers learn groups.")
     choice = _choice(groups, condense_factor)
     examined = examined_layers(model, where, choice)
+    check_teacher(teacher, model)
 
     def learned(layer: keras.layers.Layer) -> Replacement:
         return _learned(layer, groups, condense_factor, group_lasso)
@@ -137,7 +143,7 @@ def learn_groups(
     learning = replace_chosen(model, examined, choice, learned, fix)
     if report:
         print(_summary(model, examined))
-    return learning
+    return taught(learning, teacher, model)
 
 
 def explain_learn_groups(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import keras
 
-from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, output_shapes
+from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, output_shapes, student_of
 from keras_condense.layers import LearnedConnections
 from keras_condense.multiply_adds import Shape, connections, multiply_adds
 from keras_condense.text_tables import render
@@ -124,7 +124,8 @@ def profile_model(model: keras.Model) -> ModelProfile:
     with its matrices can't be known: it counts as 0, and a warning names it.
 
     Args:
-        model: a functional or built sequential model whose inputs have known sizes.
+        model: a functional or built sequential model whose inputs have known sizes. Of a Distiller the student is
+            counted.
 
     Returns:
         A `ModelProfile`, with a readable `str`.
@@ -138,6 +139,7 @@ def profile_model(model: keras.Model) -> ModelProfile:
         >>> profile.parameters, profile.macs, profile.layers[0].output_shape
         (112, 3888, (6, 6, 4))
     """
+    model = student_of(model)
     if not is_graph(model):
         raise ValueError(
             f"`model` (={getattr(model, 'name', model)!r}) must be a functional or built sequential Keras model, "

@@ -47,8 +47,8 @@ def check_rewritable(model: Any) -> None:
     if not is_graph(model):
         raise ValueError(
             f"`model` (={model.name!r}, a {type(model).__name__}) must be a functional or a built sequential model, "
-            "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its "
-            "`keras.Input`."
+            "whose graph can be rewritten. Build it with `keras.Model(inputs, outputs)`, give a Sequential its "
+            "`keras.Input`, or give a Distiller's `.student`."
         )
     for part in _graphs(model):
         kind = type(part)

@@ -14,10 +14,11 @@ import h5py
 import keras
 import numpy as np
 
-from keras_condense import layers, losses, optimizers  # noqa: F401  registers what a file may hold
+from keras_condense import distillation, layers, losses, optimizers  # noqa: F401  registers what a file may hold
 from keras_condense.archives import check_archive
 from keras_condense.cards import Card, write_card
 from keras_condense.files import check_path, check_readable, replacing
+from keras_condense.keras_graphs import student_of
 from keras_condense.validation import listed, shown_text
 
 __all__ = ["check_model_suffix", "check_savable", "load_model", "load_state", "save_model"]
@@ -38,7 +39,8 @@ def save_model(model: keras.Model, path: str | os.PathLike, card: Card | None = 
     """Write a model to a `.keras` file, whole or not at all.
 
     Args:
-        model: the model, with its optimizer's state if it is compiled.
+        model: the model, with its optimizer's state if it is compiled. Of a Distiller the student is written;
+            `distiller.save(path)` writes its teacher too.
         path: ends in `.keras`; its folder exists.
         card: what it takes and gives, to go with it; `keras_condense.load_card` reads it. Keras leaves it alone.
 
@@ -58,7 +60,7 @@ def save_model(model: keras.Model, path: str | os.PathLike, card: Card | None = 
         raise ValueError(f"`model` (={model!r}) must be a Keras model. Give the model first and the path second.")
     path = check_model_suffix(path)
     with replacing(path) as temporary:
-        model.save(temporary)
+        student_of(model).save(temporary)
         if card is not None:
             with zipfile.ZipFile(temporary, "a") as archive:
                 write_card(archive, card)
@@ -99,7 +101,8 @@ def load_state(model: keras.Model, path: str | os.PathLike) -> None:
     """Load the weights and the optimizer's state of a `.keras` file into the model that it was saved from.
 
     Args:
-        model: built, and compiled with the same kind of optimizer. Its layers need not be registered.
+        model: built, and compiled with the same kind of optimizer. Its layers need not be registered. Of a Distiller
+            the student's are loaded.
         path: the file.
 
     Raises:
@@ -115,7 +118,7 @@ def load_state(model: keras.Model, path: str | os.PathLike) -> None:
     try:
         with warnings.catch_warnings():  # which is all that Keras does about another optimizer's state
             warnings.filterwarnings("error", message="Skipping variable loading for optimizer")
-            model.load_weights(path)
+            student_of(model).load_weights(path)
     except Exception as error:
         raise ValueError(
             f"`path` (={str(path)!r}) must hold the state of `model` (={model.name!r}), and loading it failed: "
@@ -126,7 +129,7 @@ def load_state(model: keras.Model, path: str | os.PathLike) -> None:
 def check_savable(model: keras.Model) -> None:
     """Raise ValueError unless Keras can write a model down: what has no `get_config` fails after an epoch else."""
     try:
-        keras.saving.serialize_keras_object(model)
+        keras.saving.serialize_keras_object(student_of(model))
     except Exception as error:  # a user's `get_config` can end in any
         raise ValueError(
             f"`model` (={model.name!r}) must be one that can be saved, and that fails: {_reason(error)} Give each of "

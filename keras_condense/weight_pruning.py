@@ -16,6 +16,7 @@ from keras_condense.choosing import (
     rows_of,
     unfit_to_mask,
 )
+from keras_condense.distillation import check_teacher, taught
 from keras_condense.layers import GroupConv2D, LearnedConnections, PrunedConv2D, PrunedDense
 from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
 from keras_condense.layers.pruned import BLOCK_FIX, PrunedKernel
@@ -51,6 +52,7 @@ def prune_weights(
     schedule: str = "cubic",
     drops_at: Sequence[float] | None = None,
     report: bool = False,
+    teacher: keras.Model | str | None = None,
 ) -> keras.Model:
     """Have a model's 1x1 convolutions and dense layers lose their smallest weights while it is trained.
 
@@ -76,14 +78,16 @@ def prune_weights(
         drops_at: the progress of the training, ascending in [0, 1), at which each drop falls. By default ten in the
             first half, as learned groups' drops are.
         report: print what `explain_prune_weights` returns.
+        teacher: whose outputs the new model learns from as well, as `learn_groups` has it: "self", a model, or None.
 
     Returns:
-        The new model, compiled as `model` is, with a fresh optimizer.
+        The new model, compiled as `model` is, with a fresh optimizer. With a teacher, the Distiller that trains it.
 
     Raises:
         ValueError: no layer that can be pruned, with the reason for each; an argument out of range; a name that is no
             layer's, or that of one that can't be pruned; a model that has no graph to rewrite; a layer that can't be
-            copied, or that lies inside two others, whose copies would be trained apart.
+            copied, or that lies inside two others, whose copies would be trained apart; a `teacher` that `distill`
+            refuses.
 
     Example:
         >>> model = keras.Sequential([
@@ -104,6 +108,7 @@ def prune_weights(
     plan = PrunedDense(1, sparsity=sparsity, schedule=schedule, drops_at=drops_at)  # which checks the arguments
     choice = _choice(block)
     examined = examined_layers(model, where, choice)
+    check_teacher(teacher, model)
     arguments = plan.plan_config() | {"block": block}
 
     def pruned(layer: keras.layers.Layer) -> Replacement:
@@ -112,7 +117,7 @@ def prune_weights(
     pruning = replace_chosen(model, examined, choice, pruned, "Give another `where` or `block`.")
     if report:
         print(PrunableLayers(model.name, rows_of(examined)))
-    return pruning
+    return taught(pruning, teacher, model)
 
 
 def explain_prune_weights(model: keras.Model, block: int = 1, where: Where = None) -> PrunableLayers:

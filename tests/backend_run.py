@@ -24,6 +24,7 @@ from keras_condense.applications import CondenseNet
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.condensation import condense
 from keras_condense.datasets import PHOTOGRAPHS, load_arrays
+from keras_condense.distillation import distill
 from keras_condense.layers import BatchNormalization, ChannelShuffle, CondenseDense, GroupConv2D, LearnedGroupConv2D
 from keras_condense.profiling import profile_model
 from keras_condense.training import train
@@ -115,6 +116,24 @@ def main(folder, reference):
     before = small.evaluate(x, y, verbose=0)
     after = small.fit(x, y, batch_size=24, epochs=3, verbose=0).history["loss"][-1]
     assert after < before, (after, before)
+
+    # with a teacher
+    student = network()
+    student.load_weights(folder / "start.weights.h5")
+    student.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    )
+    distiller = distill(student, model, temperature=2)
+    history = distiller.fit(x, y, batch_size=6, epochs=3, shuffle=False, verbose=0, callbacks=[CondenseSchedule()])
+    results["distillation_losses"] = np.array(history.history["distillation_loss"])
+    assert history.history["condense_stage"] == list(results["stages"])
+    results["taught"] = predict(distiller, x)
+    np.testing.assert_array_equal(predict(distiller.teacher, x), results["trained"])
+    distiller.save(folder / f"{backend}-distiller.keras")
+    loaded = keras.models.load_model(folder / f"{backend}-distiller.keras")
+    np.testing.assert_array_equal(predict(loaded, x), results["taught"])
+    goes_on = [each.fit(x, y, batch_size=24, verbose=0).history["loss"] for each in (distiller, loaded)]
+    np.testing.assert_allclose(*goes_on, rtol=1e-6)
 
     # half precision
     keras.config.set_dtype_policy("mixed_bfloat16")

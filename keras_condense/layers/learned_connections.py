@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense import drop_plans, masks
+from keras_condense.keras_graphs import student_of
 from keras_condense.layers.channels import ChannelIndex
 from keras_condense.rewriting import Replacement, copied
 from keras_condense.validation import as_index, check_divisible, shown
@@ -37,7 +38,7 @@ def condensable_layers(model: keras.Model) -> list["LearnedConnections"]:
     """The layers of a model that learn which connections they need, nested models and layers included.
 
     Args:
-        model: any Keras model or layer.
+        model: any Keras model or layer; of a Distiller its student is looked at.
 
     Returns:
         The layers, each once, in the model's order.
@@ -49,7 +50,7 @@ def condensable_layers(model: keras.Model) -> list["LearnedConnections"]:
         ['inner']
     """
     # the public `model.layers` does not reach into layers that hold layers
-    return [layer for layer in model._flatten_layers() if isinstance(layer, LearnedConnections)]
+    return [layer for layer in student_of(model)._flatten_layers() if isinstance(layer, LearnedConnections)]
 
 
 def frozen_layers(model: keras.Model) -> list["LearnedConnections"]:
@@ -63,7 +64,7 @@ def frozen_layers(model: keras.Model) -> list["LearnedConnections"]:
         >>> [layer.name for layer in frozen_layers(model)]
         ['inner']
     """
-    trained = {id(variable) for variable in model.trainable_variables}
+    trained = {id(variable) for variable in student_of(model).trainable_variables}
 
     def is_frozen(layer: LearnedConnections) -> bool:
         return id(layer.kernel) not in trained if layer.built else not layer.trainable

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order
+from keras_condense.keras_graphs import functional_form, is_graph, nodes_in_order, student_of
 from keras_condense.layers import (
     ChannelIndex,
     ChannelScatterAdd,
@@ -91,6 +91,7 @@ def readings(model: keras.Model, dense: Collection[str] = ()) -> list[Reading]:
         >>> reading.layer, list(reading.by_source), reading.mask.shape
         ('learned', ['image', 'conv'], (4, 8))
     """
+    model = student_of(model)
     if not is_graph(model):
         raise ValueError(
             f"`model` (={shown(getattr(model, 'name', model))}) must be a functional or built sequential Keras model, "

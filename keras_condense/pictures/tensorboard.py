@@ -8,6 +8,7 @@ import keras
 
 from keras_condense.callbacks.others import callbacks_beside
 from keras_condense.files import check_path, remove_leftovers, replacing
+from keras_condense.keras_graphs import student_of
 from keras_condense.layers import condensable_layers
 from keras_condense.pictures.drawing import need_matplotlib, pixels
 from keras_condense.pictures.of_connections import connections
@@ -103,7 +104,7 @@ class ConnectionPictures(keras.callbacks.Callback):
 
     @property
     def _drawn_model(self) -> keras.Model:
-        return self._network or self.model
+        return student_of(self._network or self.model)
 
     def _stages(self) -> list[int]:
         return [layer.stage if layer.built else 0 for layer in condensable_layers(self._drawn_model)]

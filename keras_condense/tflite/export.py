@@ -9,7 +9,7 @@ import keras
 
 from keras_condense.cards import Card
 from keras_condense.files import check_writable, write_bytes, write_text
-from keras_condense.keras_graphs import is_graph
+from keras_condense.keras_graphs import is_graph, student_of
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.lowering import lower_model, lowering_targets
@@ -74,7 +74,8 @@ def export_tflite(
     quantized must be, and how near the file itself comes is logged.
 
     Args:
-        model: a built Keras model on the TensorFlow backend, with known input shapes.
+        model: a built Keras model on the TensorFlow backend, with known input shapes. Of a Distiller the student is
+            exported.
         path: the file to write, whole or not at all; None only returns the content.
         quantize: None for float32; "float16" stores weights in half precision, half the size; "dynamic" stores the
             larger weights as int8 and quantizes activations on the fly; "int8" computes in int8 throughout, with inputs
@@ -137,6 +138,7 @@ def export_tflite(
             f"`representative_data` {given} with `quantize` (={quantize!r}), and is for {calibrated} alone, which "
             f"needs it. Give some hundred inputs together with quantize={calibrated}."
         )
+    model = student_of(model)
     check_model(model)
     inputs = inputs_of(model)
     check_outputs(model)
