@@ -22,6 +22,7 @@ from keras_condense import (
     training,
 )
 from keras_condense.cards import Card, load_card
+from keras_condense.comparing import compare
 from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
 from keras_condense.layer_sensitivity import sensitivity
@@ -43,6 +44,7 @@ __all__ = [
     "callbacks",
     "cards",
     "coded_size",
+    "compare",
     "compare_deployed",
     "compressions",
     "condense",

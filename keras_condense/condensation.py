@@ -12,7 +12,7 @@ from keras_condense.replicas import warn_of_replicas
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, check_untied, reachable_layers, rewrite
 from keras_condense.validation import check_choice, shown
 
-__all__ = ["condense", "condensed"]
+__all__ = ["check_condensable", "condense", "condensed"]
 
 
 def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
@@ -60,7 +60,9 @@ def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
 def condensed(model: keras.Model, *, finish: bool = False, compile: bool = True) -> keras.Model:
     """`condense`, of which a model that is only exported needs no optimizer: compile=False leaves it out."""
     model = student_of(model)
-    _check(model, finish)
+    check_choice("finish", finish, (False, True), "True prunes at once what is still due.")
+    check_condensable(model, finish)
+    warn_of_replicas(model)
     if compile:  # to be trained further
         check_untied(model)
     # of a sequential model the one output needs no name
@@ -75,8 +77,8 @@ def condensed(model: keras.Model, *, finish: bool = False, compile: bool = True)
     return rewrite(model, replaced, compile=compile)
 
 
-def _check(model, finish: bool) -> None:
-    check_choice("finish", finish, (False, True), "True prunes at once what is still due.")
+def check_condensable(model: keras.Model, finish: bool = False) -> None:
+    """Raise ValueError unless `condense` can condense a model."""
     check_rewritable(model)
     reachable = {id(layer) for _, layer in reachable_layers(model)}
     frozen = frozen_layers(model)
@@ -103,7 +105,6 @@ def _check(model, finish: bool) -> None:
                 f"to be condensed. {fix}, or call `condense(model, finish=True)` to prune the rest at once by "
                 "magnitude, which changes the outputs."
             )
-    warn_of_replicas(model)
 
 
 def _checked(parts: Any, layer: LearnedConnections) -> Replacement:

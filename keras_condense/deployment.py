@@ -9,6 +9,7 @@ import time
 import keras
 import numpy as np
 
+from keras_condense.comparing import accuracy_of, kilobytes
 from keras_condense.files import check_path
 from keras_condense.profiling import profile_model
 from keras_condense.text_tables import render
@@ -68,7 +69,7 @@ class DeploymentReport:
                 f"{row.largest_difference:.1e}",
                 "" if row.parameters is None else f"{row.parameters:,}",
                 "" if row.macs is None else f"{row.macs:,}",
-                "" if row.file_bytes is None else f"{row.file_bytes / 1e3:,.1f} kB",
+                "" if row.file_bytes is None else kilobytes(row.file_bytes),
                 f"{row.milliseconds:.2f}",
             )
         return f"{render(table, width=120)}\n{self.benchmark}"
@@ -125,7 +126,7 @@ def compare_deployed(
         rows.append(
             DeploymentRow(
                 form=form,
-                accuracy=float(np.mean(outputs[form].argmax(axis=-1) == labels)),
+                accuracy=accuracy_of(outputs[form], labels),
                 largest_difference=float(np.abs(outputs[form] - outputs["masked"]).max()),
                 parameters=profile and profile.parameters,
                 macs=profile and profile.macs,

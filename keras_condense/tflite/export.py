@@ -19,11 +19,11 @@ from keras_condense.tflite.pixels import PIXELS, check_card, pixels_of, taking_p
 from keras_condense.tflite.preparation import check_model, check_ranges, is_aware, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
 from keras_condense.tflite.schemes import INT8_BY_RANGES, SCHEMES
-from keras_condense.tflite.signature import check_outputs, inputs_of, output_names
+from keras_condense.tflite.signature import Inputs, check_outputs, inputs_of, output_names
 from keras_condense.tflite.verification import verify as compare_with_model
 from keras_condense.validation import check_choice
 
-__all__ = ["export_tflite"]
+__all__ = ["check_exportable", "export_tflite"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,14 @@ def _warn_of_zeros(content: bytes, model: keras.Model) -> None:
             len(content) / weights,
             f"{weights:,}",
         )
+
+
+def check_exportable(model: Any) -> Inputs:
+    """Raise ValueError unless a model can be exported, learned layers aside; return what it takes."""
+    check_model(model)
+    inputs = inputs_of(model)
+    check_outputs(model)
+    return inputs
 
 
 def export_tflite(
@@ -139,9 +147,7 @@ def export_tflite(
             f"needs it. Give some hundred inputs together with quantize={calibrated}."
         )
     model = student_of(model)
-    check_model(model)
-    inputs = inputs_of(model)
-    check_outputs(model)
+    inputs = check_exportable(model)
     if card is not None:
         check_card(model, card)
     rows = None

@@ -11,6 +11,7 @@ from keras_condense.keras_graphs import is_readable
 from keras_condense.layers import ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D
 from keras_condense.text_tables import render
 from keras_condense.tflite.converter import convert_graph
+<<<<<<< HEAD
 from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.graph import Graph
 from keras_condense.tflite.operators import Input
@@ -23,12 +24,27 @@ from keras_condense.tflite.passes import (
     run_all,
     sparse,
 )
+=======
+from keras_condense.tflite.frontend import is_readable, read_model
+from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.operators import Dense, Input, KerasCall
+from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, drop_unread, run_all, sparse
+>>>>>>> 445c4a6 (Put two networks, or two files, side by side: compare)
 from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
 from keras_condense.tflite.signature import inputs_of, output_names
 from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
 
-__all__ = ["MEASURE", "Lowering", "candidates", "cheapest", "lower_model", "lowering_targets", "measured"]
+__all__ = [
+    "MEASURE",
+    "Lowering",
+    "candidates",
+    "cheapest",
+    "cost_by_table",
+    "lower_model",
+    "lowering_targets",
+    "measured",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -249,3 +265,35 @@ def lower_model(
         return 1e9 * benchmark_tflite(content, runs=20, warmup=5).minimum_ms
 
     return measured(graph, scheme, timed)
+
+
+def cost_by_table(model: keras.Model, target: str, scheme: Scheme = FLOAT32) -> tuple[float, tuple[str, ...]] | None:
+    """What the file of a model costs by a target's table, lowered or exported as it is.
+
+    Args:
+        model: condensed, in float32.
+        target: one of `targets()`.
+        scheme: what numbers the file holds.
+
+    Returns:
+        The cost in the target's unit, and the names of the layers with weights or images that are in no table and count
+        as 0; None for a model without a graph.
+    """
+    lowering = lower_model(model, target, scheme)
+    if lowering is not None:
+        graph = lowering.graph
+    elif is_readable(model):  # the converter folds and fuses what the simplifying passes do
+        graph = read_model(model, inputs_of(model).names, output_names(model))
+        graph = run_all(SIMPLIFYING, graph, targets()[target], scheme)
+    else:
+        return None
+    costs = graph_costs(graph, targets()[target], scheme.arithmetic)
+    uncounted = dict.fromkeys(node.layer for node in graph if not costs[node.name] and _is_large(node))
+    return sum(costs.values()), tuple(uncounted)
+
+
+def _is_large(node: Node) -> bool:
+    """Whether an operator has weights, or is a foreign layer on images; a softmax of some classes is neither."""
+    if isinstance(node.op, KerasCall):
+        return bool(node.op.variables) or node.is_image
+    return isinstance(node.op, Dense)

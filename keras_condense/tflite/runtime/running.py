@@ -8,7 +8,7 @@ import numpy as np
 from .files import load_file
 from .interpreters import check_positive, choose_runtime, make_interpreter
 
-__all__ = ["run_tflite"]
+__all__ = ["run_tflite", "tensors_of"]
 
 
 def _details(interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
@@ -18,6 +18,16 @@ def _details(interpreter) -> tuple[dict[str, dict], dict[str, dict]]:
         return dict(runner.get_input_details()), dict(runner.get_output_details())
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
     return {detail["name"]: detail for detail in inputs}, {detail["name"]: detail for detail in outputs}
+
+
+def tensors_of(path_or_bytes: str | os.PathLike | bytes) -> tuple[dict[str, dict], dict[str, dict]]:
+    """Input and output tensors of a .tflite model by name, as interpreters describe them: "shape", "dtype", ...
+
+    Raises:
+        ValueError: a file that is missing, truncated or no model; no runtime.
+    """
+    data, name = load_file(path_or_bytes)
+    return _details(make_interpreter(data, name, choose_runtime(None), 1))
 
 
 def _to_tensor(row: np.ndarray, detail: dict) -> np.ndarray:
