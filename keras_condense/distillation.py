@@ -10,7 +10,7 @@ from keras_condense.keras_graphs import is_graph, last_operation, student_of
 from keras_condense.rewriting import check_rewritable, rewrite
 from keras_condense.validation import check_choice, check_fraction, check_not_negative, shown
 
-__all__ = ["Distiller", "SoftTargets", "check_teacher", "distill", "taught"]
+__all__ = ["Distiller", "SoftTargets", "check_teacher", "copied_teacher", "distill", "taught", "with_teacher"]
 
 _SELF = "self"
 _TEMPERATURE, _WEIGHT = 3.0, 0.5
@@ -176,14 +176,28 @@ def distill(
     if check_fraction("weight", weight, "Use 0.5.") == 0:
         raise ValueError(f"`weight` (={shown(weight)}) must be above 0, or the teacher says nothing. Use 0.5.")
     check_choice("from_logits", from_logits, (None, True, False), "Leave it out to look at the last activations.")
-    teacher = student_of(teacher)
-    _check_pair(student, teacher, from_logits)
+    _check_pair(student, student_of(teacher), from_logits)
+    return with_teacher(student, copied_teacher(teacher), temperature, weight, from_logits)
+
+
+def copied_teacher(teacher: keras.Model) -> keras.Model:
+    """A copy of a teacher, or of a Distiller's student, that is not compiled: a Distiller freezes what it is given."""
+    return rewrite(student_of(teacher), lambda layer: None, compile=False)
+
+
+def with_teacher(
+    student: keras.Model,
+    teacher: keras.Model,
+    temperature: float = _TEMPERATURE,
+    weight: float = _WEIGHT,
+    from_logits: bool | None = None,
+) -> Distiller:
+    """`distill` with arguments that are checked and a teacher that may be frozen as it is."""
     soft_targets = SoftTargets(
         temperature,
         teacher_from_logits=_gives_logits("teacher", teacher, from_logits),
         student_from_logits=_gives_logits("student", student, from_logits),
     )
-    teacher = rewrite(teacher, lambda layer: None, compile=False)  # the Distiller freezes it
     return Distiller(teacher, student, soft_targets, student_loss_weight=1 - float(weight))
 
 

@@ -10,13 +10,14 @@ import numpy as np
 
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.drawing import as_they_are
+from keras_condense.distillation import check_teacher, copied_teacher, with_teacher
 from keras_condense.keras_graphs import functional_form, is_graph, run_through_graph
 from keras_condense.layers import AugmentedImages
 from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
 
-__all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of"]
+__all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of", "teacher_of"]
 
 
 def check_data(data: Any) -> None:
@@ -48,6 +49,20 @@ def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -
     for _, crop_size in recipe.phases(data.image_shape[:2]):
         if crop_size is not None:
             for_crops(model, (*crop_size, data.image_shape[2]))
+
+
+def teacher_of(model: keras.Model, teacher: Any, data: Dataset | ImageArrays, recipe: Recipe) -> keras.Model | None:
+    """A copy of the teacher to train `model` with, or None for none; ValueError for one that does not fit."""
+    if isinstance(teacher, str):
+        raise ValueError(f"`teacher` (={teacher!r}) must be a trained Keras model. Leave it out to train without one.")
+    check_teacher(teacher, model)
+    if teacher is None:
+        return None
+    teacher = copied_teacher(teacher)
+    for _, crop_size in recipe.phases(data.image_shape[:2]):
+        if crop_size is not None:
+            for_crops(teacher, (*crop_size, data.image_shape[2]))
+    return teacher
 
 
 def settings_of(data: Dataset | ImageArrays) -> dict[str, Any]:
@@ -130,6 +145,7 @@ def model_and_inputs(
     crop_size: tuple[int, int] | None,
     validate: bool,
     weights: np.ndarray | None = None,
+    teacher: keras.Model | None = None,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Return the model to fit, which shares weights and optimizer with `model`, and the arguments that feed it.
 
@@ -142,16 +158,19 @@ def model_and_inputs(
             centres of the images.
         validate: whether to show the images held out, or those of the test set, after every epoch.
         weights: how much the images of each class count in the loss, or None for all alike.
+        teacher: of the network, to be frozen; it is shown the same crops. With one the model to fit is a Distiller.
     """
     network = model
     if crop_size is not None:
         network = for_crops(model, (*crop_size, data.image_shape[2]))
         compile_with(network, model.optimizer, recipe.label_smoothing)
+        teacher = teacher and for_crops(teacher, (*crop_size, data.image_shape[2]))
     if isinstance(data, Dataset):
         batches = data.training(epochs.start, epochs.stop, crop_size, recipe.alternate_flips)
         if weights is not None:
             batches = _weighted(batches, weights)
-        return network, {"x": batches, "validation_data": _validation(data, crop_size) if validate else None}
+        trained = with_teacher(network, teacher) if teacher else network
+        return trained, {"x": batches, "validation_data": _validation(data, crop_size) if validate else None}
     pixels, held_out, labels = data.train_images, data.test_images, data.test_labels
     if data.validation_size:
         held_out, labels = data.validation_images, data.validation_labels
@@ -169,7 +188,7 @@ def model_and_inputs(
         indices = np.arange(data.train_size, data.train_size + len(labels))
         shown = as_they_are(indices, drawing.columns, row=top, column=left, height=height, width=width)
         inputs |= {"validation_data": (shown, labels), "validation_batch_size": data.batch_size}
-    return whole, inputs
+    return with_teacher(whole, keras.Model(draws, teacher(images(draws)))) if teacher else whole, inputs
 
 
 def _drawn_batches(

@@ -13,11 +13,20 @@ import numpy as np
 from keras_condense.callbacks import BestCondensed, CondenseSchedule
 from keras_condense.cards import CARD, Card
 from keras_condense.datasets import Dataset, ImageArrays
+from keras_condense.datasets.examples import checksum
 from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked, write_text
+from keras_condense.keras_graphs import student_of
 from keras_condense.layers import condensable_layers, frozen_layers
 from keras_condense.saving import save_model
-from keras_condense.training.feeding import balanced_weights, check_data, check_fit, model_and_inputs, settings_of
+from keras_condense.training.feeding import (
+    balanced_weights,
+    check_data,
+    check_fit,
+    model_and_inputs,
+    settings_of,
+    teacher_of,
+)
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
 from keras_condense.training.run_folder import (
     CHECKPOINT,
@@ -52,6 +61,7 @@ def train(
     validate: bool = True,
     class_weights: bool = False,
     verbose: str | int = "auto",
+    teacher: keras.Model | None = None,
 ) -> keras.Model:
     """Train a classifier by a recipe while it condenses itself, in a folder that can be resumed.
 
@@ -88,15 +98,18 @@ def train(
             are. False looks at neither.
         class_weights: whether rare classes count more in the loss, for all classes to count alike.
         verbose: as in `keras.Model.fit`.
+        teacher: a trained classifier of the same images and classes, whose outputs the model learns from as well, by
+            `keras_condense.distill` with its defaults. It is shown the same crops, and copied; no file holds it. A
+            resumed run needs the same one. The log's `loss` is then that of both.
 
     Returns:
         The trained model, every layer in its last stage.
 
     Raises:
-        ValueError: an argument out of range; a model that does not fit `data`; a folder that holds a run and no
-            `resume`, a run of other settings or other data, or one that another process is training; a folder that
-            takes no files; a broken checkpoint; a loss that is not finite, in which case the last checkpoint stays as
-            it is.
+        ValueError: an argument out of range; a model that does not fit `data`, or a teacher that does not fit the
+            model; a folder that holds a run and no `resume`, a run of other settings or other data, or one that another
+            process is training; a folder that takes no files; a broken checkpoint; a loss that is not finite, in which
+            case the last checkpoint stays as it is.
         OSError: writing failed, for instance on a full disk; the last checkpoint is still there.
 
     Example:
@@ -107,6 +120,7 @@ def train(
     check_choice("validate", validate, (True, False), "Use False to leave the test set alone.")
     check_data(data)
     check_fit(model, data, recipe)
+    teacher = teacher_of(model, teacher, data, recipe)
     seed = check_seed("seed", seed)
     added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     for callback in added:
@@ -123,6 +137,8 @@ def train(
         "class_weights": class_weights,
         **settings_of(data),
     }
+    if teacher is not None:
+        settings["teacher_checksum"] = _weights_checksum(teacher)
     check_settings(settings)
     card = Card.of(data)
     folder = make_folder(folder, data.location)
@@ -144,7 +160,7 @@ def train(
             left = range(max(phase.start, first_epoch), phase.stop)
             if not left or model.stop_training:
                 continue
-            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate, weights)
+            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate, weights, teacher)
             trained.fit(
                 **inputs,
                 initial_epoch=left.start,
@@ -173,6 +189,12 @@ def _shapes_checksum(model: keras.Model) -> str:
     return f"{zlib.crc32(repr(shapes).encode()):08x}"
 
 
+def _weights_checksum(model: keras.Model) -> str:
+    """What two networks of one shape differ in; the states of random generators are none of it."""
+    values = (keras.ops.convert_to_numpy(weight) for weight in model.weights)
+    return checksum(*(np.ascontiguousarray(value) for value in values if value.dtype.kind == "f"))
+
+
 class _ScheduleEndedLast(CondenseSchedule):
     """Stands before the user's callbacks, which may read its logs, and ends after them, which may restore weights."""
 
@@ -196,6 +218,6 @@ class _ReseedDropout(keras.callbacks.Callback):
         self._seed = seed
 
     def on_epoch_begin(self, epoch, logs=None):
-        states = [variable for variable in self.model.variables if variable.name == "seed_generator_state"]
+        states = [variable for variable in student_of(self.model).variables if variable.name == "seed_generator_state"]
         for number, state in enumerate(states):
             state.assign(np.random.SeedSequence((self._seed, epoch, number)).generate_state(2).astype(state.dtype))
