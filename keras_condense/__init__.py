@@ -25,8 +25,8 @@ from keras_condense.cards import Card, load_card
 from keras_condense.comparing import compare
 from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
-from keras_condense.layer_sensitivity import sensitivity
 from keras_condense.distillation import distill
+from keras_condense.layer_sensitivity import sensitivity
 from keras_condense.learned_groups import explain_learn_groups, learn_groups, learnable_layers
 from keras_condense.predicting import predict
 from keras_condense.profiling import profile_model

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_condense.compared_rows import compared_rows
 from keras_condense.condensation import check_condensable
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.keras_graphs import student_of
-from keras_condense.compared_rows import compared_rows
 from keras_condense.layers import condensable_layers
 from keras_condense.profiling import profile_model
 from keras_condense.text_tables import render

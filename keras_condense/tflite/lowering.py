@@ -11,10 +11,9 @@ from keras_condense.keras_graphs import is_readable
 from keras_condense.layers import ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D
 from keras_condense.text_tables import render
 from keras_condense.tflite.converter import convert_graph
-<<<<<<< HEAD
 from keras_condense.tflite.frontend import read_model
-from keras_condense.tflite.graph import Graph
-from keras_condense.tflite.operators import Input
+from keras_condense.tflite.graph import Graph, Node
+from keras_condense.tflite.operators import Dense, Input, KerasCall
 from keras_condense.tflite.passes import (
     CHANNELS_LAST,
     SIMPLIFYING,
@@ -24,12 +23,6 @@ from keras_condense.tflite.passes import (
     run_all,
     sparse,
 )
-=======
-from keras_condense.tflite.frontend import is_readable, read_model
-from keras_condense.tflite.graph import Graph, Node
-from keras_condense.tflite.operators import Dense, Input, KerasCall
-from keras_condense.tflite.passes import CHANNELS_LAST, SIMPLIFYING, dense, drop_unread, run_all, sparse
->>>>>>> 445c4a6 (Put two networks, or two files, side by side: compare)
 from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
 from keras_condense.tflite.signature import inputs_of, output_names
