@@ -12,6 +12,7 @@ LITERT = ["ai-edge-litert>=1.2"]
 TFDS = ["tensorflow-datasets>=4.9", "importlib_resources"]  # tfds imports the latter without declaring it
 PLOT = ["matplotlib>=3.8", "pandas>=2.1"]
 TENSORBOARD = ["tensorboard>=2.18"]
+TFMOT = ["tf_keras>=2.18", "tensorflow-model-optimization>=0.8"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.30"]
 
 
@@ -47,6 +48,7 @@ setup(
         "tflite-runtime": ["tflite-runtime>=2.14; python_version<'3.12'", "numpy<2"],
         "plot": PLOT,
         "tensorboard": TENSORFLOW + PLOT + TENSORBOARD,
+        "tfmot": TENSORFLOW + TFMOT,
         "docs": DOCS,
         "reference": ["torch>=2.4", "pytorchcv>=0.0.70"],  # other implementations, for the tests that compare with them
         "test": TENSORFLOW
@@ -54,6 +56,7 @@ setup(
         + TFDS
         + PLOT
         + TENSORBOARD
+        + TFMOT
         + ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
     },
     keywords="keras pruning condensenet group-convolution tflite xnnpack mobile",

@@ -78,7 +78,7 @@ def test_public_names_stand_in_the_reference():
     text = "\n".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
     listed = set(re.findall(r"^::: keras_condense\.(\S+)$", text, re.MULTILINE))
     public = set()
-    for module in (kc, kc.layers, kc.callbacks, kc.datasets, kc.training):
+    for module in (kc, kc.layers, kc.callbacks, kc.datasets, kc.interop, kc.training):
         prefix = f"{module.__name__}.".removeprefix("keras_condense.")
         public |= {prefix + name for name in module.__all__ if callable(getattr(module, name))}
     assert public - FORMER - INNER <= listed
