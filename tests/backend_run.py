@@ -29,6 +29,8 @@ from keras_condense.layers import BatchNormalization, ChannelShuffle, CondenseDe
 from keras_condense.profiling import profile_model
 from keras_condense.training import train
 
+NOT_ALWAYS_NEEDED = ("tensorflow", "tf_keras")  # packages that are imported where they are used only
+
 
 def network():
     x = image = keras.Input((6, 6, 8))
@@ -198,4 +200,4 @@ if __name__ == "__main__":
     main(place, reference=backend == "tensorflow")
     keras.utils.clear_session()
     run(place, reference=backend == "tensorflow")
-    print(json.dumps({"backend": backend, "tensorflow": sys.modules.get("tensorflow") is not None}))
+    print(json.dumps({"backend": backend} | {name: sys.modules.get(name) is not None for name in NOT_ALWAYS_NEEDED}))

@@ -36,7 +36,7 @@ def run(backend, folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
-    assert said == {"backend": backend, "tensorflow": backend == "tensorflow"}
+    assert said == {"backend": backend, "tensorflow": backend == "tensorflow", "tf_keras": False}
     return tuple(dict(np.load(folder / f"{name}.npz")) for name in (backend, f"{backend}-run"))
 
 

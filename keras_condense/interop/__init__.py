@@ -123,13 +123,14 @@ def quantize_annotate_model(model: Any) -> Any:
             "This needs tensorflow-model-optimization, and TensorFlow with tf_keras. Install them: "
             '`pip install "keras-condense[tfmot]"`.'
         ) from error
-    problems = problems_of(model, default_8bit_quantize_registry.Default8BitQuantizeRegistry())
+    registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
+    problems = problems_of(model, registry)
     if problems:
         raise ValueError(
             f"`model` (={model.name!r}) must be of layers that tensorflow-model-optimization can quantize. "
             f"{reasons(problems)}. Open nested models with `to_tf_keras`, and replace the other layers."
         )
-    return annotated(model)
+    return annotated(model, registry)
 
 
 def _check_tf_keras_graph(model: Any) -> None:

@@ -15,17 +15,20 @@ _COMPUTES = {
     "LayerNormalization", "Maximum", "Minimum", "Multiply", "Normalization", "PReLU", "Rescaling", "Resizing",
     "Subtract", "UnitNormalization",
 }  # fmt: skip
-_CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
-# activations of `Activation` that tensorflow-model-optimization knows
-_KNOWN_ACTIVATIONS = {"relu", "swish", "gelu", "relu6", "linear", "softmax", "sigmoid", "tanh"}
+# layers with a kernel: the name of its weight
+_KERNELS = {"Conv2D": "kernel", "Conv2DTranspose": "kernel", "DepthwiseConv2D": "depthwise_kernel", "Dense": "kernel"}
+# those that a batch norm behind them becomes a part of
+_FOLDING = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D", "Dense")
+# activations that tensorflow-model-optimization knows inside layers with a kernel; `Activation` may be relu6, too
+_KNOWN_ACTIVATIONS = {"relu", "swish", "gelu", "linear", "softmax", "sigmoid", "tanh"}
 
 
 def _kind(layer: Any) -> str:
     return type(layer).__name__
 
 
-def _is_linear(layer: Any) -> bool:
-    return getattr(layer.activation, "__name__", "") == "linear"
+def _activation(layer: Any) -> str:
+    return getattr(getattr(layer, "activation", None), "__name__", "")
 
 
 class _Neighbours:
@@ -70,11 +73,13 @@ def problems_of(model: Any, registry: Any) -> list[tuple[Any, str]]:
             problems.append((layer, "is a model inside the model"))
         elif kind not in _MOVES | _COMPUTES | {"InputLayer", "SeparableConv2D"} and not registry.supports(layer):
             problems.append((layer, "is a layer that it has no quantizer for"))
+        elif kind == "SeparableConv2D" and _activation(layer) not in _KNOWN_ACTIVATIONS:
+            problems.append((layer, f"has an activation (={_activation(layer)}) inside; put that behind it"))
     return problems
 
 
-def annotated(model: Any) -> Any:
-    """`model` with every layer annotated for quantization; it has no problems."""
+def annotated(model: Any, registry: Any) -> Any:
+    """`model` with every layer annotated for quantization; it has no problems by `registry`."""
     import tf_keras
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_configs as configs,
@@ -88,16 +93,19 @@ def annotated(model: Any) -> Any:
         kind = _kind(layer)
         if kind in _MOVES:
             return configs.NoOpQuantizeConfig()
-        if kind == "Activation" and getattr(layer.activation, "__name__", "") not in _KNOWN_ACTIVATIONS:
+        if kind == "Activation" and _activation(layer) not in _KNOWN_ACTIVATIONS | {"relu6"}:
             return configs.Default8BitOutputQuantizeConfig()
+        if kind in _KERNELS and _activation(layer) not in _KNOWN_ACTIVATIONS:
+            usual = type(registry.get_quantize_config(layer))
+            return usual([_KERNELS[kind]], [], quantize_output=True)  # the kernel, and what the activation gives
         if kind not in _COMPUTES:
             return None
         before, after = neighbours.before(layer), neighbours.after(layer)
         is_norm = kind == "BatchNormalization"
-        if is_norm and before is not None and _kind(before) in _CONVOLUTIONS and _is_linear(before):
+        if is_norm and before is not None and _kind(before) in _FOLDING and _activation(before) == "linear":
             return None  # becomes a part of the convolution
         if after is not None and (
-            _kind(after) == "ReLU" or (_kind(after) == "Activation" and after.activation.__name__ == "relu")
+            _kind(after) == "ReLU" or (_kind(after) == "Activation" and _activation(after) == "relu")
         ):
             return configs.NoOpQuantizeConfig()  # what the ReLU leaves of it is measured
         return configs.Default8BitOutputQuantizeConfig()
