@@ -112,3 +112,21 @@ def test_a_model_written_in_tf_keras():
     back = kc.interop.from_tf_keras(model)
     assert_same(model, back, inputs_of(back))
     assert isinstance(back.get_layer("grouped"), kc.layers.GroupConv2D)
+
+
+def test_a_sequential_model_of_tf_keras():
+    import tf_keras
+
+    layers = [tf_keras.Input((3,), name="x"), tf_keras.layers.Dense(4, "relu"), tf_keras.layers.Dense(2, name="scores")]
+    model = tf_keras.Sequential(layers, name="theirs")
+    back = kc.interop.from_tf_keras(model)
+    assert_same(model, back, inputs_of(back))
+    assert (back.name, back.layers[0].name, back.layers[-1].name) == ("theirs", "x", "scores")
+
+
+def test_a_memory_efficient_model_computes_the_same():
+    from keras_condense.applications import DenseNet
+
+    arguments = {"input_shape": (8, 8, 3), "classes": 3, "weights": None, "stem": "cifar"}
+    model = DenseNet((1, 1), 4, memory_efficient=True, **arguments)
+    assert_same(model, kc.interop.to_tf_keras(model), inputs_of(model))

@@ -59,6 +59,12 @@ def test_all_layers_that_cannot_be_expressed_are_named_at_once():
     assert "fine" not in text
 
 
+def test_an_optional_input():
+    x, y = keras.Input((3,), name="x"), keras.Input((3,), name="y", optional=True)
+    text = refusals(keras.Model([x, y], L.Add()([x, y])))
+    assert "'y' (InputLayer): is an optional input, which tf_keras has not" in text
+
+
 def test_learned_layers_say_what_to_do_before_anything_is_made():
     model = NETWORKS["condensenet-cifar"].build(input_shape=(16, 16, 3), classes=5, weights=None)
     assert "'block2_layer1_1_conv' (LearnedGroupConv2D): still learns its connections; call" in refusals(model)
@@ -85,12 +91,17 @@ def test_layers_of_tf_keras_that_cannot_be_expressed():
 
     T = tf_keras.layers
     layers = [T.Activation("hard_sigmoid", name="hard"), T.Lambda(lambda x: x, name="lambda")]
-    model = tf_keras.Sequential([tf_keras.Input((4, 4, 3)), *layers, T.BatchNormalization(axis=[1, 2], name="norm")])
+    x = image = tf_keras.Input((4, 4, 3))
+    for layer in (*layers, T.BatchNormalization(axis=[1, 2], name="norm")):
+        x = layer(x)
+    model = tf_keras.Model(image, T.Dropout(0.5, name="dropout")(tf_keras.activations.exponential(x), training=True))
     with pytest.raises(ValueError, match="must be of layers that Keras 3 can express") as caught:
         kc.interop.from_tf_keras(model)
     assert "'hard' (Activation): has tf_keras' hard_sigmoid, clip(0.2 x + 0.5)" in str(caught.value)
     assert "'lambda' (Lambda): is of a class" in str(caught.value)
     assert "'norm' (BatchNormalization): normalizes over several axes (=[1, 2])" in str(caught.value)
+    assert "'dropout' (Dropout): is called with `training=True`, which Keras 3 would not heed" in str(caught.value)
+    assert "is TensorFlow's operation math.exp, without a layer of its own" in str(caught.value)
 
 
 def test_tf_keras_is_missing(monkeypatch):
@@ -99,3 +110,12 @@ def test_tf_keras_is_missing(monkeypatch):
     for function in (kc.interop.to_tf_keras, kc.interop.from_tf_keras, kc.interop.quantize_annotate_model):
         with pytest.raises(ImportError, match=r'needs tf_keras\. Install it: `pip install "keras-condense\[tfmot\]"`'):
             function(model)
+
+
+def test_tensorflow_model_optimization_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_model_optimization", None)
+    twin = kc.interop.to_tf_keras(keras.Sequential([keras.Input((3,)), L.Dense(2)]))
+    with pytest.raises(
+        ImportError, match=r'needs tensorflow-model-optimization.*`pip install "keras-condense\[tfmot\]"`'
+    ):
+        kc.interop.quantize_annotate_model(twin)

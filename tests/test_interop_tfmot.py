@@ -63,6 +63,15 @@ def try_all_tools(arrays: dict[str, np.ndarray], folder: pathlib.Path) -> dict[s
         made[name] = stripped(images).numpy()
         kc.interop.from_tf_keras(stripped).save(folder / f"{name}.keras")
 
+    def refusal_to_annotate():
+        import tf_keras
+
+        inner = tf_keras.Sequential([tf_keras.Input((4, 2)), tf_keras.layers.Conv1D(2, 1, name="conv")], name="inner")
+        outer = tf_keras.Sequential([tf_keras.Input((4, 2)), inner, tf_keras.layers.Conv1D(2, 1, name="last")])
+        with pytest.raises(ValueError, match="must be of layers that tensorflow-model-optimization can quan") as caught:
+            kc.interop.quantize_annotate_model(outer)
+        return str(caught.value)
+
     def refusal(wrapped):
         with pytest.raises(ValueError, match="can express") as caught:
             kc.interop.from_tf_keras(wrapped)
@@ -76,6 +85,7 @@ def try_all_tools(arrays: dict[str, np.ndarray], folder: pathlib.Path) -> dict[s
         quantized = quantize.quantize_apply(kc.interop.quantize_annotate_model(twin()))
     configs = {layer.layer.name: type(layer.quantize_config).__name__ for layer in quantized.layers[2:]}
     made["configs"] = np.array([configs[name] for name in QUANTIZED])
+    made["unquantizable"] = np.array(refusal_to_annotate())
     made["quantized"] = trained(quantized)(images).numpy()
     made["refused_quantized"] = refusal(quantized)
 
@@ -142,3 +152,9 @@ def test_what_comes_back_computes_the_same_and_is_exported(tried, name):
 def test_wrappers_are_refused(tried, name, advice):
     *_, made, _ = tried
     assert advice in str(made[f"refused_{name}"])
+
+
+def test_what_cannot_be_quantized_is_named(tried):
+    text = str(tried[2]["unquantizable"])
+    assert "'inner' (Sequential): is a model inside the model; 'last' (Conv1D): is a layer that it has no" in text
+    assert text.endswith("Open nested models with `to_tf_keras`, and replace the other layers.")

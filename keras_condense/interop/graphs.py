@@ -165,7 +165,10 @@ def graph_of_keras(model: keras.Model) -> Graph:
     functional = functional_form(model)
     single = isinstance(model, keras.Sequential)  # whose functional form holds lists of one
     inputs, outputs = (functional.inputs[0], functional.outputs[0]) if single else (model.input, model.output)
-    return _Reader(library).read(model, inputs, outputs)
+    graph = _Reader(library).read(model, inputs, outputs)
+    made_by = [tensor._keras_history.operation for tensor in functional.inputs]
+    optional = [(layer, "is an optional input, which tf_keras has not") for layer in made_by if layer.optional]
+    return dataclasses.replace(graph, problems=(*graph.problems, *optional))
 
 
 def graph_of_tf_keras(model: Any) -> Graph:
