@@ -113,7 +113,11 @@ def last_operation(model: keras.Model) -> Any | None:
         if is_graph(operation):
             return last_operation(operation) if len(node.outputs) == 1 else None
         is_linear = getattr(operation, "activation", None) is keras.activations.linear
-        hands_on = isinstance(operation, _HAND_ON) or (isinstance(operation, keras.layers.Activation) and is_linear)
+        hands_on = (
+            isinstance(operation, _HAND_ON)
+            or getattr(operation, "hands_on", False)
+            or (isinstance(operation, keras.layers.Activation) and is_linear)
+        )
         if not hands_on or node.input_tensors[0].shape[-1] != tensor.shape[-1]:
             return operation
         (tensor,) = node.input_tensors

@@ -61,7 +61,8 @@ class FakeQuantize(keras.layers.Layer):
 
     Args:
         sites: in how many places it is called; each call says which one by `site`.
-        fixed: (least, largest) of a range that is known beforehand, as that of a softmax; None to follow it.
+        fixed: (least, largest) of a range that is known beforehand, as that of a softmax; None to follow it. To such a
+            range nothing is rounded in training: the logarithm of a probability that is rounded to 0 has no gradient.
         frozen: keep the range as it is in training too.
         name: the layer's name.
         dtype: dtype or dtype policy.
@@ -87,7 +88,9 @@ class FakeQuantize(keras.layers.Layer):
     def __init__(self, sites=1, fixed=None, frozen=False, *, name=None, dtype=None, **kwargs):
         super().__init__(name=name, dtype=dtype, **kwargs)
         self.sites = check_positive_integer("sites", sites, "Give the number of places that the layer is called in.")
-        self.fixed, self.frozen, self.observing = None, bool(frozen), False
+        self.fixed, self.frozen = None, bool(frozen)
+        self.observing = False  # follow the range in inference, of numbers that nothing before has rounded
+        self.passing = False  # round nothing
         self.supports_masking = True
         if fixed is not None:
             lowest, highest = map(float, fixed)
@@ -137,10 +140,16 @@ class FakeQuantize(keras.layers.Layer):
         """Whether all places have seen a batch."""
         return self.fixed is not None or bool((ops.convert_to_numpy(self.batches) > 0).all())
 
+    hands_on = True  # its output is what it gets, for those who look for the last layer that computes
+
     def call(self, inputs, site=0, training=None):
-        follows = self.fixed is None and (training or self.observing) and not self.frozen
+        if self.passing or (training and self.fixed is not None):
+            return inputs
+        follows = self.fixed is None and (self.observing or (training and not self.frozen))
         if follows:
             self.observe(ops.stop_gradient(inputs), site)
+        if self.observing:
+            return inputs
         rounded = ops.cast(
             keras.quantizers.fake_quant_with_min_max_vars(ops.cast(inputs, "float32"), *self._range(), num_bits=BITS),
             inputs.dtype,

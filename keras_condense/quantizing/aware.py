@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from keras_condense.choosing import ChosenLayer, ChosenLayers
-from keras_condense.keras_graphs import call_arguments, functional_form
+from keras_condense.distillation import check_teacher, taught
+from keras_condense.keras_graphs import call_arguments, functional_form, student_of
 from keras_condense.layers.fake_quantization import FakeQuantize
 from keras_condense.layers.quantized import QuantizedKernel
 from keras_condense.quantizing.biases import round_biases
@@ -29,7 +30,14 @@ class QuantizableLayers(ChosenLayers):
     things, they_do, it_does = "layers", "compute in int8", "computes in int8"
 
 
-def quantize_aware(model: keras.Model, data: Any = None, *, strict: bool = False, report: bool = False) -> keras.Model:
+def quantize_aware(
+    model: keras.Model,
+    data: Any = None,
+    *,
+    teacher: keras.Model | str | None = None,
+    strict: bool = False,
+    report: bool = False,
+) -> keras.Model:
     """Make a model that rounds its weights and activations as its int8 file will, to be trained so.
 
     The weights of convolutions and dense layers are rounded in every call, symmetric, with a scale for each filter;
@@ -48,12 +56,13 @@ def quantize_aware(model: keras.Model, data: Any = None, *, strict: bool = False
             is left as it is.
         data: some hundred inputs, preprocessed as for training, from which the ranges are known at once: an array
             (rows, ...) or an iterable of batches. None: they begin with the first batch of training.
+        teacher: a model whose outputs the new one learns from as well, "self" for `model`; see `distill`.
         strict: refuse a model with layers that have no int8 form that is known here; otherwise these compute in
             float32 between int8 numbers, and `explain_quantize_aware` names them.
         report: print what `explain_quantize_aware` returns.
 
     Returns:
-        The new model, compiled as `model` is, with a fresh optimizer.
+        The new model, compiled as `model` is, with a fresh optimizer; with a teacher, the `Distiller` that trains it.
 
     Raises:
         ValueError: a model without a graph, or with nothing to quantize; one that is quantization-aware already; a
@@ -77,7 +86,9 @@ def quantize_aware(model: keras.Model, data: Any = None, *, strict: bool = False
     """
     check_choice("strict", strict, (False, True), "True refuses layers that have no int8 form.")
     check_choice("report", report, (False, True), "True prints which layers compute in int8.")
+    model = student_of(model)
     steps = _checked_steps(model)
+    check_teacher(teacher, model)
     summary = _summary(model, steps)
     if strict and summary.left:
         reasons = "".join(f"\n{name!r} {reason}" for name, reason in summary.left.items())
@@ -91,7 +102,7 @@ def quantize_aware(model: keras.Model, data: Any = None, *, strict: bool = False
         round_biases(aware)
     if report:
         print(summary)
-    return aware
+    return taught(aware, teacher, model)
 
 
 def explain_quantize_aware(model: keras.Model) -> QuantizableLayers:
@@ -113,6 +124,7 @@ def explain_quantize_aware(model: keras.Model) -> QuantizableLayers:
         >>> layers.chosen, list(layers.left)
         (('dense',), ['norm'])
     """
+    model = student_of(model)
     return _summary(model, _checked_steps(model))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_condense.keras_graphs import student_of
 from keras_condense.layers.fake_quantization import FakeQuantize
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.signature import inputs_of
@@ -35,7 +36,9 @@ def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
         >>> ranges_of(quantize_aware(model, np.array([[-1.0, 3.0], [1.0, 1.0]], "float32")))
         {'x_range': (-1.0, 3.0), 'relu_range': (0.0, 3.0), 'sum_range': (0.0, 3.0)}
     """
-    return {layer.name: layer.range for layer in fake_quantizers(model) if layer.built and layer.is_calibrated}
+    return {
+        layer.name: layer.range for layer in fake_quantizers(student_of(model)) if layer.built and layer.is_calibrated
+    }
 
 
 def calibrate_ranges(model: keras.Model, data: Any) -> None:
@@ -52,6 +55,7 @@ def calibrate_ranges(model: keras.Model, data: Any) -> None:
     Example:
         See `quantize_aware`, which calls it where it is given data.
     """
+    model = student_of(model)
     layers = fake_quantizers(model)
     if not layers:
         raise ValueError(

@@ -109,6 +109,11 @@ class Graph:
         readers = self._readers[name]
         return readers[0] if len(readers) == 1 and name not in self.outputs.values() else None
 
+    def without(self, kind: type[Operator]) -> "Graph":
+        """The graph without operators of one input and of that kind: their readers read what they do."""
+        removed = {node.name: node.inputs[0] for node in self.nodes if isinstance(node.op, kind)}
+        return self.with_nodes((node for node in self.nodes if node.name not in removed), removed)
+
     def with_nodes(self, nodes: Iterable[Node], renamed: Mapping[str, str] | None = None) -> "Graph":
         """A graph of other nodes, where reading a name of `renamed` means reading another.
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_condense.callbacks import BestCondensed, CondenseSchedule
+from keras_condense.callbacks import BestCondensed, CondenseSchedule, QuantizeSchedule
 from keras_condense.cards import CARD, Card
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.examples import checksum
@@ -18,6 +18,7 @@ from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked, write_text
 from keras_condense.keras_graphs import student_of
 from keras_condense.layers import condensable_layers, frozen_layers
+from keras_condense.quantizing import fake_quantizers
 from keras_condense.saving import save_model
 from keras_condense.training.feeding import (
     balanced_weights,
@@ -153,6 +154,8 @@ def train(
         if condensable_layers(model):
             schedule = _ScheduleEndedLast(epochs=recipe.epochs, last_drop=recipe.last_drop)
             condensing, last_word = [schedule], [schedule.end]
+        if fake_quantizers(model):
+            condensing.append(QuantizeSchedule(epochs=recipe.epochs))
         checkpoint = Checkpoint(model, folder, rows)
         callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, checkpoint]
         weights = balanced_weights(data) if class_weights else None
