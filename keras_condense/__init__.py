@@ -34,6 +34,7 @@ from keras_condense.profiling import profile_model
 from keras_condense.quantizing import calibrate_ranges, explain_quantize_aware, quantize_aware, ranges_of
 from keras_condense.tflite import benchmark_tflite, coded_size, export_tflite, run_tflite
 from keras_condense.weight_pruning import explain_prune_weights, prune_weights
+from keras_condense.weight_sharing import explain_share_weights, share_weights
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "explain_learn_groups",
     "explain_prune_weights",
     "explain_quantize_aware",
+    "explain_share_weights",
     "export_tflite",
     "interop",
     "layers",
@@ -75,5 +77,6 @@ __all__ = [
     "run_tflite",
     "saving",
     "sensitivity",
+    "share_weights",
     "training",
 ]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from keras_condense.rewriting import Replacement, check_rewritable, check_untied, reachable_layers, rewrite
+from keras_condense.rewriting import Replacement, check_rewritable, check_untied, copied, reachable_layers, rewrite
 from keras_condense.text_tables import render
 
 __all__ = [
@@ -16,12 +16,14 @@ __all__ = [
     "ChosenLayers",
     "Examined",
     "Where",
+    "common_arguments",
     "examined_layers",
     "names_in",
     "replace_chosen",
     "rows_of",
     "unfit_to_change",
     "unfit_to_mask",
+    "unfit_to_replace",
 ]
 
 # which layers to replace: None for the default, a function of the layer, or names
@@ -187,19 +189,33 @@ def unfit_to_change(layer: keras.layers.Layer, holder: str | None) -> str | None
     return None
 
 
-def unfit_to_mask(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:
-    """Why no masked layer can stand for a convolution or dense layer of one of the `kinds`; None if one can."""
+def unfit_to_replace(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:
+    """Why no other layer can stand for a convolution or dense layer of one of the `kinds`; None if one can."""
     if reason := unfit_to_change(layer, holder):
         return reason
     if type(layer) not in kinds:
         return "is of a subclass, which may compute something else than its base"
-    if getattr(layer, "groups", 1) > 1:
-        return f"has {layer.groups} groups already"
     if getattr(layer, "data_format", "channels_last") != "channels_last":
         return f'has `data_format="{layer.data_format}"`, and {what} need "channels_last"'
     if isinstance(layer.activation, keras.layers.Layer) and layer.activation.weights:
         return "has an activation with weights of its own, which must be a layer behind it"
     return None
+
+
+def unfit_to_mask(layer: keras.layers.Layer, holder: str | None, kinds: tuple[type, ...], what: str) -> str | None:
+    """Why no masked layer can stand for a layer of one of the `kinds`; None if one can."""
+    reason = unfit_to_replace(layer, holder, kinds, what)
+    if reason is None and getattr(layer, "groups", 1) > 1:
+        return f"has {layer.groups} groups already"
+    return reason
+
+
+def common_arguments(layer: keras.layers.Layer, names: Iterable[str]) -> dict[str, Any]:
+    """The arguments that another layer takes over from a layer: what it holds, and its dtype policy."""
+    arguments = {name: getattr(layer, name) for name in (*names, "activation", "activity_regularizer")}
+    if isinstance(layer.activation, keras.layers.Layer):
+        arguments["activation"] = copied(layer.activation)
+    return arguments | {"dtype": layer.dtype_policy}
 
 
 def _layers(model: keras.Model, kinds: tuple[type, ...]) -> Iterator[tuple[str, keras.layers.Layer, str | None]]:

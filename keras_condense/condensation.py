@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.keras_graphs import output_layer_names, student_of
-from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
+from keras_condense.layers import LearnedConnections, StandIn, frozen_layers, stand_ins
 from keras_condense.replicas import warn_of_replicas
 from keras_condense.rewriting import NewNames, Replacement, check_rewritable, check_untied, reachable_layers, rewrite
 from keras_condense.validation import check_choice, shown
@@ -16,12 +16,14 @@ __all__ = ["check_condensable", "condense", "condensed"]
 
 
 def condense(model: keras.Model, *, finish: bool = False) -> keras.Model:
-    """Turn a network with learned groups into one of index layers, group convolutions and standard layers.
+    """Turn a network as it is trained, with learned groups, into index layers, group convolutions and standard layers.
 
     Each `LearnedGroupConv2D` becomes `ChannelIndex`, `GroupConv2D` (which keeps the name) and `ChannelShuffle`; each
     `CondenseDense` becomes `ChannelIndex` and `keras.layers.Dense`; each `SparseFeatureReactivation` becomes
-    `ChannelShuffle`, `GroupConv2D` and `ChannelScatterAdd`. The other layers are copied with their weights. The
-    new model computes the same, can be trained further, and loads from `.keras` once `keras_condense` is imported.
+    `ChannelShuffle`, `GroupConv2D` and `ChannelScatterAdd`. Pruned layers and those with shared weights become the
+    ordinary ones that `prune_weights` and `share_weights` took, with their new kernels. The other layers are copied
+    with their weights. The new model computes the same, can be trained further, and loads from `.keras` once
+    `keras_condense` is imported.
     Where a learned layer is an output of the model, the last of its parts keeps the name, by which losses, metrics and
     files know that output.
 
@@ -69,7 +71,7 @@ def condensed(model: keras.Model, *, finish: bool = False, compile: bool = True)
     outputs, names = () if isinstance(model, keras.Sequential) else output_layer_names(model), NewNames(model)
 
     def replaced(layer: keras.Layer) -> Replacement | None:
-        if not isinstance(layer, LearnedConnections):
+        if not isinstance(layer, StandIn):
             return None
         parts = _checked(layer.condensed(names.new), layer)
         return _named_as_output(parts, layer.name, names) if layer.name in outputs else parts
@@ -82,7 +84,7 @@ def check_condensable(model: keras.Model, finish: bool = False) -> None:
     check_rewritable(model)
     reachable = {id(layer) for _, layer in reachable_layers(model)}
     frozen = frozen_layers(model)
-    for layer in condensable_layers(model):
+    for layer in stand_ins(model):
         if id(layer) not in reachable:
             raise ValueError(
                 f"Layer {layer.name!r} lies inside a layer that is not a functional or sequential model, where it "
@@ -93,7 +95,7 @@ def check_condensable(model: keras.Model, finish: bool = False) -> None:
                 f"The kernel of layer {layer.name!r} must be finite, and holds NaN or infinity: the training has "
                 "diverged. Load an earlier checkpoint."
             )
-        if layer.stage < layer.final_stage and not finish:
+        if isinstance(layer, LearnedConnections) and layer.stage < layer.final_stage and not finish:
             fix = "Train on with `CondenseSchedule`"
             if layer in frozen:
                 fix = (
@@ -107,7 +109,7 @@ def check_condensable(model: keras.Model, finish: bool = False) -> None:
             )
 
 
-def _checked(parts: Any, layer: LearnedConnections) -> Replacement:
+def _checked(parts: Any, layer: StandIn) -> Replacement:
     """What a layer says it becomes, if that can stand in a model."""
     is_list = isinstance(parts, (list, tuple)) and len(parts) > 0
     if not is_list or not all(

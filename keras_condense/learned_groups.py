@@ -12,6 +12,7 @@ from keras_condense.choosing import (
     ChosenLayers,
     Examined,
     Where,
+    common_arguments,
     examined_layers,
     replace_chosen,
     rows_of,
@@ -20,8 +21,8 @@ from keras_condense.choosing import (
 from keras_condense.distillation import check_teacher, taught
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, PrunedConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
-from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
-from keras_condense.rewriting import Replacement, copied
+from keras_condense.layers.stand_in import KERNEL_ARGUMENTS
+from keras_condense.rewriting import Replacement
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
 
 __all__ = ["LearnableLayer", "LearnableLayers", "Where", "explain_learn_groups", "learn_groups", "learnable_layers"]
@@ -42,7 +43,7 @@ _LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation, PrunedConv2D)
 _CONVOLUTIONS = (*_ORDINARY_KINDS, *_LEARNED_KINDS, *(kind for kinds in _OTHER_KINDS for kind in kinds))
 # arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
 # it is, whether Keras could save it or not
-_SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS, "activation", "activity_regularizer")
+_SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS)
 
 
 class LearnableLayer(ChosenLayer):
@@ -238,11 +239,7 @@ def _not_pointwise(layer: keras.layers.Layer) -> str | None:
 
 def _learned(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:
     """The layer that computes what a convolution computes and learns its groups."""
-    arguments = {name: getattr(layer, name) for name in _SHARED_ARGUMENTS}
-    if isinstance(layer.activation, keras.layers.Layer):
-        arguments["activation"] = copied(layer.activation)
-    learned = LearnedGroupConv2D(
-        **arguments, dtype=layer.dtype_policy, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso
-    )
+    arguments = common_arguments(layer, _SHARED_ARGUMENTS)
+    learned = LearnedGroupConv2D(**arguments, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso)
     mask = np.ones((groups, layer.kernel.shape[2]))
     return [(learned, [*layer.get_weights(), mask])]

@@ -11,6 +11,7 @@ from keras_condense.choosing import (
     Choice,
     ChosenLayers,
     Where,
+    common_arguments,
     examined_layers,
     replace_chosen,
     rows_of,
@@ -18,17 +19,16 @@ from keras_condense.choosing import (
 )
 from keras_condense.distillation import check_teacher, taught
 from keras_condense.layers import GroupConv2D, LearnedConnections, PrunedConv2D, PrunedDense
-from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
 from keras_condense.layers.pruned import BLOCK_FIX, PrunedKernel
-from keras_condense.rewriting import Replacement, copied
+from keras_condense.layers.stand_in import KERNEL_ARGUMENTS
+from keras_condense.rewriting import Replacement
 from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["PrunableLayers", "explain_prune_weights", "prune_weights"]
 
 _CONVOLUTIONS = (keras.layers.Conv2D, GroupConv2D)
 _KINDS = (*_CONVOLUTIONS, keras.layers.Dense)
-# arguments that an ordinary layer and a pruned one have in common
-_SHARED = (*KERNEL_ARGUMENTS, "activation", "activity_regularizer")
+# arguments that an ordinary convolution and a pruned one have in common, beside those of all layers with a kernel
 _OF_CONVOLUTIONS = ("filters", "kernel_size", "strides", "padding", "data_format")
 
 
@@ -182,9 +182,7 @@ def _indivisible(layer: keras.layers.Layer, block: int) -> str | None:
 def _pruned(layer: keras.layers.Layer, pruning: dict[str, Any]) -> Replacement:
     """The layer that computes what a layer computes, and can be pruned."""
     kind, own = (PrunedConv2D, _OF_CONVOLUTIONS) if isinstance(layer, _CONVOLUTIONS) else (PrunedDense, ("units",))
-    arguments = {name: getattr(layer, name) for name in (*own, *_SHARED)}
-    if isinstance(layer.activation, keras.layers.Layer):
-        arguments["activation"] = copied(layer.activation)
+    arguments = common_arguments(layer, (*own, *KERNEL_ARGUMENTS))
     inputs, filters = layer.kernel.shape[-2:]
     mask = np.ones((filters // pruning["block"], inputs))
-    return [(kind(**arguments, dtype=layer.dtype_policy, **pruning), [*layer.get_weights(), mask])]
+    return [(kind(**arguments, **pruning), [*layer.get_weights(), mask])]

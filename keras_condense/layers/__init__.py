@@ -11,6 +11,8 @@ from keras_condense.layers.normalization import BatchNormalization
 from keras_condense.layers.pruned import PrunedConv2D, PrunedDense
 from keras_condense.layers.quantized import QuantizedKernel
 from keras_condense.layers.reactivation import SparseFeatureReactivation
+from keras_condense.layers.shared import SharedConv2D, SharedDense, SharedDepthwiseConv2D, SharedKernel
+from keras_condense.layers.stand_in import StandIn, stand_ins
 
 LearnedGroupConv = LearnedGroupConv2D  # the paper's name
 LearnedInputs, learned_layers = LearnedConnections, condensable_layers  # former names
@@ -32,8 +34,14 @@ __all__ = [
     "PrunedDense",
     "QuantizedBatchNormalization",
     "QuantizedKernel",
+    "SharedConv2D",
+    "SharedDense",
+    "SharedDepthwiseConv2D",
+    "SharedKernel",
     "SparseFeatureReactivation",
+    "StandIn",
     "condensable_layers",
     "frozen_layers",
     "learned_layers",
+    "stand_ins",
 ]

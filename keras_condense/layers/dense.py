@@ -9,13 +9,18 @@ from keras_condense.layers.learned_connections import LearnedConnections
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import LARGEST_CHANNELS, check_positive_integer, check_real, check_weight_shape
 
-__all__ = ["CondenseDense", "MaskedDense"]
+__all__ = ["CheckedDense", "CondenseDense", "MaskedDense"]
 
 
-class MaskedDense(LearnedConnections, keras.layers.Dense):
-    """What dense layers with a mask share: they are built, called and saved as Keras' own, with the masked kernel."""
+class CheckedDense(keras.layers.Dense):
+    """A `keras.layers.Dense` that checks its inputs and computes with `used_kernel`."""
 
-    def build(self, input_shape):
+    def used_kernel(self):
+        """The kernel that the layer computes with, in its variable's dtype."""
+        return self.kernel
+
+    def checked_inputs(self, input_shape) -> int:
+        """The size of the last axis, if the input's shape says it."""
         inputs = input_shape[-1]
         if inputs is None:
             raise ValueError(
@@ -23,11 +28,10 @@ class MaskedDense(LearnedConnections, keras.layers.Dense):
                 "Give `keras.Input` a full `shape`."
             )
         check_weight_shape(self.name, (inputs, self.units))
-        self.build_mask(inputs)
-        super().build(input_shape)
+        return inputs
 
     def call(self, inputs, training=None):
-        # Keras' call, with the masked kernel
+        # Keras' call, with another kernel
         check_real("inputs", inputs.dtype)
         outputs = ops.matmul(inputs, ops.cast(self.used_kernel(), self.compute_dtype))
         if self.use_bias:
@@ -37,12 +41,25 @@ class MaskedDense(LearnedConnections, keras.layers.Dense):
     def get_config(self):
         config = super().get_config()
         config.pop("quantization_config", None)  # it is refused
-        regularizer = regularizers.serialize(self.activity_regularizer)
-        return config | {"activity_regularizer": regularizer} | self.plan_config()
+        return config | {"activity_regularizer": regularizers.serialize(self.activity_regularizer)}
 
     @classmethod
     def from_config(cls, config):
         return super(keras.layers.Dense, cls).from_config(config)  # Keras' Dense would add a `quantization_config`
+
+
+class MaskedDense(LearnedConnections, CheckedDense):
+    """What dense layers with a mask share: they are built, called and saved as Keras' own, with the masked kernel."""
+
+    def used_kernel(self):
+        return self.masked_kernel()
+
+    def build(self, input_shape):
+        self.build_mask(self.checked_inputs(input_shape))
+        super().build(input_shape)
+
+    def get_config(self):
+        return super().get_config() | self.plan_config()
 
 
 @keras.saving.register_keras_serializable("keras_condense")

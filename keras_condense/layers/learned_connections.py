@@ -15,23 +15,11 @@ from keras import ops
 from keras_condense import drop_plans, masks
 from keras_condense.keras_graphs import student_of
 from keras_condense.layers.channels import ChannelIndex
-from keras_condense.rewriting import Replacement, copied
+from keras_condense.layers.stand_in import StandIn
+from keras_condense.rewriting import Replacement
 from keras_condense.validation import as_index, check_divisible, shown
 
-__all__ = ["KERNEL_ARGUMENTS", "LearnedConnections", "condensable_layers", "frozen_layers"]
-
-# what a convolution and a dense layer have in common; their dtype policy has an attribute of another name
-KERNEL_ARGUMENTS = (
-    "use_bias",
-    "kernel_initializer",
-    "bias_initializer",
-    "kernel_regularizer",
-    "bias_regularizer",
-    "kernel_constraint",
-    "bias_constraint",
-    "trainable",
-    "name",
-)
+__all__ = ["LearnedConnections", "condensable_layers", "frozen_layers"]
 
 
 def condensable_layers(model: keras.Model) -> list["LearnedConnections"]:
@@ -72,7 +60,7 @@ def frozen_layers(model: keras.Model) -> list["LearnedConnections"]:
     return [layer for layer in condensable_layers(model) if is_frozen(layer)]
 
 
-class LearnedConnections:
+class LearnedConnections(StandIn):
     """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
 
     The layer provides `groups`, `condense_factor`, `kernel`, `use_bias` and `add_weight`, and `pruned_fraction` and
@@ -80,6 +68,9 @@ class LearnedConnections:
     are of inputs and learn which filters they reach has a mask of (groups, filters), and overrides `kernel_mask` and
     `importance`. Nothing is pruned while the layer is called: `CondenseSchedule` calls `condense_to`.
     """
+
+    saved = ("kernel", "mask")
+    trait = "mask"
 
     condense_factor: int | None
     pruned_fraction: float | None = None
@@ -120,24 +111,13 @@ class LearnedConnections:
 
     def build_mask(self, inputs: int) -> None:
         """Make the mask weight, all ones; to be called first in `build`."""
-        if getattr(self, "quantization_mode", None):
-            raise ValueError(
-                f"`dtype` (={self.dtype_policy.name!r}) of layer {self.name!r} must not be quantized, for Keras would "
-                "lose the mask. Leave it out, and quantize the condensed model."
-            )
+        self._check_not_quantized()
         if self.condense_factor is not None:
             fix = f"Change the width of what layer {self.name!r} reads, or its condense factor."
             check_divisible("in_channels", inputs, "condense_factor", self.condense_factor, fix)
         self.mask = self.add_weight(
             name="mask", shape=(self.mask_rows, inputs), initializer="ones", trainable=False, autocast=False
         )
-
-    def _check_built(self) -> None:
-        if not self.built:
-            raise ValueError(
-                f"Layer {self.name!r} must be built to have a mask, and is not. "
-                "Call the layer or its model on a batch of data first, or begin the model with `keras.Input`."
-            )
 
     def kernel_mask(self):
         """The mask spread over the kernel: (inputs, filters), 1 where a connection is left."""
@@ -222,20 +202,6 @@ class LearnedConnections:
         """The mask at the last stage."""
         return self.mask_at(self.final_stage)
 
-    def condensed(self, new_name: Callable[[str], str]) -> Replacement:
-        """The layers that compute what this one computes at its last stage; `keras_condense.condense` puts them there.
-
-        Args:
-            new_name: gives a name that no layer of the model has, similar to the one it is called with.
-
-        Returns:
-            Layers, not built yet, in the order of their calls, each with its weights (None: those that it begins with).
-            The one that holds the kernel keeps this layer's name.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} must say what it becomes to be condensed. Give it a method `condensed(new_name)`."
-        )
-
     def condensed_weights(self) -> tuple[np.ndarray | None, int, list[np.ndarray]]:
         """What is left at the last stage: the inputs to choose (None: all in order), the groups, kernel and bias."""
         mask = self.final_mask()
@@ -249,13 +215,6 @@ class LearnedConnections:
             weights.append(np.concatenate([bias[group::groups] for group in range(groups)]))
         return masks.kept_inputs(mask) if drops else None, groups, weights
 
-    def shared_arguments(self, *others: str) -> dict:
-        """The arguments that a condensed layer shares with this one: those of all layers with a kernel, and `others`.
-
-        They are the objects that the layer holds, for functions and classes that nobody registered have no config.
-        """
-        return {name: getattr(self, name) for name in (*KERNEL_ARGUMENTS, *others)} | {"dtype": self.dtype_policy}
-
     def indexed(self, inputs: np.ndarray | None, parts: Replacement, new_name: Callable[[str], str]) -> Replacement:
         """The same parts, with a `ChannelIndex` before them unless they read all inputs in order."""
         if inputs is None:
@@ -263,54 +222,6 @@ class LearnedConnections:
         index = ChannelIndex(inputs, dtype=self.dtype_policy, name=new_name(f"{self.name}_index"))
         return [(index, None), *parts]
 
-    def condensed_activation(self, new_name: Callable[[str], str]) -> tuple[keras.layers.Layer, list | None]:
-        """The activation as a layer of its own; one that is a layer is made anew, with its weights."""
-        name = new_name(f"{self.name}_activation")
-        if isinstance(self.activation, keras.layers.Layer):
-            layer = copied(self.activation)
-            layer.name, layer.activity_regularizer = name, self.activity_regularizer
-            return layer, self.activation.get_weights() or None
-        regularizer = self.activity_regularizer
-        layer = keras.layers.Activation(
-            self.activation, activity_regularizer=regularizer, dtype=self.dtype_policy, name=name
-        )
-        return layer, None
-
-    def enable_lora(self, *args, **kwargs) -> None:
-        """Refuse: a low-rank update of the kernel would be neither pruned nor condensed."""
-        raise ValueError(
-            f"Layer {self.name!r} of class {type(self).__name__} must be condensed before LoRA is enabled, for an "
-            "update of its kernel would not be pruned. Call `keras_condense.condense(model)`, and `enable_lora` on the "
-            "layers of the new model."
-        )
-
-    def quantize(self, *args, **kwargs) -> None:
-        """Refuse: the quantized layers of Keras read their kernel without the mask."""
-        # of this type, so that `model.quantize` passes the layer over, as every layer that can't be quantized
-        raise NotImplementedError(
-            f"Layer {self.name!r} of class {type(self).__name__} must be condensed before it is quantized, for Keras "
-            "would lose its mask. Call `keras_condense.condense(model)`, and `quantize` on the new model."
-        )
-
-    def save_own_variables(self, store) -> None:
-        """Save the weights under their names, dropped ones as exact zeros whatever an optimizer did to them."""
-        if not self.built:
-            return  # as Keras' own layers do
-        store["kernel"] = self.masked_kernel()
-        store["mask"] = self.mask
-        if self.use_bias:
-            store["bias"] = self.bias
-
-    def load_own_variables(self, store) -> None:
-        """Load what `save_own_variables` saved."""
-        if not self.built and not store.keys():
-            return
-        self._check_built()
-        expected = {"kernel", "mask"} | ({"bias"} if self.use_bias else set())
-        if set(store.keys()) != expected:
-            raise ValueError(
-                f"Layer {self.name!r} expects the weights {sorted(expected)}, and the file holds "
-                f"{sorted(store.keys())}. Load a file that was saved from the same architecture."
-            )
-        for name in sorted(expected):
-            getattr(self, name).assign(store[name])
+    def saved_value(self, name: str):
+        """What is saved of a weight: dropped ones as exact zeros, whatever an optimizer did to them."""
+        return self.masked_kernel() if name == "kernel" else super().saved_value(name)

@@ -164,11 +164,7 @@ class PrunedConv2D(PrunedKernel, CheckedConv2D):
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """A `keras.layers.Conv2D` of this layer's name, and `Activation` where that is a layer."""
-        if isinstance(self.activation, keras.layers.Layer):  # with weights of its own, perhaps
-            parts = [(keras.layers.Conv2D(**self.shared_arguments(*CONVOLUTION_ARGUMENTS)), self.pruned_weights())]
-            return [*parts, self.condensed_activation(new_name)]
-        arguments = self.shared_arguments(*CONVOLUTION_ARGUMENTS, "activation", "activity_regularizer")
-        return [(keras.layers.Conv2D(**arguments), self.pruned_weights())]
+        return self.condensed_to(keras.layers.Conv2D, CONVOLUTION_ARGUMENTS, self.pruned_weights(), new_name)
 
     def get_config(self):
         config = super().get_config()
@@ -217,8 +213,4 @@ class PrunedDense(PrunedKernel, MaskedDense):
 
     def condensed(self, new_name: Callable[[str], str]) -> Replacement:
         """A `keras.layers.Dense` of this layer's name, and `Activation` where that is a layer."""
-        if isinstance(self.activation, keras.layers.Layer):
-            parts = [(keras.layers.Dense(**self.shared_arguments("units")), self.pruned_weights())]
-            return [*parts, self.condensed_activation(new_name)]
-        arguments = self.shared_arguments("units", "activation", "activity_regularizer")
-        return [(keras.layers.Dense(**arguments), self.pruned_weights())]
+        return self.condensed_to(keras.layers.Dense, ("units",), self.pruned_weights(), new_name)

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_condense.condensation import condensed
-from keras_condense.layers import ChannelIndex, ChannelScatterAdd, FakeQuantize, LearnedConnections, QuantizedKernel
+from keras_condense.layers import ChannelIndex, ChannelScatterAdd, FakeQuantize, QuantizedKernel, stand_ins
 from keras_condense.layers.quantized import plain_layer
 from keras_condense.rewriting import Replacement, check_rewritable, copied, rewrite
 
@@ -142,8 +142,8 @@ def _is_other_policy(value: Any) -> bool:
 
 
 def prepared(model: keras.Model) -> keras.Model:
-    """The model to export: condensed if it is masked, and in float32."""
-    if any(isinstance(layer, LearnedConnections) for layer in model._flatten_layers()):
+    """The model to export: condensed if layers of it stand for others, and in float32."""
+    if stand_ins(model):
         model = condensed(model, compile=False)
     if any(isinstance(layer, QuantizedKernel) for layer in model._flatten_layers()):
         model = rewrite(model, _with_rounded_kernel, compile=False)
