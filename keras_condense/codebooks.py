@@ -1,14 +1,28 @@
 """Weights written as few values: k-means of a kernel (Deep Compression, arXiv 1510.00149, section 3)."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 
-__all__ = ["LARGEST_SAMPLE", "clustered", "codebook_of"]
+from keras_condense.validation import as_index, shown
+
+__all__ = ["LARGEST_SAMPLE", "check_bits", "clustered", "codebook_of"]
 
 # of larger kernels, so many weights are drawn for k-means: the means of 256 clusters of a million hardly move any more
 LARGEST_SAMPLE = 2**18
 _LARGEST_WHOLE = 2**20
+
+
+def check_bits(name: str, bits: Any) -> int:
+    """`bits` if a codebook can have so many."""
+    number = as_index(bits)
+    if number is None or isinstance(bits, bool) or not 1 <= number <= 8:
+        raise ValueError(
+            f"`{name}` (={shown(bits)}) must be an integer from 1 to 8. Use 5 for at most 32 different weights in a "
+            "layer."
+        )
+    return number
 
 
 def codebook_of(kernel: np.ndarray, bits: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -16,7 +16,7 @@ from keras_condense.choosing import (
     rows_of,
     unfit_to_replace,
 )
-from keras_condense.codebooks import codebook_of
+from keras_condense.codebooks import check_bits, codebook_of
 from keras_condense.layers import (
     GroupConv2D,
     LearnedConnections,
@@ -27,9 +27,9 @@ from keras_condense.layers import (
 )
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.rewriting import Replacement
-from keras_condense.validation import as_index, check_choice, check_positive_integer, shown
+from keras_condense.validation import as_index, check_choice, check_positive_integer
 
-__all__ = ["SharingLayers", "check_bits", "explain_share_weights", "share_weights"]
+__all__ = ["SharingLayers", "explain_share_weights", "share_weights"]
 
 _CONVOLUTION = (SharedConv2D, (*CONVOLUTION_ARGUMENTS, "groups"))
 _DEPTHWISE = tuple(name for name in CONVOLUTION_ARGUMENTS if name != "filters")
@@ -70,8 +70,9 @@ def share_weights(
     pruned: `condense` it first. `condense` puts ordinary layers with the same weights in their place, and
     `export_tflite` makes a file of those. The file is as large as before until something codes it: see `coded_size`.
 
-    An exported file folds batch norms into the convolutions before them, and each filter then has values of its own.
-    `export_tflite(model, share_weights=5)` clusters what is left after folding, of a model that is not trained on.
+    A batch norm that is folded gives each filter values of its own. Export with `export_tflite(shared,
+    share_weights=bits)`, which keeps norms and the trained values. Of a model that is not trained on,
+    `export_tflite(model, share_weights=bits)` folds norms first and clusters what the file holds.
 
     Args:
         model: a functional or built sequential model, with nested models or without. It is left as it is.
@@ -146,17 +147,6 @@ def explain_share_weights(model: keras.Model, where: Where = None) -> SharingLay
         (('conv',), {'learned': 'has a mask: condense it first'})
     """
     return SharingLayers(model.name, rows_of(examined_layers(model, where, _CHOICE)))
-
-
-def check_bits(name: str, bits: Any) -> int:
-    """`bits` if a codebook can have so many."""
-    number = as_index(bits)
-    if number is None or isinstance(bits, bool) or not 1 <= number <= 8:
-        raise ValueError(
-            f"`{name}` (={shown(bits)}) must be an integer from 1 to 8. Use 5 for at most 32 different weights in a "
-            "layer."
-        )
-    return number
 
 
 def _checked_seed(seed: Any) -> int:

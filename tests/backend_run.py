@@ -136,6 +136,7 @@ def main(folder, reference):
     np.testing.assert_array_equal(predict(loaded, x), results["taught"])
     goes_on = [each.fit(x, y, batch_size=24, verbose=0).history["loss"] for each in (distiller, loaded)]
     np.testing.assert_allclose(*goes_on, rtol=1e-6)
+    results["shared"] = shared_weights(x, y)
 
     # half precision
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -149,6 +150,22 @@ def main(folder, reference):
             foreign = keras.models.load_model(folder / f"tensorflow-{name}.keras")
             results[f"foreign/{name}"] = predict(foreign, x)
     np.savez(folder / f"{backend}.npz", **results)
+
+
+def shared_weights(x, y):
+    """What a network with shared weights computes once it is trained; begun by NumPy."""
+    random = np.random.default_rng(1)
+    layers = [keras.layers.Conv2D(8, 3, kernel_regularizer="l2"), keras.layers.DepthwiseConv2D(2)]
+    layers += [keras.layers.Flatten(), keras.layers.Dense(3, kernel_regularizer="l2")]
+    model = keras.Sequential([keras.Input((6, 6, 8)), *layers])
+    model.set_weights([random.normal(0, 0.2, w.shape) * (random.random(w.shape) < 0.8) for w in model.weights])
+    shared = kc.share_weights(model, 3)
+    shared.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    shared.fit(x, y, batch_size=6, epochs=3, shuffle=False, verbose=0)
+    trained = predict(shared, x)
+    np.testing.assert_allclose(predict(condense(shared), x), trained, atol=1e-5)
+    assert all(len(np.unique(w)) == 8 for w in condense(shared).get_weights() if w.ndim > 1)
+    return trained
 
 
 def small_condensenet():

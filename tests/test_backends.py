@@ -84,6 +84,7 @@ def test_training_condensing_and_files_agree(backend, left_by, reference):
     np.testing.assert_allclose(results["trained"], reference["trained"], atol=1e-3)
     np.testing.assert_allclose(results["distillation_losses"], reference["distillation_losses"], rtol=1e-2)
     np.testing.assert_allclose(results["taught"], reference["taught"], atol=1e-3)
+    np.testing.assert_allclose(results["shared"], reference["shared"], atol=1e-3)
     for name in ("masked", "condensed"):  # saved by TensorFlow, loaded here
         np.testing.assert_allclose(results[f"foreign/{name}"], reference["trained"], atol=1e-4)
 

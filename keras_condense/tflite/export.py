@@ -8,8 +8,10 @@ from typing import Any
 import keras
 
 from keras_condense.cards import Card
+from keras_condense.codebooks import check_bits
 from keras_condense.files import check_writable, write_bytes, write_text
 from keras_condense.keras_graphs import is_graph, student_of
+from keras_condense.layers import SharedKernel
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.lowering import lower_model, lowering_targets
@@ -68,6 +70,7 @@ def export_tflite(
     verify: bool = True,
     card: Card | None = None,
     preprocessing: str = "outside",
+    share_weights: int | None = None,
 ) -> bytes:
     """Turn a model into a .tflite file of batch 1: static shapes, built-in operators only.
 
@@ -101,6 +104,11 @@ def export_tflite(
             labels and normalization as TensorFlow Lite metadata, which Android's libraries read.
         preprocessing: "outside" of the file, which takes what the model takes, or "inside": the file takes pixels,
             uint8 from 0 to 255, and normalizes them as the card says.
+        share_weights: 1 to 8: each kernel of the file holds at most two to the power of this many different weights,
+            by k-means after batch norms are folded into it, for a smaller download (`coded_size`). No training follows:
+            how near the file comes is logged, as of a quantized one. Zeros stay zeros. A model of
+            `keras_condense.share_weights` keeps its own values if they are no more, for batch norms stay operators of
+            their own; without this argument they are folded, and each filter has values of its own.
 
     Returns:
         The file's content. It has one signature, `serving_default`, whose inputs are called as the model's
@@ -112,8 +120,9 @@ def export_tflite(
             with NaN or infinity in its weights or an operator that TensorFlow Lite lacks; a path that cannot be
             written; an unknown `quantize`, `target` or `preprocessing`; a card of another model, or none for
             preprocessing="inside"; missing or unfit `representative_data`; `node_costs` with target="measure" or of a
-            model that has nothing to lower; a file that computes something else than the model (the message names the
-            first layer that differs), or a model that gives no finite numbers to compare with. Nothing is written then.
+            model that has nothing to lower; `share_weights` out of range, or of a model that has no graph or no
+            kernels; a file that computes something else than the model (the message names the first layer that
+            differs), or a model that gives no finite numbers to compare with. Nothing is written then.
         OSError: writing failed, there or in the temporary folder, for instance on a full disk; what stood at `path`
             before is still there.
 
@@ -131,6 +140,8 @@ def export_tflite(
     if preprocessing == "inside" and card is None:
         raise ValueError("`card` must be given with preprocessing='inside', to say how pixels are normalized.")
     check_choice("verify", verify, (True, False), "False leaves the comparison with the model out.")
+    if share_weights is not None:
+        share_weights = check_bits("share_weights", share_weights)
     aware = isinstance(model, keras.Model) and is_aware(model)
     if aware:
         check_ranges(model, quantize, INT8_BY_RANGES.name, representative_data is not None)
@@ -159,7 +170,9 @@ def export_tflite(
 
     condensed = prepared(model)
     # of a sequential model the last layer's name: condensing may put others behind it
-    lowering = lower_model(condensed, target, scheme, rows, output_names(model) if is_graph(model) else None)
+    names = output_names(model) if is_graph(model) else None
+    is_shared = any(isinstance(layer, SharedKernel) for layer in model._flatten_layers())
+    lowering = lower_model(condensed, target, scheme, rows, names, share_weights, is_shared=is_shared)
     if lowering is None:
         content = convert_model(condensed, scheme, rows)
     else:

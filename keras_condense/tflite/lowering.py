@@ -10,6 +10,7 @@ import keras
 from keras_condense.keras_graphs import is_readable
 from keras_condense.layers import ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D
 from keras_condense.text_tables import render
+from keras_condense.tflite.calibration import Rows
 from keras_condense.tflite.converter import convert_graph
 from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.graph import Graph, Node
@@ -25,6 +26,7 @@ from keras_condense.tflite.passes import (
 )
 from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
+from keras_condense.tflite.sharing import Sharing, share
 from keras_condense.tflite.signature import inputs_of, output_names
 from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
 
@@ -63,6 +65,7 @@ class Lowering:
         graphs: the candidates by their names.
         totals: the cost of each candidate.
         layers: for each layer of the model, its cost in each candidate; empty where candidates were timed whole.
+        sharing: what was done to its weights, where they share values.
     """
 
     target: str
@@ -71,6 +74,7 @@ class Lowering:
     graphs: Mapping[str, Graph]
     totals: Mapping[str, float]
     layers: Mapping[str, Mapping[str, float]]
+    sharing: Sharing | None = None
 
     @property
     def graph(self) -> Graph:
@@ -222,7 +226,14 @@ def _is_sparse(layer: keras.layers.Layer) -> bool:
 
 
 def lower_model(
-    model: keras.Model, target: str, scheme: Scheme = FLOAT32, rows=None, outputs: list[str] | None = None
+    model: keras.Model,
+    target: str,
+    scheme: Scheme = FLOAT32,
+    rows: Rows | None = None,
+    outputs: list[str] | None = None,
+    share_weights: int | None = None,
+    *,
+    is_shared: bool = False,
 ) -> Lowering | None:
     """Lower a model with layers of this package or ranges for int8, or with 1x1 convolutions that are mostly zeros.
 
@@ -232,15 +243,25 @@ def lower_model(
         scheme: what numbers the file holds.
         rows: to calibrate with, where candidates are timed and the scheme needs them.
         outputs: names for the model's outputs, flattened; by default their own.
+        share_weights: have each kernel hold at most two to the power of this many values; any model is lowered then.
+        is_shared: whether the model's layers share weights already: then norms stay beside them.
 
     Returns:
         What was chosen; None for a model without such layers or without a graph, which is exported as it is.
+
+    Raises:
+        ValueError: weights can't be shared, for the model has no graph, or no kernels.
     """
     layers = list(model._flatten_layers(include_self=False))
     is_ours = any(isinstance(layer, (ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D)) for layer in layers)
-    if not is_ours and not (scheme.sparse and any(map(_is_sparse, layers))):
+    if share_weights is None and not is_ours and not (scheme.sparse and any(map(_is_sparse, layers))):
         return None
     if not is_readable(model):
+        if share_weights is not None:
+            raise ValueError(
+                f"`model` (={model.name!r}) must have a graph for `share_weights` (={share_weights}), and is a "
+                f"{type(model).__name__} with a `call` of its own. Build it with `keras.Model(inputs, outputs)`."
+            )
         if not is_ours:
             return None
         logger.warning(
@@ -250,6 +271,14 @@ def lower_model(
         )
         return None
     graph = read_model(model, inputs_of(model).names, outputs or output_names(model))
+    if share_weights is None:
+        return _lower(graph, model, target, scheme, rows)
+    scheme = dataclasses.replace(scheme, limits=False, folds=not is_shared)
+    sharing = share(graph, share_weights, next(iter(targets().values())), scheme)
+    return dataclasses.replace(_lower(sharing.shared, model, target, scheme, rows), sharing=sharing)
+
+
+def _lower(graph: Graph, model: keras.Model, target: str, scheme: Scheme, rows: Rows | None) -> Lowering:
     if target != MEASURE:
         return cheapest(graph, targets()[target], scheme)
 

@@ -46,6 +46,7 @@ class Scheme:
         needs_data: whether it is calibrated with representative data.
         limits: whether a norm may become a limit. That leaves activations with the ranges from before the norm, a
             different one for each channel, where int8 has one for all, and adds up in a bias what float16 rounds.
+        folds: whether a norm may move into the kernel before it, whose filters have values of their own then.
         few_weights: kernels of fewer weights keep fewer; below that many the converter leaves them in float32.
         zeros: whether learned groups may become kernels that are mostly zeros.
         sparse: whether kernels can be stored without their zeros.
@@ -57,6 +58,7 @@ class Scheme:
     configure: Callable[[Any, Any, Rows | None], None]
     needs_data: bool = False
     limits: bool = False
+    folds: bool = True
     few_weights: int = 0
     zeros: bool = True
     sparse: bool = False

@@ -58,7 +58,8 @@ def verify(
     """Compare a file with its model.
 
     In float32 the file must be exact; of a quantized one the network that was quantized must be, and how near the file
-    itself comes is said.
+    itself comes is said. So it is with shared weights; in float32 the file must also compute what the network with the
+    shared weights does.
 
     Args:
         content: the file's.
@@ -85,9 +86,13 @@ def verify(
     of_file = file_outputs(content, list(expected), rows)
     if scheme.has_ranges:
         return _verify_by_ranges(of_file, lowering, model, condensed, expected, rows)
-    exact = None
-    if scheme.is_exact:
+    sharing = None if lowering is None else lowering.sharing
+    exact, is_exact = None, scheme.is_exact and sharing is None
+    numbers = (scheme.name or "float32") + (" with shared weights" if sharing else "")
+    if is_exact:
         exact = of_file
+    elif sharing is not None:
+        exact = graph_outputs(sharing.whole, rows)
     elif lowering is not None:
         exact = graph_outputs(lowering.graph, rows)
     elif condensed is not model:
@@ -104,19 +109,21 @@ def verify(
                            model.name, wrong)  # fmt: skip
         else:
             _explain(wrong, condensed, model, expected, scheme, target, rows)
-    if not scheme.is_exact:
+    if sharing is not None and scheme.is_exact:
+        _check_sharing(of_file, graph_outputs(sharing.shared, rows), model, reference, expected, rows)
+    if not is_exact:
         differences = compare(of_file, expected)
     for difference in differences:
         name = difference.output
         if expected[name].dtype.kind == "f" and not np.isfinite(of_file[name][np.isfinite(expected[name])]).all():
             raise ValueError(
-                f"The file must give finite numbers where `model` (={model.name!r}) does, and in {scheme.name} its "
+                f"The file must give finite numbers where `model` (={model.name!r}) does, and in {numbers} its "
                 f"output {difference.output!r} has NaN or infinity: a number is too large for it. Quantize less, or "
                 "leave the check out with verify=False. No file was written."
             )
         if not difference.rms <= _LARGEST_RMS:
             logger.warning(
-                "%s: in %s, %s; calibrate with other inputs or quantize less", model.name, scheme.name, difference
+                "%s: in %s, %s; calibrate with other inputs or quantize less", model.name, numbers, difference
             )
     return f"{len(rows)} inputs, {'; '.join(map(str, differences))}"
 
@@ -192,6 +199,20 @@ def _explain(
         "`tf.lite.TFLiteConverter.from_keras_model(keras_condense.condense(model)).convert()`, or "
         f"{nothing_written}"
     )
+
+
+def _check_sharing(
+    of_file: Outputs, shared: Outputs, model: keras.Model, reference: keras.Model, expected: Outputs, rows: Rows
+) -> None:
+    """Raise ValueError for a float32 file that computes something else than the network with the shared weights."""
+    differences = compare(of_file, shared)
+    if _is_wrong(differences) and not _is_noise(differences, reference, expected, rows):
+        wrong = next(difference for difference in differences if _is_wrong([difference]))
+        raise ValueError(
+            f"The file must compute what `model` (={model.name!r}) computes with shared weights, and does not: "
+            f"{wrong}; {TOLERANCE} is allowed. This is a mistake of keras_condense. Leave `share_weights` out, or "
+            "leave the check out with verify=False. No file was written."
+        )
 
 
 def _is_exact(dtype: str) -> bool:

@@ -35,6 +35,7 @@ from keras_condense.tflite.targets import Target
 
 __all__ = [
     "CHANNELS_LAST",
+    "FOLDING",
     "SIMPLIFYING",
     "dense",
     "drop_unread",
@@ -43,8 +44,8 @@ __all__ = [
     "sparse",
 ]
 
-# Fewer operators, for every target, in an order in which each pass finds what the last one made.
-SIMPLIFYING: tuple[ModuleType, ...] = (
+# Fewer operators, the same for every target, in an order in which each pass finds what the last one made.
+FOLDING: tuple[ModuleType, ...] = (
     fold_pads,
     keep_pixels,
     compose_picks,
@@ -54,8 +55,8 @@ SIMPLIFYING: tuple[ModuleType, ...] = (
     compose_picks,
     merge_pointwise,
     fold_permutations,
-    drop_unread,
 )
+SIMPLIFYING: tuple[ModuleType, ...] = (*FOLDING, drop_unread)
 
 # Learned groups in XNNPACK's usual layout, without moving single numbers about. What a condensed network asks for
 # around its convolutions costs more than they do: picking channels moves 4 bytes at a time, and so does a shuffle; a

@@ -15,7 +15,9 @@ __all__ = ["run"]
 
 
 def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
-    """Fold norms into the convolutions before them."""
+    """Fold norms into the convolutions before them, where the scheme allows it."""
+    if not scheme.folds:
+        return graph
     nodes, renamed = graph.by_name(), {}
     for node in graph:
         if not isinstance(node.op, Affine):

@@ -13,7 +13,7 @@ from keras_condense.tflite.operators import Affine, AveragePool, Depthwise
 from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target, node_cost
 
-__all__ = ["run"]
+__all__ = ["as_window", "run"]
 
 
 def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
@@ -22,7 +22,7 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
         return graph
     by_name, nodes = graph.by_name(), []
     for node in graph:
-        window = _as_window(node) if node.is_image else None
+        window = as_window(node) if node.is_image else None
         if window is not None and not scheme.few_weights:  # else the window would stay in float32
             inputs = [by_name[name] for name in node.inputs]
             costs = (node_cost(each, inputs, target, scheme.arithmetic) for each in (window, node))
@@ -34,7 +34,7 @@ def run(graph: Graph, target: Target, scheme: Scheme) -> Graph:
     return graph.with_nodes(nodes)
 
 
-def _as_window(node: Node) -> Node | None:
+def as_window(node: Node) -> Node | None:
     """The same as a depthwise convolution, or None for what is none."""
     match node.op:
         case Affine(scale, shift, relu, ceiling):
