@@ -317,7 +317,9 @@ def quantized_twin(arrays, folder):
     made = {}
     for layer, each in ends.items():
         now = [float(variable) for variable in each.values()]
-        if layer != "quantize_layer":  # an average that forgets a thousandth a batch; of images it keeps the ends of all
+        if (
+            layer != "quantize_layer"
+        ):  # which keeps the ends of all; others forget a thousandth a batch
             now = [(end - 0.999 * was) / 0.001 for end, was in zip(now, begin[layer], strict=True)]
         made[layer] = now
     for variable, value in statistics:
