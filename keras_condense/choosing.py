@@ -49,6 +49,9 @@ class ChosenLayer:
     kernel: tuple[int, ...]
     reason: str | None
 
+    def __str__(self) -> str:
+        return "yes" if self.reason is None else f"no: {self.reason}"
+
 
 @dataclasses.dataclass(frozen=True)
 class ChosenLayers:
@@ -76,6 +79,10 @@ class ChosenLayers:
         """Names of the layers that are left as they are, and why."""
         return {layer.name: layer.reason for layer in self.layers if layer.reason is not None}
 
+    def further_columns(self) -> dict[str, list[str]]:
+        """Columns at the end of the table: a cell for each layer, by their titles."""
+        return {}
+
     def __str__(self) -> str:
         from rich.table import Table
 
@@ -85,9 +92,12 @@ class ChosenLayers:
         table.add_column("kind")
         table.add_column("kernel")
         table.add_column(self.it_does)
-        for layer in self.layers:
+        further = self.further_columns()
+        for title in further:
+            table.add_column(title, justify="right", no_wrap=True)
+        for layer, *cells in zip(self.layers, *further.values(), strict=True):
             kernel = " x ".join(map(str, layer.kernel))
-            table.add_row(layer.name, layer.kind, kernel, "yes" if layer.reason is None else f"no: {layer.reason}")
+            table.add_row(layer.name, layer.kind, kernel, str(layer), *cells)
         return render(table, width=140)
 
 

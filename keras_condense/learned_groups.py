@@ -1,84 +1,33 @@
 """Learned groups for a network that was made and trained without them."""
 
-import functools
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_condense.choosing import (
-    Choice,
-    ChosenLayer,
-    ChosenLayers,
-    Examined,
-    Where,
-    common_arguments,
-    examined_layers,
-    replace_chosen,
-    rows_of,
-    unfit_to_mask,
-)
 from keras_condense.distillation import check_teacher, taught
-from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, PrunedConv2D, SparseFeatureReactivation
-from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
-from keras_condense.layers.stand_in import KERNEL_ARGUMENTS
+from keras_condense.choosing import Choice, Examined, Where, examined_layers, replace_chosen
+from keras_condense.group_budgets import check_budget, check_sensitivity, check_told_apart, planned
+from keras_condense.learned_group_tables import LearnableLayer, LearnableLayers, summary
+from keras_condense.learning_convolutions import fixed_choice, free_choice, learning_layer
 from keras_condense.rewriting import Replacement
-from keras_condense.validation import check_choice, check_not_negative, check_positive_integer
+from keras_condense.tflite.group_costs import GroupCosts, check_target
+from keras_condense.validation import check_choice, check_not_negative, check_positive_integer, shown
 
 __all__ = ["LearnableLayer", "LearnableLayers", "Where", "explain_learn_groups", "learn_groups", "learnable_layers"]
-
-# convolutions that have no groups to learn, and why
-_OTHER_KINDS = {
-    (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D): "is depthwise: each filter reads a single input",
-    (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D): "is separable: it is two convolutions in one",
-    (
-        keras.layers.Conv1DTranspose,
-        keras.layers.Conv2DTranspose,
-        keras.layers.Conv3DTranspose,
-    ): "is a transposed convolution",
-    (keras.layers.Conv1D, keras.layers.Conv3D): "does not convolve in two dimensions",
-}
-_ORDINARY_KINDS = (keras.layers.Conv2D, GroupConv2D)
-_LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation, PrunedConv2D)
-_CONVOLUTIONS = (*_ORDINARY_KINDS, *_LEARNED_KINDS, *(kind for kinds in _OTHER_KINDS for kind in kinds))
-# arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
-# it is, whether Keras could save it or not
-_SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS)
-
-
-class LearnableLayer(ChosenLayer):
-    """A convolution of a model: does it learn groups, or why not?
-
-    Attributes:
-        name: the layer's name, with those of the models that hold it before it.
-        kind: the layer's class.
-        kernel: the kernel's shape: (height, width, inputs, filters) where there are two dimensions.
-        reason: why the layer is left as it is; None for one that learns groups.
-    """
-
-
-class LearnableLayers(ChosenLayers):
-    """What `learn_groups` does to each convolution of a model; `print` it for a table.
-
-    Attributes:
-        model: the model's name.
-        layers: a row for each convolution, in the model's order.
-    """
-
-    things, they_do, it_does = "convolutions", "learn groups", "learns groups"
-
-    @property
-    def learned(self) -> tuple[str, ...]:
-        """Names of the layers that learn groups."""
-        return self.chosen
 
 
 def learn_groups(
     model: keras.Model,
-    groups: int = 4,
-    condense_factor: int = 4,
+    groups: int | None = None,
+    condense_factor: int | None = None,
     where: Where = None,
     *,
+    budget: float | None = None,
+    target: str | None = None,
+    quantize: str | None = None,
+    sensitivity: Mapping[str, float] | None = None,
     group_lasso: float = 0.0,
     report: bool = False,
     teacher: keras.Model | str | None = None,
@@ -92,14 +41,31 @@ def learn_groups(
     outputs. Convolutions that can't learn groups are left as they are; `explain_learn_groups` gives the reasons.
     `CondenseSchedule` leaves frozen layers alone: set `trainable` to True to have them condensed.
 
+    With a `budget` the function decides which layers learn groups, and for each its groups (2, 4 or 8) and condense
+    factor (no larger), so that the file that `export_tflite` writes of the condensed network takes no more than that
+    share of what the file of `model` takes. Layers that lose least for what they save come first, and the network is
+    lowered as an export lowers it to see that the budget is met. What training changes is not foreseen: which channels
+    are read by nobody, and need not be computed, depends on the weights. Layers that no table of costs knows, such as
+    dense ones, count as nothing, and learn no groups.
+
     Args:
         model: a functional or built sequential model, with nested models or without. It is left as it is.
-        groups: G, the groups of filters that each layer learns; layers whose filters it does not divide are left.
+        groups: G, the groups of filters that each layer learns; layers whose filters it does not divide are left. By
+            default 4; with a `budget` it is left out, and so is `condense_factor`.
         condense_factor: C; in the end each group reads 1 / C of the layer's inputs. Layers whose inputs it does not
-            divide are left.
-        where: which convolutions learn groups: None for those with a 1x1 kernel; a function of a layer that answers
-            with True or False (it is asked about ordinary 2-D convolutions only); or one or more names, as
-            `explain_learn_groups` shows them.
+            divide are left. By default 4.
+        where: which convolutions learn groups: None for those with a 1x1 kernel, with a `budget` for any; a function
+            of a layer that answers with True or False (it is asked about ordinary 2-D convolutions only); or one or
+            more names, as `explain_learn_groups` shows them. With a `budget` the others are left, and of these those
+            learn groups that are needed.
+        budget: the share, between 0 and 1, of the cost of the model's own file that the condensed network's file may
+            take: of instructions or of time, whatever the target's table counts.
+        target: as `export_tflite` takes it, by default "arm64": whose table of costs holds. With "measure" files are
+            timed on the interpreter here, and layers are compared by the table of this machine.
+        quantize: as `export_tflite` takes it: what numbers both files hold.
+        sensitivity: with a `budget`, the accuracy that is lost where one layer learns groups, by the layer's name, in
+            any unit. Each option of a layer counts as that times the share of the layer's importance (the sum of
+            |kernel|) that it drops. Layers that are not in it are left. By default all are equally sensitive.
         group_lasso: weight of the group lasso of each layer while it is not condensed.
         report: print what `explain_learn_groups` returns.
         teacher: whose outputs the new model learns from as well, by `distill` with its defaults: "self" for a copy of
@@ -112,7 +78,8 @@ def learn_groups(
         ValueError: no layer that can learn groups, with the reason for each; an argument out of range; a name that is
             no convolution's, or that of one that can't learn groups; a model that has no graph to rewrite; a layer that
             can't be copied, or that lies inside two others, whose copies would be trained apart; a `teacher` that
-            `distill` refuses.
+            `distill` refuses; a budget that is not reached, with how near it came and what holds it, or given together
+            with `groups` or `condense_factor`.
 
     Example:
         >>> model = keras.Sequential([
@@ -133,36 +100,49 @@ def learn_groups(
     """
     group_lasso = check_not_negative("group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet.")
     check_choice("report", report, (False, True), "True prints which layers learn groups.")
-    choice = _choice(groups, condense_factor)
-    examined = examined_layers(model, where, choice)
+    decided = _decided(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
     check_teacher(teacher, model)
 
     def learned(layer: keras.layers.Layer) -> Replacement:
-        return _learned(layer, groups, condense_factor, group_lasso)
+        return learning_layer(layer, *decided.factors[layer.name], group_lasso)
 
-    fix = "Give another `where`, `groups` or `condense_factor`."
-    learning = replace_chosen(model, examined, choice, learned, fix)
+    learning = replace_chosen(model, decided.examined, decided.choice, learned, decided.fix)
     if report:
-        print(_summary(model, examined))
+        print(decided.summary(model))
     return taught(learning, teacher, model)
 
 
 def explain_learn_groups(
-    model: keras.Model, groups: int = 4, condense_factor: int = 4, where: Where = None
+    model: keras.Model,
+    groups: int | None = None,
+    condense_factor: int | None = None,
+    where: Where = None,
+    *,
+    budget: float | None = None,
+    target: str | None = None,
+    quantize: str | None = None,
+    sensitivity: Mapping[str, float] | None = None,
 ) -> LearnableLayers:
     """Say which convolutions of a model `learn_groups` would replace, and why it would leave the others.
+
+    With a `target` it says, too, what each of them costs there, now and once the network is condensed, and marks those
+    that save nothing.
 
     Args:
         model: as `learn_groups` takes it, and so are the other arguments.
         groups: G.
         condense_factor: C.
         where: which convolutions learn groups.
+        budget: the share of the cost that may be left.
+        target: whose costs are told; None for none, unless there is a `budget`.
+        quantize: what numbers the files hold, in which the costs are told.
+        sensitivity: accuracy that is lost, by the layer's name.
 
     Returns:
         A `LearnableLayers`, with a readable `str`.
 
     Raises:
-        ValueError: as `learn_groups`; a model without a layer that can learn groups is no error here.
+        ValueError: as `learn_groups`; without a budget a model without a layer that can learn groups is no error here.
 
     Example:
         >>> model = keras.Sequential([
@@ -176,70 +156,84 @@ def explain_learn_groups(
         ('pointwise',)
         >>> layers.left["depthwise"], layers.left["odd"]
         ('is depthwise: each filter reads a single input', 'has 30 filters, which `groups` (=4) does not divide')
+        >>> layers = explain_learn_groups(model, budget=0.9)
+        >>> layers.share < 0.9, [(layer.name, layer.groups, layer.condense_factor) for layer in layers.learning]
+        (True, [('odd', 2, 2)])
     """
-    return _summary(model, examined_layers(model, where, _choice(groups, condense_factor)))
+    decided = _decided(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
+    return decided.summary(model)
 
 
 learnable_layers = explain_learn_groups  # its former name
 
 
-def _summary(model: keras.Model, examined: list[Examined]) -> LearnableLayers:
-    return LearnableLayers(model.name, rows_of(examined, LearnableLayer))
+@dataclasses.dataclass(frozen=True)
+class _Decided:
+    """What happens to each convolution.
+
+    Attributes:
+        choice: the words for it.
+        examined: every convolution, with the reason why it is left.
+        factors: groups and condense factor of those that learn groups, by their own names.
+        fix: what to change where none do, for the message.
+        costs: of the model on the target, if there is one.
+        target: what it is called.
+        quantize: what numbers the files hold.
+        share: the part of the cost that is left, if it is known.
+    """
+
+    choice: Choice
+    examined: list[Examined]
+    factors: Mapping[str, tuple[int, int]]
+    fix: str
+    costs: GroupCosts | None = None
+    target: str | None = None
+    quantize: str | None = None
+    share: float | None = None
+
+    def summary(self, model: keras.Model) -> LearnableLayers:
+        """What it comes to."""
+        return summary(model, self.examined, self.factors, self.costs, self.target, self.quantize, self.share)
 
 
-def _choice(groups: Any, condense_factor: Any) -> Choice:
-    """How convolutions are chosen, the arguments checked."""
-    groups = check_positive_integer("groups", groups, "Use 4, as the paper does for CIFAR.")
-    condense_factor = check_positive_integer(
-        "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
-    )
-    return Choice(
-        kinds=_CONVOLUTIONS,
-        things="convolutions",
-        can="learn groups",
-        unfit=_unfit,
-        default=_not_pointwise,
-        too_small=functools.partial(_indivisible, groups=groups, condense_factor=condense_factor),
-        default_in_words="convolutions with a 1x1 kernel",
-        explained_by="explain_learn_groups",
-    )
-
-
-def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
-    """Why a layer has no groups to learn, whoever chooses it; None if it has."""
-    for kinds, reason in _OTHER_KINDS.items():
-        if isinstance(layer, kinds):
-            return reason
-    if isinstance(layer, PrunedConv2D):
-        return "is pruned already"
-    if isinstance(layer, _LEARNED_KINDS):
-        return "learns its groups already"
-    return unfit_to_mask(layer, holder, _ORDINARY_KINDS, "learned groups")
-
-
-def _indivisible(layer: keras.layers.Layer, groups: int, condense_factor: int) -> str | None:
-    """Why a convolution is too small for so many groups, or does not divide into them; None if it does."""
-    for count, things, argument, divisor in (
-        (layer.kernel.shape[2], "inputs", "condense_factor", condense_factor),
-        (layer.filters, "filters", "groups", groups),
-    ):
-        if count < divisor:
-            return f"is too small: it has {count} {things}, and `{argument}` is {divisor}"
-        if count % divisor:
-            return f"has {count} {things}, which `{argument}` (={divisor}) does not divide"
-    return None
-
-
-def _not_pointwise(layer: keras.layers.Layer) -> str | None:
-    height, width = layer.kernel_size
-    if (height, width) == (1, 1):
-        return None
-    return f"has a {height}x{width} kernel, and `where` chooses 1x1 kernels by default"
-
-
-def _learned(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:
-    """The layer that computes what a convolution computes and learns its groups."""
-    arguments = common_arguments(layer, _SHARED_ARGUMENTS)
-    learned = LearnedGroupConv2D(**arguments, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso)
-    mask = np.ones((groups, layer.kernel.shape[2]))
-    return [(learned, [*layer.get_weights(), mask])]
+def _decided(
+    model: Any,
+    groups: Any,
+    condense_factor: Any,
+    where: Where,
+    budget: Any,
+    target: Any,
+    quantize: Any,
+    sensitivity: Any,
+) -> _Decided:
+    """Which convolutions learn groups and how many, the arguments checked."""
+    check_target(target, quantize, needed=budget is not None)
+    if budget is None:
+        if sensitivity is not None:
+            raise ValueError(
+                f"`sensitivity` (={shown(sensitivity)}) must come with a `budget`, for which it chooses layers. Give "
+                "one, or choose layers with `where`."
+            )
+        groups = 4 if groups is None else groups
+        groups = check_positive_integer("groups", groups, "Use 4, as the paper does for CIFAR.")
+        condense_factor = 4 if condense_factor is None else condense_factor
+        condense_factor = check_positive_integer(
+            "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
+        )
+        choice = fixed_choice(groups, condense_factor)
+        examined = examined_layers(model, where, choice)
+        factors = {layer.name: (groups, condense_factor) for _, layer, reason in examined if reason is None}
+        costs = None
+        if target is not None:
+            check_told_apart(model, factors)
+            costs = GroupCosts(model, target, quantize)
+        fix = "Give another `where`, `groups` or `condense_factor`."
+        return _Decided(choice, examined, factors, fix, costs, target, quantize)
+    check_budget(budget, groups, condense_factor)
+    choice, target = free_choice(), target or "arm64"
+    examined = examined_layers(model, where, choice)
+    check_sensitivity(sensitivity, examined, model)
+    costs = GroupCosts(model, target, quantize)
+    plan = planned(model, examined, costs, budget, sensitivity, target)
+    fix = "Give another `where`, or a larger `budget`."
+    return _Decided(choice, plan.examined, plan.factors, fix, costs, target, quantize, plan.share)

@@ -36,6 +36,7 @@ __all__ = [
     "candidates",
     "cheapest",
     "cost_by_table",
+    "is_lowered",
     "lower_model",
     "lowering_targets",
     "measured",
@@ -80,6 +81,11 @@ class Lowering:
     def graph(self) -> Graph:
         """The network as it was chosen."""
         return self.graphs[self.chosen]
+
+    @property
+    def cost(self) -> float:
+        """What the network costs as it was chosen."""
+        return self.totals[self.chosen]
 
     def __str__(self) -> str:
         from rich.table import Table
@@ -225,6 +231,21 @@ def _is_sparse(layer: keras.layers.Layer) -> bool:
     return bool((keras.ops.convert_to_numpy(kernel) == 0).mean() > 0.5)
 
 
+def _has_layers_of_ours(model: keras.Model) -> bool:
+    layers = model._flatten_layers(include_self=False)
+    return any(isinstance(layer, (ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D)) for layer in layers)
+
+
+def _has_layers_to_lower(model: keras.Model, scheme: Scheme) -> bool:
+    layers = model._flatten_layers(include_self=False)
+    return _has_layers_of_ours(model) or (scheme.sparse and any(map(_is_sparse, layers)))
+
+
+def is_lowered(model: keras.Model, scheme: Scheme = FLOAT32) -> bool:
+    """Whether `lower_model` lowers a model, which is exported as it is otherwise."""
+    return _has_layers_to_lower(model, scheme) and is_readable(model)
+
+
 def lower_model(
     model: keras.Model,
     target: str,
@@ -252,9 +273,7 @@ def lower_model(
     Raises:
         ValueError: weights can't be shared, for the model has no graph, or no kernels.
     """
-    layers = list(model._flatten_layers(include_self=False))
-    is_ours = any(isinstance(layer, (ChannelIndex, ChannelShuffle, FakeQuantize, GroupConv2D)) for layer in layers)
-    if share_weights is None and not is_ours and not (scheme.sparse and any(map(_is_sparse, layers))):
+    if share_weights is None and not _has_layers_to_lower(model, scheme):
         return None
     if not is_readable(model):
         if share_weights is not None:
@@ -262,7 +281,7 @@ def lower_model(
                 f"`model` (={model.name!r}) must have a graph for `share_weights` (={share_weights}), and is a "
                 f"{type(model).__name__} with a `call` of its own. Build it with `keras.Model(inputs, outputs)`."
             )
-        if not is_ours:
+        if not _has_layers_of_ours(model):
             return None
         logger.warning(
             "%s: exported layer by layer, which phones execute slower: it has no graph, or a `call` of its own. Build "

@@ -1,7 +1,8 @@
 """Rewritings of a graph, a file each; all compute the same.
 
-A pass is a function `run(graph, target, scheme)` of one module. A new pass is a new file and a place in one of the two
-orders below. `dense` and `sparse` write a part of a network in a special way, as far as one of its ends.
+A pass is a function `run(graph, target, scheme)` of one module. A new pass is a new file and a place in
+`SIMPLIFYING` or `CHANNELS_LAST` below. `dense` and `sparse` write a part of a network in a special way, as far as one
+of its ends.
 """
 
 from collections.abc import Iterable
@@ -34,6 +35,7 @@ from keras_condense.tflite.schemes import Scheme
 from keras_condense.tflite.targets import Target
 
 __all__ = [
+    "AS_CONVERTED",
     "CHANNELS_LAST",
     "FOLDING",
     "SIMPLIFYING",
@@ -43,6 +45,9 @@ __all__ = [
     "run_all",
     "sparse",
 ]
+
+# What TensorFlow's converter does by itself to a network that is not lowered.
+AS_CONVERTED: tuple[ModuleType, ...] = (compose_norms, fold_norms, fuse_relu)
 
 # Fewer operators, the same for every target, in an order in which each pass finds what the last one made.
 FOLDING: tuple[ModuleType, ...] = (

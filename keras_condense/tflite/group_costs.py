@@ -1,0 +1,181 @@
+"""What a network costs on a target, before and after some of its convolutions learned groups and were condensed.
+
+No model is built for it: the convolutions of the graph that was read are replaced by what `condense` makes of them, and
+the cheapest form of that graph is found as an export finds it.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_condense import masks
+from keras_condense.condensation import condensed
+from keras_condense.layers import LearnedConnections
+from keras_condense.tflite.converter import convert_graph, convert_model
+from keras_condense.tflite.frontend import read_model
+from keras_condense.tflite.graph import Graph, Names, Node
+from keras_condense.tflite.lowering import MEASURE, cheapest, is_lowered, lowering_targets, measured
+from keras_condense.tflite.operators import Convolution, Dense, KerasCall, PickChannels, Shape, shuffled
+from keras_condense.tflite.passes import AS_CONVERTED, run_all
+from keras_condense.tflite.preparation import in_float32
+from keras_condense.tflite.runtime import benchmark_tflite
+from keras_condense.tflite.schemes import SCHEMES
+from keras_condense.tflite.signature import inputs_of, output_names
+from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
+from keras_condense.validation import check_choice
+
+__all__ = ["Costs", "GroupCosts", "Plan", "check_target", "final_mask", "with_learned_groups"]
+
+# groups and condense factor of each layer that learns groups, by the layer's own name
+Plan = Mapping[str, tuple[int, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+    """What a network costs by a table.
+
+    Attributes:
+        total: of the whole network.
+        layers: of each layer, by its own name.
+    """
+
+    total: float
+    layers: Mapping[str, float]
+
+
+def check_target(target: Any, quantize: Any, *, needed: bool) -> None:
+    """Raise ValueError unless costs can be told; without a target there are none unless they are `needed`."""
+    if target is not None:
+        check_choice("target", target, lowering_targets(), 'Use "arm64" for phones.')
+    check_choice("quantize", quantize, tuple(SCHEMES), "Leave it out for float32.")
+    if quantize is not None and target is None and not needed:
+        raise ValueError(
+            f"`quantize` (={quantize!r}) must come with a `target`, whose costs are told in these numbers. Give "
+            'target="arm64".'
+        )
+    if target == MEASURE and SCHEMES[quantize].needs_data:
+        raise ValueError(
+            f"`quantize` (={quantize!r}) must be left out with target={MEASURE!r}, since files are timed without data "
+            f"to calibrate with. Use one of {', '.join(map(repr, targets()))}."
+        )
+
+
+class GroupCosts:
+    """What files of a model cost, without learned groups and with them.
+
+    Args:
+        model: functional or sequential, with known sizes. Layers of it that learn already count as if they had
+            reached their last stage.
+        target: one of `lowering_targets()`. With "measure", shares are times on the interpreter here, and what layers
+            cost is read off the table of this machine, or of arm64 where it has none.
+        quantize: what numbers the files hold; None for float32.
+    """
+
+    def __init__(self, model: keras.Model, target: str, quantize: str | None = None):
+        if any(isinstance(layer, LearnedConnections) for layer in model._flatten_layers()):
+            model = condensed(model, finish=True, compile=False)
+        self.scheme = SCHEMES[quantize]
+        self._model = in_float32(model)
+        self._is_timed = target == MEASURE
+        self.table: Target = (this_machine() or targets()["arm64"]) if self._is_timed else targets()[target]
+        self._graph = read_model(self._model, inputs_of(self._model).names, output_names(self._model))
+        self._known: dict[tuple, Costs] = {}
+
+    @functools.cached_property
+    def now(self) -> Costs:
+        """Of the model's own file, which is that of TensorFlow's converter unless it is lowered."""
+        if is_lowered(self._model, self.scheme):
+            return self.of({})
+        form = run_all(AS_CONVERTED, self._graph, self.table, self.scheme)
+        return _by_layer(form, graph_costs(form, self.table, self.scheme.arithmetic))
+
+    def of(self, plan: Plan) -> Costs:
+        """Of the cheapest file that has learned groups in these layers, condensed by the kernels as they are."""
+        key = tuple(sorted(plan.items()))
+        if key not in self._known:
+            lowering = cheapest(with_learned_groups(self._graph, plan), self.table, self.scheme)
+            costs = graph_costs(lowering.graph, self.table, self.scheme.arithmetic)
+            self._known[key] = _by_layer(lowering.graph, costs)
+        return self._known[key]
+
+    def share(self, plan: Plan) -> float:
+        """The cost of the file with learned groups as a share of that of the model's own file."""
+        if not plan:
+            return 1.0
+        if not self._is_timed:
+            return self.of(plan).total / self.now.total
+        graph = with_learned_groups(self._graph, plan)
+        return measured(graph, self.scheme, self._timed).cost / self._timed_now
+
+    @functools.cached_property
+    def _timed_now(self) -> float:
+        if is_lowered(self._model, self.scheme):
+            return measured(self._graph, self.scheme, self._timed).cost
+        return _time(convert_model(self._model, self.scheme))
+
+    def _timed(self, graph: Graph) -> float:
+        return _time(convert_graph(graph, self._model, self.scheme))
+
+    @property
+    def unpriced(self) -> tuple[str, ...]:
+        """The layers that no table knows, such as dense ones, and which count as nothing."""
+        known = self.table.costs["float32"]
+        unknown = (
+            node for node in self._graph if isinstance(node.op, (Dense, KerasCall)) and node.op.kind not in known
+        )
+        return tuple(dict.fromkeys(node.layer for node in unknown))
+
+
+def _time(content: bytes) -> float:
+    return 1e9 * benchmark_tflite(content, runs=20, warmup=5).minimum_ms
+
+
+def _by_layer(graph: Graph, costs: Mapping[str, float]) -> Costs:
+    layers: dict[str, float] = {}
+    for node in graph:
+        layers[node.layer] = layers.get(node.layer, 0.0) + costs[node.name]
+    return Costs(sum(costs.values()), layers)
+
+
+def with_learned_groups(graph: Graph, plan: Plan) -> Graph:
+    """A graph whose convolutions are what `condense` makes of them once they have learned groups.
+
+    Args:
+        graph: as `read_model` read it.
+        plan: groups and condense factor of the layers that learn groups.
+
+    Returns:
+        The graph; what a convolution has become bears its layer's name.
+    """
+    names, nodes, by_name = Names(graph), [], graph.by_name()
+    for node in graph:
+        if node.layer in plan and isinstance(node.op, Convolution):
+            nodes += _condensed(node, by_name[node.inputs[0]].shape[:-1], *plan[node.layer], names)
+        else:
+            nodes.append(node)
+    return Graph(tuple(nodes), graph.outputs)
+
+
+def final_mask(kernel: np.ndarray, groups: int, condense_factor: int) -> np.ndarray:
+    """What is left of a kernel's connections at the last stage, (groups, inputs), without training in between."""
+    all_connections = np.ones((groups, kernel.shape[-2]))
+    return masks.drop_due(all_connections, masks.importance(kernel, groups), condense_factor - 1, condense_factor)
+
+
+def _condensed(node: Node, pixels: Shape, groups: int, condense_factor: int, names: Names) -> list[Node]:
+    """An index, a convolution of groups and a shuffle, which keeps the node's name."""
+    op = node.op
+    mask = final_mask(op.kernel, groups, condense_factor)
+    kept, kernel = masks.kept_inputs(mask), masks.condensed_kernel(op.kernel, mask)
+    bias = None if op.bias is None else op.bias[shuffled(node.channels, node.channels // groups)]  # by group
+    index, convolution = names.new(f"{node.name}_index"), names.new(f"{node.name}_groups")
+    grouped = dataclasses.replace(op, kernel=kernel, bias=bias, groups=groups)
+    return [
+        Node(index, PickChannels(kept), node.inputs, (*pixels, len(kept)), node.layer),
+        Node(convolution, grouped, (index,), node.shape, node.layer),
+        Node(node.name, PickChannels(shuffled(node.channels, groups)), (convolution,), node.shape, node.layer),
+    ]
