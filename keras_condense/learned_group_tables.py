@@ -8,11 +8,9 @@ import keras
 from keras_condense.choosing import ChosenLayer, ChosenLayers, Examined, rows_of
 from keras_condense.tflite.group_costs import Costs, GroupCosts, Plan
 from keras_condense.tflite.lowering import MEASURE
+from keras_condense.tflite.targets import SHOWN_UNITS
 
 __all__ = ["LearnableLayer", "LearnableLayers", "summary"]
-
-# how costs in the unit of a table are shown: in which unit, and how many of the table's that is
-_UNITS = {"instructions": ("million instructions", 1e6), "picoseconds": ("milliseconds", 1e9)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +137,7 @@ def summary(
     rows = rows_of(examined, LearnableLayer)
     if costs is None:
         return LearnableLayers(model.name, tuple(map(_with_factors, rows, _factors(examined, factors))))
-    (unit, scale), now, after = _UNITS[costs.table.unit], costs.now, costs.of(factors)
+    (unit, scale), now, after = SHOWN_UNITS[costs.table.unit], costs.now, costs.of(factors)
     priced = [
         dataclasses.replace(row, now=_scaled(now, layer, scale), after=_scaled(after, layer, scale))
         for row, (_, layer, _) in zip(rows, examined, strict=True)

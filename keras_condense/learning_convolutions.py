@@ -6,11 +6,11 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from keras_condense.choosing import Choice, unfit_to_mask
+from keras_condense.choosing import Choice, common_arguments, unfit_to_mask
 from keras_condense.layers import GroupConv2D, LearnedGroupConv2D, PrunedConv2D, SparseFeatureReactivation
 from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
-from keras_condense.layers.learned_connections import KERNEL_ARGUMENTS
-from keras_condense.rewriting import Replacement, copied
+from keras_condense.layers.stand_in import KERNEL_ARGUMENTS
+from keras_condense.rewriting import Replacement
 
 __all__ = ["FACTORS", "fixed_choice", "free_choice", "learning_layer", "possible_factors"]
 
@@ -34,7 +34,7 @@ _LEARNED_KINDS = (LearnedGroupConv2D, SparseFeatureReactivation, PrunedConv2D)
 _CONVOLUTIONS = (*_ORDINARY_KINDS, *_LEARNED_KINDS, *(kind for kinds in _OTHER_KINDS for kind in kinds))
 # arguments that an ordinary convolution and a learned one have in common; an initializer or a function is handed on as
 # it is, whether Keras could save it or not
-_SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS, "activation", "activity_regularizer")
+_SHARED_ARGUMENTS = (*CONVOLUTION_ARGUMENTS, *KERNEL_ARGUMENTS)
 
 
 def fixed_choice(groups: int, condense_factor: int) -> Choice:
@@ -74,7 +74,7 @@ def _has_no_factors(layer: keras.layers.Layer) -> str | None:
     inputs, filters = layer.kernel.shape[2:]
     if possible_factors(layer):
         return None
-    return f"has {inputs} inputs and {filters} filters, and needs even numbers of both"
+    return f"reads {inputs} and gives {filters} channels, and both must be even numbers"
 
 
 def _unfit(layer: keras.layers.Layer, holder: str | None) -> str | None:
@@ -111,11 +111,7 @@ def _not_pointwise(layer: keras.layers.Layer) -> str | None:
 
 def learning_layer(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:
     """The layer that computes what a convolution computes and learns its groups."""
-    arguments = {name: getattr(layer, name) for name in _SHARED_ARGUMENTS}
-    if isinstance(layer.activation, keras.layers.Layer):
-        arguments["activation"] = copied(layer.activation)
-    learned = LearnedGroupConv2D(
-        **arguments, dtype=layer.dtype_policy, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso
-    )
+    arguments = common_arguments(layer, _SHARED_ARGUMENTS)
+    learned = LearnedGroupConv2D(**arguments, groups=groups, condense_factor=condense_factor, group_lasso=group_lasso)
     mask = np.ones((groups, layer.kernel.shape[2]))
     return [(learned, [*layer.get_weights(), mask])]

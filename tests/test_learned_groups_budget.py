@@ -127,7 +127,7 @@ def test_a_budget_out_of_reach_says_how_near_it_came_and_what_holds_it():
     assert THREE_PARTS.fullmatch(message)
     reached = float(re.search(r"on 'arm64' they come to (0\.\d+)", message)[1])
     assert 0.05 < reached <= strict.share
-    assert re.search(r"\n'stem' \(\d+\.\d %\) has 3 inputs and 24 filters, and needs even numbers of both\n", message)
+    assert re.search(r"\n'stem' \(\d+\.\d %\) reads 3 and gives 24 channels, and both must be even numbers\n", message)
     assert "is depthwise: each filter reads a single input\n" in message
     with pytest.raises(ValueError, match=r"on 'arm64' they come to 1\.000\."):
         kc.learn_groups(keras.Sequential([keras.Input((4,)), L.Dense(8)]), budget=0.5)

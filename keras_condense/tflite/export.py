@@ -14,14 +14,16 @@ from keras_condense.keras_graphs import is_graph, student_of
 from keras_condense.layers import SharedKernel
 from keras_condense.tflite.calibration import representative_rows
 from keras_condense.tflite.converter import convert_graph, convert_model
-from keras_condense.tflite.lowering import lower_model, lowering_targets
+from keras_condense.tflite.lowering import MEASURE, Lowering, lower_model, lowering_targets
 from keras_condense.tflite.metadata import with_card
 from keras_condense.tflite.node_costs import check_node_costs, model_explorer_data
+from keras_condense.tflite.ordinary_costs import dearer_than_ordinary
 from keras_condense.tflite.pixels import PIXELS, check_card, pixels_of, taking_pixels
 from keras_condense.tflite.preparation import check_model, check_ranges, is_aware, prepared
 from keras_condense.tflite.runtime import RUNTIMES, operators_outside_xnnpack
-from keras_condense.tflite.schemes import INT8_BY_RANGES, SCHEMES
+from keras_condense.tflite.schemes import INT8_BY_RANGES, SCHEMES, Scheme
 from keras_condense.tflite.signature import Inputs, check_outputs, inputs_of, output_names
+from keras_condense.tflite.targets import SHOWN_UNITS
 from keras_condense.tflite.verification import verify as compare_with_model
 from keras_condense.validation import check_choice
 
@@ -32,6 +34,8 @@ logger = logging.getLogger(__name__)
 # a file beyond the model's weights by this factor, and by what the operators of its layers take, is announced
 _LARGEST_FILE = 1.1
 _BYTES_OF_A_LAYER = 400
+
+_MOST_NAMED = 5  # layers that a warning names
 
 
 def _warn_of_zeros(content: bytes, model: keras.Model) -> None:
@@ -56,6 +60,29 @@ def check_exportable(model: Any) -> Inputs:
     inputs = inputs_of(model)
     check_outputs(model)
     return inputs
+
+
+def _warn_of_dearer(lowering: Lowering, model: keras.Model, scheme: Scheme) -> None:
+    """Warn of groups that cost more, by the table, than ordinary convolutions of all inputs would."""
+    dearer = None if lowering.target == MEASURE else dearer_than_ordinary(lowering, scheme)
+    if dearer is None:
+        return
+    unit, scale = SHOWN_UNITS[lowering.unit]
+    layers = [f"{layer!r} ({more / scale:.3f})" for layer, more in dearer.layers.items()]
+    others = f" and {len(layers) - _MOST_NAMED} others" if len(layers) > _MOST_NAMED else ""
+    logger.warning(
+        "%s: by the table of costs of %s in %s the file takes %.3f %s, and would take %.3f with ordinary convolutions "
+        "in the place of those with groups. These cost more: %s%s. Have ordinary ones there "
+        "(`explain_learn_groups(model, target=..., quantize=...)` tells it before), or export in other numbers.",
+        model.name,
+        lowering.target,
+        scheme.name or "float32",
+        dearer.cost / scale,
+        unit,
+        dearer.ordinary / scale,
+        ", ".join(layers[:_MOST_NAMED]),
+        others,
+    )
 
 
 def export_tflite(
@@ -83,6 +110,9 @@ def export_tflite(
     with the model. In float32 each number must be right to 1e-4 of what its channel spans (or of a tenth of the largest
     of its row), integers and truth values but for one in a thousand. Of a quantized file, the network that was
     quantized must be, and how near the file itself comes is logged.
+
+    A network whose groups make it dearer, by the target's table, than ordinary convolutions would is exported all the
+    same; a warning names the layers.
 
     Args:
         model: a built Keras model on the TensorFlow backend, with known input shapes. Of a Distiller the student is
@@ -195,8 +225,10 @@ def export_tflite(
             print(f"costs of the operators, for Model Explorer: {node_costs}")
     if verify:
         logger.info("%s: %s", model.name, agreement)
-    if lowering is not None and scheme.is_exact:
-        _warn_of_zeros(content, condensed)
+    if lowering is not None:
+        _warn_of_dearer(lowering, condensed, scheme)
+        if scheme.is_exact:
+            _warn_of_zeros(content, condensed)
     if logger.isEnabledFor(logging.INFO) and any(runtime.is_installed() for runtime in RUNTIMES.values()):
         logger.info("%s: outside XNNPACK: %s", model.name, operators_outside_xnnpack(content))
     return content

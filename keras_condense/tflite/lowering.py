@@ -28,7 +28,7 @@ from keras_condense.tflite.runtime import benchmark_tflite
 from keras_condense.tflite.schemes import FLOAT32, Scheme
 from keras_condense.tflite.sharing import Sharing, share
 from keras_condense.tflite.signature import inputs_of, output_names
-from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
+from keras_condense.tflite.targets import SHOWN_UNITS, Target, graph_costs, targets, this_machine
 
 __all__ = [
     "MEASURE",
@@ -66,6 +66,7 @@ class Lowering:
         graphs: the candidates by their names.
         totals: the cost of each candidate.
         layers: for each layer of the model, its cost in each candidate; empty where candidates were timed whole.
+        source: the network as it was read.
         sharing: what was done to its weights, where they share values.
     """
 
@@ -75,6 +76,7 @@ class Lowering:
     graphs: Mapping[str, Graph]
     totals: Mapping[str, float]
     layers: Mapping[str, Mapping[str, float]]
+    source: Graph
     sharing: Sharing | None = None
 
     @property
@@ -90,7 +92,7 @@ class Lowering:
     def __str__(self) -> str:
         from rich.table import Table
 
-        unit, scale = ("million instructions", 1e6) if self.unit == "instructions" else ("milliseconds", 1e9)
+        unit, scale = SHOWN_UNITS[self.unit]
         table = Table(title=f"{self.target}: {self.chosen} (costs in {unit})", title_justify="left", show_footer=True)
         table.add_column("layer", footer="total")
         for name, total in self.totals.items():
@@ -196,7 +198,7 @@ def cheapest(graph: Graph, target: Target, scheme: Scheme = FLOAT32) -> Lowering
         for node in candidate:
             of_layer = layers.setdefault(node.layer, {})
             of_layer[name] = of_layer.get(name, 0.0) + by_node[id(candidate)][node.name]
-    return Lowering(target.name, target.unit, min(totals, key=totals.get), graphs, totals, layers)
+    return Lowering(target.name, target.unit, min(totals, key=totals.get), graphs, totals, layers, graph)
 
 
 def measured(graph: Graph, scheme: Scheme, timed: Callable[[Graph], float]) -> Lowering:
@@ -218,7 +220,7 @@ def measured(graph: Graph, scheme: Scheme, timed: Callable[[Graph], float]) -> L
         suffix = "" if here else f", {target.name}"
         graphs |= {f"{name}{suffix}": candidate for name, candidate in of_target[0].items()}
         totals |= {f"{name}{suffix}": total for name, total in of_target[1].items()}
-    return Lowering(MEASURE, "picoseconds", min(totals, key=totals.get), graphs, totals, {})
+    return Lowering(MEASURE, "picoseconds", min(totals, key=totals.get), graphs, totals, {}, graph)
 
 
 def _is_sparse(layer: keras.layers.Layer) -> bool:

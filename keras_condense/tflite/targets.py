@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from keras_condense.tflite.graph import Graph, Node
 from keras_condense.tflite.operators import Features
 
-__all__ = ["Target", "graph_costs", "node_cost", "targets", "this_machine"]
+__all__ = ["SHOWN_UNITS", "Target", "graph_costs", "node_cost", "targets", "this_machine"]
+
+# how costs in the unit of a table are shown: in which unit, and how many of the table's that is
+SHOWN_UNITS = {"instructions": ("million instructions", 1e6), "picoseconds": ("milliseconds", 1e9)}
 
 FOLDER = importlib.resources.files("keras_condense.tflite").joinpath("targets")
 
