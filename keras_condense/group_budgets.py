@@ -19,11 +19,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_condense import masks
 from keras_condense.choosing import Examined
 from keras_condense.learning_convolutions import FACTORS, possible_factors
 from keras_condense.rewriting import reachable_layers
-from keras_condense.tflite.group_costs import GroupCosts, Plan, final_mask
+from keras_condense.tflite.group_costs import GroupCosts, Plan
 from keras_condense.validation import shown
 
 __all__ = ["Planned", "check_budget", "check_sensitivity", "check_told_apart", "planned"]
@@ -145,17 +144,17 @@ def planned(
     """
     examined = _restricted(examined, _namesakes(model), sensitivity)
     layers = {layer.name: (name, layer) for name, layer, reason in examined if reason is None}
-    uniform = _uniform_plans([layer for _, layer in layers.values()])
-    saved = {plan_of: _saved(plan, costs) for plan_of, plan in uniform.items()}
+    saved = _priced([layer for _, layer in layers.values()], costs)
     steps = []
     for own, (name, layer) in layers.items():
         weight = 1.0 if sensitivity is None else max(sensitivity[name], 0.0)
-        options = [(factors, saved[factors][own]) for factors in possible_factors(layer)]
-        steps += _steps(own, [(factors, saves, weight) for factors, saves in options if saves > 0], layer)
+        useful = [factors for factors in possible_factors(layer) if saved[factors][own] > 0]
+        steps += _steps(own, [(saved[factors][own], weight * costs.lost(own, *factors), factors) for factors in useful])
     steps.sort(key=lambda step: (step.loses / step.saves, -step.saves))
     plan, share = _search(steps, costs, budget)
     if share > budget:  # another plan may come further: in one form of the network layers save for each other
-        rivals = [*uniform.values(), *(_helpful(each, costs) for each in uniform.values())]
+        most = {own: possible_factors(layer)[-1] for own, (_, layer) in layers.items()}
+        rivals = [most, _helpful(most, costs)]
         plan = min([plan, *rivals], key=lambda each: costs.of(each).total)
         share = costs.share(plan)
     if share > budget:
@@ -184,29 +183,38 @@ def _restricted(
     return [(name, layer, why or reason(name, layer)) for name, layer, why in examined]
 
 
-def _uniform_plans(layers: Sequence[keras.layers.Layer]) -> dict[Factors, dict[str, Factors]]:
-    """For each pair of factors the plan in which all layers have it that can."""
-    possible = {layer.name: possible_factors(layer) for layer in layers}
-    return {factors: {name: factors for name, options in possible.items() if factors in options} for factors in FACTORS}
+def _priced(layers: Sequence[keras.layers.Layer], costs: GroupCosts) -> dict[Factors, dict[str, float]]:
+    """For each pair of factors what each layer saves where all layers of its kind have that pair, if they can.
+
+    In company, since a single sparse layer saves nothing. Layers with windows are priced apart, and without sparse
+    kernels, which they rarely become.
+    """
+    saved: dict[Factors, dict[str, float]] = {factors: {} for factors in FACTORS}
+    for factors in FACTORS:
+        for pointwise in (True, False):
+            kind = [layer for layer in layers if _is_pointwise(layer) == pointwise]
+            able = [layer.name for layer in kind if factors in possible_factors(layer)]
+            saved[factors] |= _saved(dict.fromkeys(able, factors), costs, sparse=pointwise)
+    return saved
 
 
-def _saved(plan: Plan, costs: GroupCosts) -> dict[str, float]:
+def _is_pointwise(layer: keras.layers.Layer) -> bool:
+    return tuple(layer.kernel_size) == (1, 1)
+
+
+def _saved(plan: Plan, costs: GroupCosts, *, sparse: bool = True) -> dict[str, float]:
     """What each layer of a plan saves."""
-    after = costs.of(plan).layers if plan else {}
+    after = costs.of(plan, sparse=sparse).layers if plan else {}
     return {name: costs.now.layers.get(name, 0.0) - after.get(name, 0.0) for name in plan}
 
 
-def _steps(name: str, options: list[tuple[Factors, float, float]], layer: keras.layers.Layer) -> list[_Step]:
-    """The options of a layer that lose least for what they save, each as a step from the one before it.
+def _steps(name: str, options: list[tuple[float, float, Factors]]) -> list[_Step]:
+    """A layer's options (saves, loses, factors), each as a step from the one before it.
 
-    They are the corners of the lower convex hull of (saves, loses), so that each step loses more for what it saves.
+    They are the corners of the lower convex hull, so that each step loses more for what it saves.
     """
-    if not options:
-        return []
-    kernel = keras.ops.convert_to_numpy(layer.kernel).astype("float32")
-    points = sorted((saves, weight * _importance_lost(kernel, *factors), factors) for factors, saves, weight in options)
     corners: list[tuple[float, float, Factors | None]] = [(0.0, 0.0, None)]
-    for saves, loses, factors in points:
+    for saves, loses, factors in sorted(options):
         while len(corners) > 1 and _slope(corners[-2], (saves, loses)) <= _slope(corners[-2], corners[-1]):
             corners.pop()
         if saves > corners[-1][0]:
@@ -219,13 +227,6 @@ def _steps(name: str, options: list[tuple[Factors, float, float]], layer: keras.
 
 def _slope(start: Sequence, end: Sequence) -> float:
     return (end[1] - start[1]) / (end[0] - start[0]) if end[0] > start[0] else np.inf
-
-
-def _importance_lost(kernel: np.ndarray, groups: int, condense_factor: int) -> float:
-    """The share of a kernel's importance that its last stage drops."""
-    importance = masks.importance(kernel, groups)
-    left = (importance * final_mask(kernel, groups, condense_factor)).sum()
-    return 1.0 - float(left / max(importance.sum(), np.finfo("float64").tiny))
 
 
 def _search(steps: list[_Step], costs: GroupCosts, budget: float) -> tuple[Plan, float]:

@@ -156,9 +156,10 @@ def explain_learn_groups(
         ('pointwise',)
         >>> layers.left["depthwise"], layers.left["odd"]
         ('is depthwise: each filter reads a single input', 'has 30 filters, which `groups` (=4) does not divide')
-        >>> layers = explain_learn_groups(model, budget=0.9)
-        >>> layers.share < 0.9, [(layer.name, layer.groups, layer.condense_factor) for layer in layers.learning]
-        (True, [('odd', 2, 2)])
+        >>> wide = [keras.layers.Conv2D(256, 1, activation="relu"), keras.layers.Conv2D(64, 1, name="narrow")]
+        >>> layers = explain_learn_groups(keras.Sequential([keras.Input((8, 8, 64)), *wide]), budget=0.7)
+        >>> layers.share <= 0.7, layers.layers[1].name, layers.layers[1].kernel, layers.unit
+        (True, 'narrow', (1, 1, 256, 64), 'million instructions')
     """
     decided = _decided(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
     return decided.summary(model)

@@ -19,7 +19,7 @@ from keras_condense.tflite.converter import convert_graph, convert_model
 from keras_condense.tflite.frontend import read_model
 from keras_condense.tflite.graph import Graph, Names, Node
 from keras_condense.tflite.lowering import MEASURE, cheapest, is_lowered, lowering_targets, measured
-from keras_condense.tflite.operators import Convolution, Dense, KerasCall, PickChannels, Shape, shuffled
+from keras_condense.tflite.operators import Convolution, Dense, KerasCall, PickChannels, shuffled
 from keras_condense.tflite.passes import AS_CONVERTED, run_all
 from keras_condense.tflite.preparation import in_float32
 from keras_condense.tflite.runtime import benchmark_tflite
@@ -28,7 +28,7 @@ from keras_condense.tflite.signature import inputs_of, output_names
 from keras_condense.tflite.targets import Target, graph_costs, targets, this_machine
 from keras_condense.validation import check_choice
 
-__all__ = ["Costs", "GroupCosts", "Plan", "check_target", "final_mask", "with_learned_groups"]
+__all__ = ["Costs", "GroupCosts", "Plan", "check_target"]
 
 # groups and condense factor of each layer that learns groups, by the layer's own name
 Plan = Mapping[str, tuple[int, int]]
@@ -64,6 +64,21 @@ def check_target(target: Any, quantize: Any, *, needed: bool) -> None:
         )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Condensed:
+    """What a convolution becomes.
+
+    Attributes:
+        kept: the inputs that it reads, group after group.
+        op: the convolution of groups.
+        lost: the share of the importance, the sum of |kernel|, that is dropped.
+    """
+
+    kept: np.ndarray
+    op: Convolution
+    lost: float
+
+
 class GroupCosts:
     """What files of a model cost, without learned groups and with them.
 
@@ -84,6 +99,7 @@ class GroupCosts:
         self.table: Target = (this_machine() or targets()["arm64"]) if self._is_timed else targets()[target]
         self._graph = read_model(self._model, inputs_of(self._model).names, output_names(self._model))
         self._known: dict[tuple, Costs] = {}
+        self._condensed: dict[tuple, Condensed] = {}
 
     @functools.cached_property
     def now(self) -> Costs:
@@ -93,11 +109,17 @@ class GroupCosts:
         form = run_all(AS_CONVERTED, self._graph, self.table, self.scheme)
         return _by_layer(form, graph_costs(form, self.table, self.scheme.arithmetic))
 
-    def of(self, plan: Plan) -> Costs:
-        """Of the cheapest file that has learned groups in these layers, condensed by the kernels as they are."""
-        key = tuple(sorted(plan.items()))
+    def of(self, plan: Plan, *, sparse: bool = True) -> Costs:
+        """Of the cheapest file that has learned groups in these layers, condensed by the kernels as they are.
+
+        Args:
+            plan: groups and condense factor by the layers' names.
+            sparse: False leaves out forms with sparse kernels, which take long to try where windows have groups.
+        """
+        key = (sparse, *sorted(plan.items()))
         if key not in self._known:
-            lowering = cheapest(with_learned_groups(self._graph, plan), self.table, self.scheme)
+            scheme = self.scheme if sparse else dataclasses.replace(self.scheme, sparse=False)
+            lowering = cheapest(self._with_learned_groups(plan), self.table, scheme)
             costs = graph_costs(lowering.graph, self.table, self.scheme.arithmetic)
             self._known[key] = _by_layer(lowering.graph, costs)
         return self._known[key]
@@ -108,8 +130,36 @@ class GroupCosts:
             return 1.0
         if not self._is_timed:
             return self.of(plan).total / self.now.total
-        graph = with_learned_groups(self._graph, plan)
-        return measured(graph, self.scheme, self._timed).cost / self._timed_now
+        return measured(self._with_learned_groups(plan), self.scheme, self._timed).cost / self._timed_now
+
+    def lost(self, layer: str, groups: int, condense_factor: int) -> float:
+        """The share of a layer's importance, the sum of |kernel|, that its last stage drops."""
+        node = next(node for node in self._graph if node.layer == layer and isinstance(node.op, Convolution))
+        return self._condense(node, groups, condense_factor).lost
+
+    def _condense(self, node: Node, groups: int, condense_factor: int) -> Condensed:
+        key = (node.name, groups, condense_factor)
+        if key not in self._condensed:
+            self._condensed[key] = _condensed(node.op, groups, condense_factor)
+        return self._condensed[key]
+
+    def _with_learned_groups(self, plan: Plan) -> Graph:
+        """The graph with what `condense` makes of the convolutions that have learned groups; names of layers stay."""
+        names, nodes, by_name = Names(self._graph), [], self._graph.by_name()
+        for node in self._graph:
+            if node.layer not in plan or not isinstance(node.op, Convolution):
+                nodes.append(node)
+                continue
+            groups, condense_factor = plan[node.layer]
+            small, pixels = self._condense(node, groups, condense_factor), by_name[node.inputs[0]].shape[:-1]
+            index, convolution = names.new(f"{node.name}_index"), names.new(f"{node.name}_groups")
+            shuffle = PickChannels(shuffled(node.channels, groups))
+            nodes += [
+                Node(index, PickChannels(small.kept), node.inputs, (*pixels, len(small.kept)), node.layer),
+                Node(convolution, small.op, (index,), node.shape, node.layer),
+                Node(node.name, shuffle, (convolution,), node.shape, node.layer),
+            ]
+        return Graph(tuple(nodes), self._graph.outputs)
 
     @functools.cached_property
     def _timed_now(self) -> float:
@@ -141,41 +191,15 @@ def _by_layer(graph: Graph, costs: Mapping[str, float]) -> Costs:
     return Costs(sum(costs.values()), layers)
 
 
-def with_learned_groups(graph: Graph, plan: Plan) -> Graph:
-    """A graph whose convolutions are what `condense` makes of them once they have learned groups.
-
-    Args:
-        graph: as `read_model` read it.
-        plan: groups and condense factor of the layers that learn groups.
-
-    Returns:
-        The graph; what a convolution has become bears its layer's name.
-    """
-    names, nodes, by_name = Names(graph), [], graph.by_name()
-    for node in graph:
-        if node.layer in plan and isinstance(node.op, Convolution):
-            nodes += _condensed(node, by_name[node.inputs[0]].shape[:-1], *plan[node.layer], names)
-        else:
-            nodes.append(node)
-    return Graph(tuple(nodes), graph.outputs)
-
-
-def final_mask(kernel: np.ndarray, groups: int, condense_factor: int) -> np.ndarray:
-    """What is left of a kernel's connections at the last stage, (groups, inputs), without training in between."""
-    all_connections = np.ones((groups, kernel.shape[-2]))
-    return masks.drop_due(all_connections, masks.importance(kernel, groups), condense_factor - 1, condense_factor)
-
-
-def _condensed(node: Node, pixels: Shape, groups: int, condense_factor: int, names: Names) -> list[Node]:
-    """An index, a convolution of groups and a shuffle, which keeps the node's name."""
-    op = node.op
-    mask = final_mask(op.kernel, groups, condense_factor)
-    kept, kernel = masks.kept_inputs(mask), masks.condensed_kernel(op.kernel, mask)
-    bias = None if op.bias is None else op.bias[shuffled(node.channels, node.channels // groups)]  # by group
-    index, convolution = names.new(f"{node.name}_index"), names.new(f"{node.name}_groups")
-    grouped = dataclasses.replace(op, kernel=kernel, bias=bias, groups=groups)
-    return [
-        Node(index, PickChannels(kept), node.inputs, (*pixels, len(kept)), node.layer),
-        Node(convolution, grouped, (index,), node.shape, node.layer),
-        Node(node.name, PickChannels(shuffled(node.channels, groups)), (convolution,), node.shape, node.layer),
-    ]
+def _condensed(op: Convolution, groups: int, condense_factor: int) -> Condensed:
+    """What the last stage leaves of a convolution without training in between: its inputs, and it itself."""
+    everything = np.ones((groups, op.kernel.shape[-2]))
+    importance = masks.importance(op.kernel, groups)
+    mask = masks.drop_due(everything, importance, condense_factor - 1, condense_factor)
+    filters = op.kernel.shape[-1]
+    bias = None if op.bias is None else op.bias[shuffled(filters, filters // groups)]  # by group
+    kernel = masks.condensed_kernel(op.kernel, mask)
+    left = float((importance * mask).sum() / max(importance.sum(), np.finfo("float64").tiny))
+    return Condensed(
+        masks.kept_inputs(mask), dataclasses.replace(op, kernel=kernel, bias=bias, groups=groups), 1 - left
+    )
