@@ -38,6 +38,7 @@ _MOST_REPAIRS = 3
 _SHOWN = 5  # layers that a message names
 
 Factors = tuple[int, int]
+_Option = tuple[float, float, Factors]  # what it saves and loses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +146,12 @@ def planned(
     examined = _restricted(examined, _namesakes(model), sensitivity)
     layers = {layer.name: (name, layer) for name, layer, reason in examined if reason is None}
     saved = _priced([layer for _, layer in layers.values()], costs)
-    steps = []
+    options: dict[str, list[_Option]] = {}
     for own, (name, layer) in layers.items():
         weight = 1.0 if sensitivity is None else max(sensitivity[name], 0.0)
         useful = [factors for factors in possible_factors(layer) if saved[factors][own] > 0]
-        steps += _steps(own, [(saved[factors][own], weight * costs.lost(own, *factors), factors) for factors in useful])
+        options[own] = [(saved[factors][own], weight * costs.lost(own, *factors), factors) for factors in useful]
+    steps = [step for own, of_layer in options.items() for step in _steps(own, of_layer)]
     steps.sort(key=lambda step: (step.loses / step.saves, -step.saves))
     plan, share = _search(steps, costs, budget)
     if share > budget:  # another plan may come further: in one form of the network layers save for each other
@@ -160,6 +162,7 @@ def planned(
     if share > budget:
         raise ValueError(_unreached(examined, plan, share, costs, budget, target))
     plan, share, useless = _without_useless(plan, share, steps, costs, budget)
+    plan, share = _relaxed(plan, share, options, costs, budget)
     able = {step.layer for step in steps} - useless
 
     def reason(layer: keras.layers.Layer) -> str | None:
@@ -208,8 +211,8 @@ def _saved(plan: Plan, costs: GroupCosts, *, sparse: bool = True) -> dict[str, f
     return {name: costs.now.layers.get(name, 0.0) - after.get(name, 0.0) for name in plan}
 
 
-def _steps(name: str, options: list[tuple[float, float, Factors]]) -> list[_Step]:
-    """A layer's options (saves, loses, factors), each as a step from the one before it.
+def _steps(name: str, options: list[_Option]) -> list[_Step]:
+    """A layer's options, each as a step from the one before it.
 
     They are the corners of the lower convex hull, so that each step loses more for what it saves.
     """
@@ -286,6 +289,28 @@ def _without_useless(
             break
         plan, share, useless = other, of_other, found
     return plan, share, useless
+
+
+def _relaxed(
+    plan: Plan, share: float, options: Mapping[str, list[_Option]], costs: GroupCosts, budget: float
+) -> tuple[Plan, float]:
+    """The plan with options that lose less, or none, where there is room for it: those that lose most first."""
+    chosen = {
+        own: next((option for option in options[own] if option[2] == plan[own]), (0.0, 0.0, plan[own])) for own in plan
+    }
+    trials = 0
+    for own in sorted(plan, key=lambda own: -chosen[own][1]):
+        saves, loses, _ = chosen[own]
+        room = (budget - share) * costs.now.total
+        milder = [(0.0, 0.0, None), *options[own]]
+        fitting = [option for option in milder if option[1] < loses and saves - option[0] <= room]
+        if not fitting or trials == _MOST_TRIALS:
+            continue
+        factors, trials = min(fitting, key=lambda option: option[1])[2], trials + 1
+        other = {name: each for name, each in plan.items() if name != own} | ({own: factors} if factors else {})
+        if other and (of_other := costs.share(other)) <= budget:
+            plan, share = other, of_other
+    return plan, share
 
 
 def _unreached(

@@ -97,6 +97,21 @@ def test_a_smaller_budget_takes_more_layers_and_the_insensitive_ones_first():
     assert "expand_1" in gains.learned
 
 
+def test_no_more_is_dropped_than_the_budget_asks_for():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 64)), L.Conv2D(256, 1, name="wide")])
+    generous, strict = (kc.explain_learn_groups(model, budget=budget) for budget in (0.8, 0.35))
+    assert generous.share > strict.share
+    assert generous.layers[0].condense_factor < strict.layers[0].condense_factor
+
+
+def test_kernels_must_be_finite():
+    model = mobile(blocks=1)
+    model.get_layer("window").kernel.assign(np.full((3, 3, 24, 64), np.nan))
+    with pytest.raises(ValueError, match=r"The kernel of layer 'window' must be finite, .*\. Load an earlier"):
+        kc.learn_groups(model, budget=0.7)
+
+
 def test_what_is_not_important_is_dropped_first():
     """A layer half of whose inputs every filter ignores loses nothing by a condense factor of 2."""
     model = mobile()
@@ -135,6 +150,7 @@ def test_a_budget_out_of_reach_says_how_near_it_came_and_what_holds_it():
 
 def test_layers_that_would_save_nothing_are_marked_and_left():
     """Two filters a group, and two inputs: picking costs more than multiplying."""
+    keras.utils.set_random_seed(0)
     small = [L.Conv2D(8, 3, name="window"), L.Conv2D(64, 1, name="wide")]
     model = randomized(keras.Sequential([keras.Input((32, 32, 8)), *small]))
     layers = kc.explain_learn_groups(model, 4, 4, lambda layer: True, target="arm64", quantize="int8")
@@ -165,6 +181,7 @@ def test_layers_of_one_name_are_not_mixed_up():
     def block(name):
         return keras.Sequential([keras.Input((8, 8, 16)), L.Conv2D(16, 1, name="conv")], name=name)
 
+    keras.utils.set_random_seed(0)
     x = image = keras.Input((8, 8, 16))
     x = L.Conv2D(64, 1, name="last")(block("two")(block("one")(x)))
     model = keras.Model(image, x, name="nested")

@@ -140,6 +140,11 @@ class GroupCosts:
     def _condense(self, node: Node, groups: int, condense_factor: int) -> Condensed:
         key = (node.name, groups, condense_factor)
         if key not in self._condensed:
+            if not np.isfinite(node.op.kernel).all():
+                raise ValueError(
+                    f"The kernel of layer {node.layer!r} must be finite, and holds NaN or infinity: the training has "
+                    "diverged. Load an earlier checkpoint."
+                )
             self._condensed[key] = _condensed(node.op, groups, condense_factor)
         return self._condensed[key]
 
