@@ -69,6 +69,7 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/instructions_by_stage.py
 	$(VENV)/bin/python benchmarks/grouped_training.py
 	$(VENV)/bin/python benchmarks/learn_groups.py $(if $(COUNTER),--counter "$(COUNTER)")
+	$(if $(COUNTER),$(VENV)/bin/python benchmarks/budgets.py --counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/ablation.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	$(VENV)/bin/python benchmarks/memory_efficient.py
 	$(VENV)/bin/python benchmarks/build_time.py
