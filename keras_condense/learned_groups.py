@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-from keras_condense.distillation import check_teacher, taught
 from keras_condense.choosing import Choice, Examined, Where, examined_layers, replace_chosen
+from keras_condense.distillation import check_teacher, taught
 from keras_condense.group_budgets import check_budget, check_sensitivity, check_told_apart, planned
 from keras_condense.learned_group_tables import LearnableLayer, LearnableLayers, summary
 from keras_condense.learning_convolutions import fixed_choice, free_choice, learning_layer

@@ -8,7 +8,7 @@ from graphs import operators
 from keras import layers, ops
 from keras_versions import unread_inputs
 
-from keras_condense.tflite.frontend import is_readable
+from keras_condense.keras_graphs import is_readable
 
 tf = pytest.importorskip("tensorflow")
 
