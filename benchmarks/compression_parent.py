@@ -1,4 +1,4 @@
-"""The network that `compression.py` compresses: MobileNetV2 of width 0.5 for images of 32x32, trained on CIFAR-10.
+"""The network that `compressing.py` compresses: MobileNetV2 of width 0.5 for images of 32x32, trained on CIFAR-10.
 
 keras.applications' network halves the images five times, which leaves one pixel of thirty-two. Here the second of these
 layers keeps their size, as is usual on CIFAR-10: 7.0 million multiply-adds. Batch norms average over a hundred steps in

@@ -1,5 +1,7 @@
 """The callback that ends the training of a model in int8's numbers."""
 
+import math
+
 import keras
 
 from keras_condense.keras_graphs import student_of
@@ -20,7 +22,8 @@ class QuantizeSchedule(keras.callbacks.Callback):
 
     Args:
         epochs: epochs of the whole training; None takes those of `fit`.
-        freeze_at: the progress, in [0, 1], from which ranges and statistics stay; 1 never freezes them.
+        freeze_at: the progress, in [0, 1], from which ranges and statistics stay, from the epoch in which it falls on;
+            the first epoch follows them unless it is 0, and 1 never freezes them.
 
     Raises:
         ValueError: an argument out of range; when the training begins, a model that `quantize_aware` did not make, or
@@ -61,7 +64,8 @@ class QuantizeSchedule(keras.callbacks.Callback):
             raise ValueError("`epochs` must be known, and `fit` does not say it. Give `QuantizeSchedule(epochs=...)`.")
 
     def on_epoch_begin(self, epoch, logs=None):
-        frozen = self.freeze_at < 1 and epoch >= self.freeze_at * self._total
+        first = math.floor(self.freeze_at * self._total)
+        frozen = self.freeze_at < 1 and epoch >= (max(first, 1) if self.freeze_at else 0)
         changed = [layer for layer in self._layers if layer.frozen != frozen]
         for layer in changed:
             layer.frozen = frozen

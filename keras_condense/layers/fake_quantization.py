@@ -117,6 +117,11 @@ class FakeQuantize(keras.layers.Layer):
         self.maximum.assign(self.maximum + weight * (ops.max(values) - self.maximum))
         self.batches.assign(self.batches + ops.cast(here, "float32"))
 
+    def count_as_one_batch(self) -> None:
+        """Let what was seen so far weigh no more than the next batch."""
+        if self.fixed is None:
+            self.batches.assign(ops.minimum(self.batches, 1.0))
+
     def _range(self):
         """Least and largest number, as tensors; 0 lies between, for int8 must have it."""
         if self.fixed is not None:

@@ -44,6 +44,8 @@ def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
 def calibrate_ranges(model: keras.Model, data: Any) -> None:
     """Let the ranges of a model made by `quantize_aware` follow inputs, without training.
 
+    All together count as one batch in a training that follows: its batch norms may give other numbers.
+
     Args:
         model: made by `quantize_aware`; its ranges change, its weights do not.
         data: some hundred inputs, preprocessed as for training: an array (rows, ...) or an iterable of batches, as
@@ -74,3 +76,5 @@ def calibrate_ranges(model: keras.Model, data: Any) -> None:
     finally:
         for layer in layers:
             layer.observing = False
+    for layer in layers:
+        layer.count_as_one_batch()
