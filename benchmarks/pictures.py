@@ -131,10 +131,34 @@ def draw_errors(path: pathlib.Path) -> None:
     save(figure, path, points)
 
 
+def draw_compression(path: pathlib.Path) -> None:
+    """Error against instructions of one network in each way of making it smaller, mean of the seeds."""
+    measured: dict[str, list[tuple[float, float]]] = {}
+    for row in read_rows(RESULTS / "compression.csv"):
+        if row["million_instructions"]:
+            point = float(row["million_instructions"]), float(row["test_error"])
+            measured.setdefault(row["method"], []).append(point)
+    points = {method: np.mean(found, axis=0).tolist() for method, found in measured.items()}
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for method, (instructions, error) in points.items():
+        parts = {"int8": "s", "quant": "s", "prun": "^", "group": "o"}
+        marker = next((marker for part, marker in parts.items() if part in method), "D")
+        axes.plot(instructions, error, marker, color="black", markersize=5)
+        axes.annotate(method, (instructions, error), (5, 3), textcoords="offset points", fontsize=8)
+    axes.set_xlabel("million instructions of a Cortex-A76 for one image, counted")
+    axes.set_ylabel("test error on CIFAR-10, per cent")
+    axes.set_xlim(left=0)
+    axes.margins(x=0.2, y=0.1)
+    axes.grid(alpha=0.3)
+    save(figure, path, points)
+    pyplot.close(figure)
+
+
 DRAWN = {
     "learned_layer.png": draw_layer,
     "learned_layer_stages.png": draw_stages,
     "error_against_instructions.png": draw_errors,
+    "compression.png": draw_compression,
 }
 
 
