@@ -24,6 +24,7 @@ from keras_condense import (
 )
 from keras_condense.cards import Card, load_card
 from keras_condense.comparing import compare
+from keras_condense.compressing import compress
 from keras_condense.condensation import condense
 from keras_condense.deployment import compare_deployed
 from keras_condense.distillation import distill
@@ -48,6 +49,7 @@ __all__ = [
     "coded_size",
     "compare",
     "compare_deployed",
+    "compress",
     "compressions",
     "condense",
     "condensing",

@@ -11,6 +11,7 @@ from keras_condense.rewriting import Replacement, check_rewritable, check_untied
 from keras_condense.text_tables import render
 
 __all__ = [
+    "NOT_CHOSEN",
     "Choice",
     "ChosenLayer",
     "ChosenLayers",
@@ -18,6 +19,7 @@ __all__ = [
     "Where",
     "common_arguments",
     "examined_layers",
+    "kernel_shape",
     "names_in",
     "replace_chosen",
     "rows_of",
@@ -28,6 +30,8 @@ __all__ = [
 
 # which layers to replace: None for the default, a function of the layer, or names
 Where = Callable[[keras.layers.Layer], bool] | str | Iterable[str] | None
+
+NOT_CHOSEN = "is not chosen by `where`"
 
 # a layer's name, the layer, and why it is left as it is (None: it is replaced)
 Examined = tuple[str, keras.layers.Layer, str | None]
@@ -103,11 +107,11 @@ class ChosenLayers:
 
 def rows_of(examined: Iterable[Examined], kind: type[ChosenLayer] = ChosenLayer) -> tuple[ChosenLayer, ...]:
     """The rows of a `ChosenLayers`."""
-    return tuple(kind(name, type(layer).__name__, _kernel(layer), reason) for name, layer, reason in examined)
+    return tuple(kind(name, type(layer).__name__, kernel_shape(layer), reason) for name, layer, reason in examined)
 
 
-def _kernel(layer: keras.layers.Layer) -> tuple[int, ...]:
-    """The shape of the (first) kernel."""
+def kernel_shape(layer: keras.layers.Layer) -> tuple[int, ...]:
+    """The shape of the (first) kernel; empty for a layer without one."""
     return next((tuple(weight.shape) for weight in layer.weights if weight.name.endswith("kernel")), ())
 
 
@@ -152,7 +156,7 @@ def examined_layers(model: Any, where: Where, choice: Choice) -> list[Examined]:
         if reason is None and where is None:
             reason = choice.default(layer)
         elif reason is None and not (where(layer) if names is None else name in names):
-            reason = "is not chosen by `where`"
+            reason = NOT_CHOSEN
         examined.append((name, layer, choice.too_small(layer) if reason is None else reason))
     _check_names(names or (), examined, model, choice)
     return examined

@@ -20,15 +20,16 @@ import keras
 import numpy as np
 
 from keras_condense.choosing import Examined
-from keras_condense.learning_convolutions import FACTORS, possible_factors
+from keras_condense.learning_convolutions import FACTORS, possible_factors, saves_nothing
 from keras_condense.rewriting import reachable_layers
 from keras_condense.tflite.group_costs import GroupCosts, Plan
 from keras_condense.validation import shown
 
-__all__ = ["Planned", "check_budget", "check_sensitivity", "check_told_apart", "planned"]
+__all__ = ["NOT_NEEDED", "Planned", "check_budget", "check_sensitivity", "check_told_apart", "helpful", "planned"]
 
 logger = logging.getLogger(__name__)
 
+NOT_NEEDED = "is not needed for the budget"
 _NAMESAKE = "shares its name with another layer, from whose its cost can't be told"
 
 # a plan that is so little below the budget is taken, and so many are tried
@@ -156,7 +157,7 @@ def planned(
     plan, share = _search(steps, costs, budget)
     if share > budget:  # another plan may come further: in one form of the network layers save for each other
         most = {own: possible_factors(layer)[-1] for own, (_, layer) in layers.items()}
-        rivals = [most, _helpful(most, costs)]
+        rivals = [most, helpful(most, costs)]
         plan = min([plan, *rivals], key=lambda each: costs.of(each).total)
         share = costs.share(plan)
     if share > budget:
@@ -168,7 +169,7 @@ def planned(
     def reason(layer: keras.layers.Layer) -> str | None:
         if layer.name in plan:
             return None
-        return "is not needed for the budget" if layer.name in able else f"saves nothing on {target!r}"
+        return NOT_NEEDED if layer.name in able else saves_nothing(target)
 
     return Planned(plan, [(name, layer, why or reason(layer)) for name, layer, why in examined], share)
 
@@ -262,7 +263,7 @@ def _search(steps: list[_Step], costs: GroupCosts, budget: float) -> tuple[Plan,
     return plan_of(many[0]), many[1]
 
 
-def _helpful(plan: Plan, costs: GroupCosts) -> dict[str, Factors]:
+def helpful(plan: Plan, costs: GroupCosts) -> dict[str, Factors]:
     """A plan without the layers that save nothing in it."""
     saved = _saved(plan, costs)
     return {name: factors for name, factors in plan.items() if saved[name] > 0}
@@ -278,11 +279,11 @@ def _without_useless(
     """
     useless: set[str] = set()
     for _ in range(_MOST_REPAIRS):
-        helpful = _helpful(plan, costs)
-        found = useless | (plan.keys() - helpful.keys())
+        useful = helpful(plan, costs)
+        found = useless | (plan.keys() - useful.keys())
         if found == useless:
             break
-        other, of_other = helpful, costs.share(helpful)
+        other, of_other = useful, costs.share(useful)
         if of_other > budget:  # others in their place
             other, of_other = _search([step for step in steps if step.layer not in found], costs, budget)
         if of_other > budget:
@@ -322,7 +323,7 @@ def _unreached(
     lines = ""
     for cost, own in held[: -_SHOWN - 1 : -1]:
         name, reason = reasons.get(own, (own, "is no convolution"))
-        lines += f"\n{name!r} ({100 * cost / costs.now.total:.1f} %) {reason or f'saves nothing on {target!r}'}"
+        lines += f"\n{name!r} ({100 * cost / costs.now.total:.1f} %) {reason or saves_nothing(target)}"
     held_by = f"Most of what is left is in layers that don't learn groups:{lines}\n" if lines else ""
     return (
         f"`budget` (={budget:g}) must be a share of the model's cost that learned groups can reach, and on {target!r} "

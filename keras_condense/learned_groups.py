@@ -1,21 +1,31 @@
 """Learned groups for a network that was made and trained without them."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 
 from keras_condense.choosing import Choice, Examined, Where, examined_layers, replace_chosen
 from keras_condense.distillation import check_teacher, taught
-from keras_condense.group_budgets import check_budget, check_sensitivity, check_told_apart, planned
+from keras_condense.group_budgets import check_budget, check_sensitivity, check_told_apart, helpful, planned
 from keras_condense.learned_group_tables import LearnableLayer, LearnableLayers, summary
-from keras_condense.learning_convolutions import fixed_choice, free_choice, learning_layer
+from keras_condense.learning_convolutions import fixed_choice, free_choice, learning_layer, saves_nothing
 from keras_condense.rewriting import Replacement
 from keras_condense.tflite.group_costs import GroupCosts, check_target
 from keras_condense.validation import check_choice, check_not_negative, check_positive_integer, shown
 
-__all__ = ["LearnableLayer", "LearnableLayers", "Where", "explain_learn_groups", "learn_groups", "learnable_layers"]
+__all__ = [
+    "GroupDecision",
+    "LearnableLayer",
+    "LearnableLayers",
+    "Where",
+    "checked_choice",
+    "decide_groups",
+    "explain_learn_groups",
+    "learn_groups",
+    "learnable_layers",
+]
 
 
 def learn_groups(
@@ -100,13 +110,9 @@ def learn_groups(
     """
     group_lasso = check_not_negative("group_lasso", group_lasso, "Use 0 for none; the paper uses 1e-5 on ImageNet.")
     check_choice("report", report, (False, True), "True prints which layers learn groups.")
-    decided = _decided(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
+    decided = decide_groups(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
     check_teacher(teacher, model)
-
-    def learned(layer: keras.layers.Layer) -> Replacement:
-        return learning_layer(layer, *decided.factors[layer.name], group_lasso)
-
-    learning = replace_chosen(model, decided.examined, decided.choice, learned, decided.fix)
+    learning = decided.learning(model, group_lasso)
     if report:
         print(decided.summary(model))
     return taught(learning, teacher, model)
@@ -161,7 +167,7 @@ def explain_learn_groups(
         >>> layers.share <= 0.7, layers.layers[1].name, layers.layers[1].kernel, layers.unit
         (True, 'narrow', (1, 1, 256, 64), 'million instructions')
     """
-    decided = _decided(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
+    decided = decide_groups(model, groups, condense_factor, where, budget, target, quantize, sensitivity)
     return decided.summary(model)
 
 
@@ -169,7 +175,7 @@ learnable_layers = explain_learn_groups  # its former name
 
 
 @dataclasses.dataclass(frozen=True)
-class _Decided:
+class GroupDecision:
     """What happens to each convolution.
 
     Attributes:
@@ -196,8 +202,44 @@ class _Decided:
         """What it comes to."""
         return summary(model, self.examined, self.factors, self.costs, self.target, self.quantize, self.share)
 
+    def learning(self, model: keras.Model, group_lasso: float = 0.0) -> keras.Model:
+        """The new model, whose chosen layers learn groups."""
 
-def _decided(
+        def learned(layer: keras.layers.Layer) -> Replacement:
+            return learning_layer(layer, *self.factors[layer.name], group_lasso)
+
+        return replace_chosen(model, self.examined, self.choice, learned, self.fix)
+
+    def without_useless(self) -> "GroupDecision":
+        """The decision without layers whose groups save nothing on the target, by turns: layers save for each other."""
+        factors = self.factors
+        while len(useful := helpful(factors, self.costs)) < len(factors):
+            factors = useful
+        if self.costs.of(factors).total >= self.costs.now.total:
+            factors = {}
+        reason = saves_nothing(self.target, self.quantize)
+        examined = [
+            (name, layer, reason if why is None and layer.name not in factors else why)
+            for name, layer, why in self.examined
+        ]
+        return dataclasses.replace(self, examined=examined, factors=factors)
+
+
+def checked_choice(groups: Any, condense_factor: Any, budget: Any) -> tuple[Choice, int | None, int | None]:
+    """How convolutions are chosen, and the factors that all of them have; with a budget None, each has its own."""
+    if budget is not None:
+        check_budget(budget, groups, condense_factor)
+        return free_choice(), None, None
+    groups = 4 if groups is None else groups
+    groups = check_positive_integer("groups", groups, "Use 4, as the paper does for CIFAR.")
+    condense_factor = 4 if condense_factor is None else condense_factor
+    condense_factor = check_positive_integer(
+        "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
+    )
+    return fixed_choice(groups, condense_factor), groups, condense_factor
+
+
+def decide_groups(
     model: Any,
     groups: Any,
     condense_factor: Any,
@@ -205,36 +247,47 @@ def _decided(
     budget: Any,
     target: Any,
     quantize: Any,
-    sensitivity: Any,
-) -> _Decided:
-    """Which convolutions learn groups and how many, the arguments checked."""
+    sensitivity: Any = None,
+    also_left: Callable[[keras.layers.Layer], str | None] = lambda layer: None,
+) -> GroupDecision:
+    """Which convolutions learn groups and how many, the arguments checked.
+
+    Args:
+        model: as `learn_groups` takes it, and so are the others.
+        groups: G.
+        condense_factor: C.
+        where: which convolutions learn groups.
+        budget: the share of the cost that may be left.
+        target: whose costs hold.
+        quantize: what numbers the files hold.
+        sensitivity: accuracy that is lost, by the layer's name.
+        also_left: gives the reason why a layer that could learn groups is left all the same, or None.
+
+    Raises:
+        ValueError: as `learn_groups`.
+    """
     check_target(target, quantize, needed=budget is not None)
-    if budget is None:
-        if sensitivity is not None:
-            raise ValueError(
-                f"`sensitivity` (={shown(sensitivity)}) must come with a `budget`, for which it chooses layers. Give "
-                "one, or choose layers with `where`."
-            )
-        groups = 4 if groups is None else groups
-        groups = check_positive_integer("groups", groups, "Use 4, as the paper does for CIFAR.")
-        condense_factor = 4 if condense_factor is None else condense_factor
-        condense_factor = check_positive_integer(
-            "condense_factor", condense_factor, "Use 4, and one connection in four is left at the end."
+    if budget is None and sensitivity is not None:
+        raise ValueError(
+            f"`sensitivity` (={shown(sensitivity)}) must come with a `budget`, for which it chooses layers. Give "
+            "one, or choose layers with `where`."
         )
-        choice = fixed_choice(groups, condense_factor)
-        examined = examined_layers(model, where, choice)
+    choice, groups, condense_factor = checked_choice(groups, condense_factor, budget)
+    examined = [
+        (name, layer, also_left(layer) if reason is None else reason)
+        for name, layer, reason in examined_layers(model, where, choice)
+    ]
+    if budget is None:
         factors = {layer.name: (groups, condense_factor) for _, layer, reason in examined if reason is None}
         costs = None
         if target is not None:
             check_told_apart(model, factors)
             costs = GroupCosts(model, target, quantize)
         fix = "Give another `where`, `groups` or `condense_factor`."
-        return _Decided(choice, examined, factors, fix, costs, target, quantize)
-    check_budget(budget, groups, condense_factor)
-    choice, target = free_choice(), target or "arm64"
-    examined = examined_layers(model, where, choice)
+        return GroupDecision(choice, examined, factors, fix, costs, target, quantize)
+    target = target or "arm64"
     check_sensitivity(sensitivity, examined, model)
     costs = GroupCosts(model, target, quantize)
     plan = planned(model, examined, costs, budget, sensitivity, target)
     fix = "Give another `where`, or a larger `budget`."
-    return _Decided(choice, plan.examined, plan.factors, fix, costs, target, quantize, plan.share)
+    return GroupDecision(choice, plan.examined, plan.factors, fix, costs, target, quantize, plan.share)

@@ -12,7 +12,7 @@ from keras_condense.layers.convolution import CONVOLUTION_ARGUMENTS
 from keras_condense.layers.stand_in import KERNEL_ARGUMENTS
 from keras_condense.rewriting import Replacement
 
-__all__ = ["FACTORS", "fixed_choice", "free_choice", "learning_layer", "possible_factors"]
+__all__ = ["FACTORS", "fixed_choice", "free_choice", "learning_layer", "possible_factors", "saves_nothing"]
 
 # Groups and condense factors that are tried for each layer where a budget decides. With fewer groups than the condense
 # factor some inputs would be read by no group: that would be a network of fewer channels.
@@ -107,6 +107,16 @@ def _not_pointwise(layer: keras.layers.Layer) -> str | None:
     if (height, width) == (1, 1):
         return None
     return f"has a {height}x{width} kernel, and `where` chooses 1x1 kernels by default"
+
+
+def saves_nothing(target: str, quantize: str | None = None) -> str:
+    """The reason of a layer that a target's table calls no cheaper.
+
+    Example:
+        >>> saves_nothing("arm64"), saves_nothing("arm64", "int8")
+        ("saves nothing on 'arm64'", "saves nothing on 'arm64' in int8")
+    """
+    return f"saves nothing on {target!r}" + (f" in {quantize}" if quantize else "")
 
 
 def learning_layer(layer: keras.layers.Layer, groups: int, condense_factor: int, group_lasso: float) -> Replacement:
