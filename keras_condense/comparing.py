@@ -19,9 +19,9 @@ from keras_condense.text_tables import render
 from keras_condense.tflite import CodedSize, benchmark_tflite, coded_size, export_tflite, run_tflite
 from keras_condense.tflite.export import check_exportable
 from keras_condense.tflite.lowering import cost_by_table
-from keras_condense.tflite.preparation import prepared
+from keras_condense.tflite.preparation import check_ranges, is_aware, prepared
 from keras_condense.tflite.runtime.files import load_file
-from keras_condense.tflite.schemes import SCHEMES
+from keras_condense.tflite.schemes import INT8_BY_RANGES, SCHEMES, Scheme
 from keras_condense.tflite.targets import targets
 from keras_condense.validation import check_choice, check_positive_integer, shown
 
@@ -144,7 +144,8 @@ def compare(
             agreement.
         target: "arm64", "x86_64" or "wasm": what models are exported for, and whose table gives the costs.
         quantize: of the compressed model's file: None, "float16", "dynamic" or "int8", as `export_tflite` has them;
-            "int8" is calibrated with up to 300 rows of `data`, evenly spread.
+            "int8" is calibrated with up to 300 rows of `data`, evenly spread, but for a model of `quantize_aware`,
+            which has its ranges from its training.
         threads: of the interpreter.
         runs: timed inferences in each of five rounds, in which both files run in turn.
         names: what the two are called in the table.
@@ -176,15 +177,21 @@ def compare(
             f"`quantize` (={quantize!r}) is for a Keras model, and `compressed` is a file, whose numbers are what they "
             "are. Leave it out, or give the model."
         )
-    if SCHEMES[quantize].needs_data and data is None:
+    schemes = [_scheme(network, each) for network, each in zip(networks, (None, quantize), strict=True)]
+    needs_data = any(scheme.needs_data for scheme in schemes)
+    if needs_data and data is None:
         raise ValueError(f"`data` must be given with quantize={quantize!r}, to calibrate with. Give (x, y).")
     x, y = (None, None) if data is None else compared_rows(data, networks)
     calibration = None
-    if SCHEMES[quantize].needs_data:
+    if needs_data:
         calibration = x[np.unique(np.linspace(0, len(x) - 1, _CALIBRATION_ROWS).astype(int))]
-    schemes = (None, quantize)
     files = [
-        export_tflite(network, target=target, quantize=scheme, representative_data=calibration if scheme else None)
+        export_tflite(
+            network,
+            target=target,
+            quantize=scheme.name,
+            representative_data=calibration if scheme.needs_data else None,
+        )
         if isinstance(network, keras.Model)
         else network
         for network, scheme in zip(networks, schemes, strict=True)
@@ -255,13 +262,21 @@ def _checked(name: str, network: Any) -> keras.Model | bytes:
     return load_file(network)[0]
 
 
+def _scheme(network: keras.Model | bytes, quantize: str | None) -> Scheme:
+    """What numbers a network's file holds; ValueError for a model that was trained for others."""
+    if isinstance(network, keras.Model) and is_aware(network):
+        check_ranges(network, quantize, INT8_BY_RANGES.name, has_data=False)
+        return INT8_BY_RANGES
+    return SCHEMES[quantize]
+
+
 def _costs(
-    network: keras.Model | bytes, target: str, scheme: str | None
+    network: keras.Model | bytes, target: str, scheme: Scheme
 ) -> tuple[int | None, int | None, float | None, tuple[str, ...]]:
     """Parameters, multiply-adds, the cost by table, and what it leaves out."""
     if not isinstance(network, keras.Model):
         return None, None, None, ()
-    by_table = cost_by_table(prepared(network), target, SCHEMES[scheme])
+    by_table = cost_by_table(prepared(network), target, scheme)
     if by_table is None:
         return None, None, None, ()
     profile = profile_model(network)

@@ -62,6 +62,19 @@ def test_what_the_files_weigh_and_say(pair, comparison, tmp_path):
     assert comparison.original.macs - comparison.compressed.macs == 64 * 32 * 32 * 3 // 4
 
 
+def test_a_quantization_aware_model_brings_its_ranges(pair):
+    model, _ = pair
+    aware = kc.quantize_aware(model, 2 * X)
+    comparison = kc.compare(model, aware, (X, Y), quantize="int8", runs=3)
+    assert comparison.compressed.size.stored == len(kc.export_tflite(aware, quantize="int8"))
+    assert comparison.compressed.cost < comparison.original.cost
+    outputs = [each.predict(X, verbose=0).argmax(axis=-1) for each in (model, aware)]
+    assert comparison.agreement == pytest.approx(np.mean(outputs[0] == outputs[1]), abs=1 / 40)
+    assert kc.compare(model, aware, quantize="int8", runs=3).compressed.accuracy is None
+    with pytest.raises(ValueError, match=r"`quantize` \(=None\) must be 'int8' for `model`"):
+        kc.compare(model, aware, (X, Y))
+
+
 def test_costs_are_those_of_the_table(pair, comparison):
     lowering = lower_model(kc.condense(pair[1]), "arm64")
     assert comparison.compressed.cost == lowering.totals[lowering.chosen]
