@@ -169,7 +169,7 @@ def planned(
     def reason(layer: keras.layers.Layer) -> str | None:
         if layer.name in plan:
             return None
-        return NOT_NEEDED if layer.name in able else saves_nothing(target)
+        return NOT_NEEDED if layer.name in able else saves_nothing(target, costs.scheme.name)
 
     return Planned(plan, [(name, layer, why or reason(layer)) for name, layer, why in examined], share)
 
@@ -323,7 +323,9 @@ def _unreached(
     lines = ""
     for cost, own in held[: -_SHOWN - 1 : -1]:
         name, reason = reasons.get(own, (own, "is no convolution"))
-        lines += f"\n{name!r} ({100 * cost / costs.now.total:.1f} %) {reason or saves_nothing(target)}"
+        lines += (
+            f"\n{name!r} ({100 * cost / costs.now.total:.1f} %) {reason or saves_nothing(target, costs.scheme.name)}"
+        )
     held_by = f"Most of what is left is in layers that don't learn groups:{lines}\n" if lines else ""
     return (
         f"`budget` (={budget:g}) must be a share of the model's cost that learned groups can reach, and on {target!r} "
