@@ -57,7 +57,8 @@ def test_code_of_a_page_is_python(page):
 
 def test_pages_have_blocks_that_are_run():
     run = {str(page.relative_to(ROOT)) for page in readme_blocks.pages() if readme_blocks.blocks(page)}
-    assert {"README.md", "docs/guide/train.md", "docs/guide/your_network.md", "docs/guide/devices.md"} < run
+    guides = ("train", "your_network", "compress", "devices")
+    assert {"README.md", *(f"docs/guide/{name}.md" for name in guides)} < run
     commands = " ".join(code for _, code in readme_blocks.blocks(ROOT / "docs" / "guide" / "train.md"))
     for script in ("train", "condense", "export_tflite", "evaluate", "benchmark", "describe"):
         assert f"scripts/{script}.py" in commands
