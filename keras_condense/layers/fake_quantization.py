@@ -64,6 +64,7 @@ class FakeQuantize(keras.layers.Layer):
         fixed: (least, largest) of a range that is known beforehand, as that of a softmax; None to follow it. To such a
             range nothing is rounded in training: the logarithm of a probability that is rounded to 0 has no gradient.
         frozen: keep the range as it is in training too.
+        rounds: False for what leaves the model: the file rounds it, and here losses want it as it is.
         name: the layer's name.
         dtype: dtype or dtype policy.
 
@@ -85,10 +86,10 @@ class FakeQuantize(keras.layers.Layer):
         array([ 0. ,  0.1, 25.5], dtype=float32)
     """
 
-    def __init__(self, sites=1, fixed=None, frozen=False, *, name=None, dtype=None, **kwargs):
+    def __init__(self, sites=1, fixed=None, frozen=False, rounds=True, *, name=None, dtype=None, **kwargs):
         super().__init__(name=name, dtype=dtype, **kwargs)
         self.sites = check_positive_integer("sites", sites, "Give the number of places that the layer is called in.")
-        self.fixed, self.frozen = None, bool(frozen)
+        self.fixed, self.frozen, self.rounds = None, bool(frozen), bool(rounds)
         self.observing = False  # follow the range in inference, of numbers that nothing before has rounded
         self.passing = False  # round nothing
         self.supports_masking = True
@@ -148,7 +149,7 @@ class FakeQuantize(keras.layers.Layer):
     hands_on = True  # its output is what it gets, for those who look for the last layer that computes
 
     def call(self, inputs, site=0, training=None):
-        if self.passing or (training and self.fixed is not None):
+        if self.passing or not self.rounds or (training and self.fixed is not None):
             return inputs
         follows = self.fixed is None and (self.observing or (training and not self.frozen))
         if follows:
@@ -167,7 +168,12 @@ class FakeQuantize(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return super().get_config() | {"sites": self.sites, "fixed": self.fixed, "frozen": self.frozen}
+        return super().get_config() | {
+            "sites": self.sites,
+            "fixed": self.fixed,
+            "frozen": self.frozen,
+            "rounds": self.rounds,
+        }
 
 
 @keras.saving.register_keras_serializable("keras_condense")

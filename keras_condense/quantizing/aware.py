@@ -185,7 +185,9 @@ def _rounding(steps: Steps, model: keras.Model) -> dict[int, list[tuple[FakeQuan
             follows = group
         else:
             for number, step in set(group) - set(follows):
-                fixed = FakeQuantize(fixed=step.piece.fixed, name=new_name(number, step))
+                # a probability that is rounded to 0 has an endless logarithm
+                rounds = number in readers
+                fixed = FakeQuantize(fixed=step.piece.fixed, rounds=rounds, name=new_name(number, step))
                 rounding.setdefault(number, []).append((fixed, 0))
         if follows:
             layer = FakeQuantize(len(follows), name=new_name(*follows[0]))
