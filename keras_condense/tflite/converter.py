@@ -8,9 +8,10 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_condense.tflite.calibration import Rows
-from keras_condense.tflite.graph import Graph
+from keras_condense.tflite.graph import Graph, Node
 from keras_condense.tflite.operators import Add, Convolution, Depthwise
 from keras_condense.tflite.runtime import native_output_logged
 from keras_condense.tflite.schemes import FLOAT32, Scheme
@@ -41,7 +42,20 @@ def convert_graph(
     """
     # stored sparse, the weights tell XNNPACK to look for a part to execute channels-first
     is_sparse = any(isinstance(node.op, (Convolution, Depthwise, Add)) and node.op.sparse for node in graph)
+    if scheme.has_ranges:
+        graph = graph.with_nodes(map(_with_unequal_biases, graph))
     return _convert(trace_graph(graph, scoped), model, scheme, rows, is_sparse and scheme.sparse)
+
+
+def _with_unequal_biases(node: Node) -> Node:
+    """The node with its last bias a bit larger if all are the same.
+
+    The converter holds equal numbers as one, and rounds it by the first filter's scale: the others get a wrong bias.
+    """
+    bias = getattr(node.op, "bias", None)
+    if bias is None or len(bias) < 2 or np.ptp(bias) > 0 or not bias[0]:
+        return node
+    return node.with_op(bias=np.append(bias[:-1], np.nextafter(bias[-1], np.float32(np.inf))))
 
 
 def convert_model(model: keras.Model, scheme: Scheme = FLOAT32, rows: Rows | None = None) -> bytes:
