@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from keras import ops
 from random_networks.programs import finished
 
 import keras_condense as kc
@@ -16,8 +17,26 @@ def normalization(x):
     return L.Normalization(mean=[1.0, 2, 3, 4], variance=[1.0, 4, 9, 16])(x)
 
 
+def norm_of_means(x):
+    return L.Dense(4)(L.ReLU()(L.BatchNormalization()(L.GlobalAveragePooling2D()(x))))
+
+
+def split(x):
+    first, second = ops.split(L.Conv2D(4, 1)(x), 2, axis=-1)
+    return first * second + first
+
+
 KINDS = {
     "normalization": normalization,
+    "rescaling of channels": lambda x: L.Rescaling([0.1, 0.2, 0.3, 0.4], [0, 1, 2, 3])(x),
+    "norm of means": norm_of_means,
+    "norm of shuffled vectors": lambda x: L.BatchNormalization()(K.ChannelShuffle(2)(L.Dense(4)(L.Flatten()(x)))),
+    "norm of rows": lambda x: L.ReLU()(L.BatchNormalization()(L.Reshape((36, 4))(x))),
+    "norm of a dense layer of pixels": lambda x: L.BatchNormalization()(L.Dense(4)(x)),
+    "norm of two windows a channel": lambda x: L.BatchNormalization()(L.DepthwiseConv2D(3, depth_multiplier=2)(x)),
+    "maximum": lambda x: L.Maximum()([x, L.Conv2D(4, 1)(x)]),
+    "split": split,
+    "rows": lambda x: L.MaxPooling1D()(L.Conv1D(4, 3, activation="relu")(L.Reshape((36, 4))(x))),
 }
 
 
@@ -47,3 +66,11 @@ def operators_in_float(content):
         if operator["op_name"] not in ("QUANTIZE", "DEQUANTIZE")
         and any(dtypes.get(index) is np.float32 for index in (*operator["inputs"], *operator["outputs"]))
     ]
+
+
+@pytest.mark.parametrize("activation", ["elu", "softplus", "selu", "mish", "softsign", "log_sigmoid"])
+def test_activations_that_files_compute_in_float32_are_named(activation):
+    model = keras.Sequential([keras.Input((3,)), L.Dense(4, activation=activation, name="dense")])
+    assert list(kc.explain_quantize_aware(model).left) == ["dense"]
+    with pytest.raises(ValueError, match="'dense' has no int8 form"):
+        kc.quantize_aware(model, strict=True)

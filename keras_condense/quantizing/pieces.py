@@ -52,18 +52,26 @@ class Piece:
 
 _SAME = (
     keras.layers.Concatenate,
+    keras.layers.Cropping1D,
     keras.layers.Cropping2D,
     keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
+    keras.layers.GlobalMaxPooling1D,
     keras.layers.GlobalMaxPooling2D,
     keras.layers.Identity,
+    keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
     keras.layers.Permute,
     keras.layers.RepeatVector,
     keras.layers.Reshape,
+    keras.layers.SpatialDropout1D,
     keras.layers.SpatialDropout2D,
+    keras.layers.UpSampling1D,
+    keras.layers.ZeroPadding1D,
     keras.layers.ZeroPadding2D,
     ChannelIndex,
     ChannelShuffle,
@@ -71,15 +79,13 @@ _SAME = (
 _JOINS = (keras.layers.Add, keras.layers.Multiply, keras.layers.Subtract)
 _AFFINE = (keras.layers.Rescaling, keras.layers.Normalization)
 _COMPUTING = (
-    keras.layers.ELU,
+    keras.layers.GlobalAveragePooling1D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.LeakyReLU,
-    keras.layers.Maximum,
-    keras.layers.Minimum,
     keras.layers.PReLU,
 )
 _NORMS = (keras.layers.BatchNormalization, FastBatchNormalization)
-_SAME_OPERATIONS = ("Concatenate", "ExpandDims", "GetItem", "Reshape", "Squeeze", "Transpose")
+_SAME_OPERATIONS = ("Concatenate", "ExpandDims", "GetItem", "Max", "Reshape", "Split", "Squeeze", "Transpose")
 _JOINING_OPERATIONS = ("Add", "Multiply", "Subtract")
 _RELUS = (keras.activations.relu, keras.activations.relu6)
 _FIXED = {
@@ -87,6 +93,14 @@ _FIXED = {
     keras.activations.sigmoid: _SHARE,
     keras.activations.tanh: _SIGNED_SHARE,
 }
+_CURVES = (
+    keras.activations.exponential,
+    keras.activations.gelu,
+    keras.activations.hard_silu,
+    keras.activations.leaky_relu,
+    keras.activations.linear,
+    keras.activations.silu,
+)
 _NO_FORM = "has no int8 form that is known here: it computes in float32, between numbers of int8"
 
 
@@ -125,8 +139,9 @@ def _role(layer: keras.layers.Layer, kind: type) -> tuple[Role, tuple[float, flo
     if kind in _SAME or (kind is keras.layers.UpSampling2D and layer.interpolation == "nearest"):
         return "same", None, None
     if kind is keras.layers.ReLU:
-        plain = layer.max_value in (None, 6) and not layer.negative_slope and not layer.threshold
-        return ("relu" if plain else "compute"), None, None
+        if layer.max_value not in (None, 6):
+            return "float", None, _NO_FORM
+        return ("compute" if layer.negative_slope or layer.threshold else "relu"), None, None
     if kind is keras.layers.AveragePooling2D:
         # without padding and overlap it becomes a depthwise convolution, which has a range of its own
         windows = layer.padding == "valid" and tuple(layer.strides) == tuple(layer.pool_size)
@@ -214,4 +229,7 @@ def _activation(function: Any, layer: keras.layers.Layer, name: str, new_name: C
     made = keras.layers.Activation(
         function, activity_regularizer=layer.activity_regularizer, dtype=layer.dtype_policy, name=name
     )
-    return [Piece(made, None, "relu" if function in _RELUS else "compute", _FIXED.get(function))]
+    if function in _RELUS:
+        return [Piece(made, None, "relu")]
+    known = function in _FIXED or function in _CURVES
+    return [Piece(made, None, "compute" if known else "float", _FIXED.get(function), None if known else _NO_FORM)]

@@ -132,9 +132,18 @@ def readers_of(steps: Steps) -> dict[int, list[Step]]:
 def is_fused(step: Step, steps: Steps, readers: dict[int, list[Step]]) -> bool:
     """Whether what a call gives is not a number of its own in the file, for its reader is computed along with it."""
     reader = only_reader(step, steps, readers)
-    while reader is not None and isinstance(reader.piece.operation, ChannelShuffle):  # it is carried past the norm
+    # of an image, it is carried past the norm
+    while reader is not None and isinstance(reader.piece.operation, ChannelShuffle) and _is_image(reader):
         reader = only_reader(reader, steps, readers)
-    return reader is not None and step.piece.fuses(reader.piece)
+    if reader is None or not step.piece.fuses(reader.piece):
+        return False
+    # what a file's dense layer gives for an image is reshaped before a norm could be computed along with it
+    is_dense = isinstance(step.piece.operation, keras.layers.Dense)
+    return not (is_dense and reader.piece.role == "norm" and _is_image(step))
+
+
+def _is_image(step: Step) -> bool:
+    return len(step.node.outputs[0].shape) == 4
 
 
 def only_reader(step: Step, steps: Steps, readers: dict[int, list[Step]]) -> Step | None:

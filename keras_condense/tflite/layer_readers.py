@@ -7,7 +7,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_condense.layers import ChannelIndex, ChannelScatterAdd, ChannelShuffle, FakeQuantize, GroupConv2D
+from keras_condense.layers import (
+    ChannelIndex,
+    ChannelScatterAdd,
+    ChannelShuffle,
+    FakeQuantize,
+    GroupConv2D,
+    QuantizedBatchNormalization,
+)
 from keras_condense.tflite.operators import (
     Add,
     Affine,
@@ -114,7 +121,8 @@ def _read_separable(layer: Any, shape: Shape) -> tuple[Operator, ...] | None:
 
 
 def _read_batch_norm(layer: Any, shape: Shape) -> Operator | None:
-    if len(shape) != 3 or layer.axis not in (-1, 3):
+    is_one_of_ours = isinstance(layer, QuantizedBatchNormalization)  # of vectors too, and its axis is the last
+    if not is_one_of_ours and (len(shape) != 3 or layer.axis not in (-1, 3)):
         return None
     # in float64, since the quotient meets large and small variances
     scale = 1.0 / np.sqrt(_array(layer.moving_variance).astype("float64") + layer.epsilon)
@@ -156,10 +164,10 @@ def _read_scatter(layer: ChannelScatterAdd, shape: Shape) -> Operator | None:
 
 
 def _read_rescaling(layer: Any, shape: Shape) -> Operator | None:
-    scale, offset = np.asarray(layer.scale), np.asarray(layer.offset)
-    if len(shape) != 3 or scale.size > 1 or offset.size > 1:
+    scale, offset = np.asarray(layer.scale, "float32"), np.asarray(layer.offset, "float32")
+    if len(shape) != 3 or not {scale.shape, offset.shape} <= {(), (1,), shape[-1:]}:
         return None
-    return _scaled(shape[-1], scale.item(), offset.item())
+    return Affine(*(np.array(np.broadcast_to(each, shape[-1:])) for each in (scale, offset)))
 
 
 def _read_pool(layer: Any, shape: Shape) -> Operator | None:
