@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_condense.callbacks.others import callbacks_beside
 from keras_condense.keras_graphs import student_of
 from keras_condense.layers import FakeQuantize, QuantizedBatchNormalization
 from keras_condense.quantizing import fake_quantizers, round_biases
@@ -26,8 +27,8 @@ class QuantizeSchedule(keras.callbacks.Callback):
             the first epoch follows them unless it is 0, and 1 never freezes them.
 
     Raises:
-        ValueError: an argument out of range; when the training begins, a model that `quantize_aware` did not make, or
-            an unknown number of epochs.
+        ValueError: an argument out of range; when the training begins, a model that `quantize_aware` did not make, a
+            second `QuantizeSchedule`, or an unknown number of epochs; ranges to freeze that have seen no numbers.
 
     Example:
         >>> import numpy as np
@@ -59,6 +60,13 @@ class QuantizeSchedule(keras.callbacks.Callback):
                 f"`QuantizeSchedule` got model {self.model.name!r}, which has no ranges, and expects one made by "
                 "`keras_condense.quantize_aware`. Give `fit` of that the callback, or leave it out."
             )
+        beside = getattr(callbacks_beside(self), "callbacks", ())
+        schedules = [callback for callback in beside if isinstance(callback, QuantizeSchedule)]
+        if len(schedules) > 1:
+            raise ValueError(
+                f"`callbacks` hold {len(schedules)} `QuantizeSchedule`s, and must hold one, for each would freeze by "
+                "its own count. Leave the others out; `keras_condense.training.train` brings its own."
+            )
         self._total = self.epochs or self.params.get("epochs")
         if not self._total:
             raise ValueError("`epochs` must be known, and `fit` does not say it. Give `QuantizeSchedule(epochs=...)`.")
@@ -66,12 +74,23 @@ class QuantizeSchedule(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         first = math.floor(self.freeze_at * self._total)
         frozen = self.freeze_at < 1 and epoch >= (max(first, 1) if self.freeze_at else 0)
+        if frozen:
+            self._check_ranges(epoch)
         changed = [layer for layer in self._layers if layer.frozen != frozen]
         for layer in changed:
             layer.frozen = frozen
         self._frozen = frozen
         if changed:
             self.model.make_train_function(force=True)  # what was traced computes with the statistics of batches
+
+    def _check_ranges(self, epoch: int) -> None:
+        """Raise for ranges that nothing is known of: frozen, they would round nothing for the rest of the training."""
+        unknown = [layer for layer in self._layers if isinstance(layer, FakeQuantize) and not layer.is_calibrated]
+        if unknown:
+            raise ValueError(
+                f"`freeze_at` (={self.freeze_at}) freezes ranges at the begin of epoch {epoch}, and they must be known "
+                f"then; that of {unknown[0].name!r} has seen no numbers. Freeze later, or give `quantize_aware` data."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:

@@ -18,7 +18,7 @@ from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked, write_text
 from keras_condense.keras_graphs import student_of
 from keras_condense.layers import condensable_layers, frozen_layers
-from keras_condense.quantizing import fake_quantizers
+from keras_condense.quantizing import fake_quantizers, round_biases
 from keras_condense.saving import save_model
 from keras_condense.training.feeding import (
     balanced_weights,
@@ -155,7 +155,7 @@ def train(
             schedule = _ScheduleEndedLast(epochs=recipe.epochs, last_drop=recipe.last_drop)
             condensing, last_word = [schedule], [schedule.end]
         if fake_quantizers(model):
-            condensing.append(QuantizeSchedule(epochs=recipe.epochs))
+            condensing.append(_FreezingAlone(epochs=recipe.epochs))
         checkpoint = Checkpoint(model, folder, rows)
         callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, checkpoint]
         weights = balanced_weights(data) if class_weights else None
@@ -182,6 +182,8 @@ def train(
                 "dropped. Train longer.",
                 stacklevel=2,
             )
+        if fake_quantizers(model):
+            round_biases(model)
         save_model(model, folder / MODEL, card)
     return model
 
@@ -205,6 +207,13 @@ class _ScheduleEndedLast(CondenseSchedule):
     def end(self) -> keras.callbacks.Callback:
         """The callback that ends it."""
         return keras.callbacks.LambdaCallback(on_train_end=super().on_train_end)
+
+    def on_train_end(self, logs=None):
+        pass
+
+
+class _FreezingAlone(QuantizeSchedule):
+    """Leaves biases as they are: they are rounded once, after the last phase and after what restores weights."""
 
     def on_train_end(self, logs=None):
         pass
