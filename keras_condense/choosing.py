@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from keras_condense.layers import QuantizedKernel
 from keras_condense.rewriting import Replacement, check_rewritable, check_untied, copied, reachable_layers, rewrite
 from keras_condense.text_tables import render
 
@@ -207,6 +208,8 @@ def unfit_to_replace(layer: keras.layers.Layer, holder: str | None, kinds: tuple
     """Why no other layer can stand for a convolution or dense layer of one of the `kinds`; None if one can."""
     if reason := unfit_to_change(layer, holder):
         return reason
+    if isinstance(layer, QuantizedKernel):
+        return "computes in int8 already: call this before `quantize_aware`"
     if type(layer) not in kinds:
         return "is of a subclass, which may compute something else than its base"
     if getattr(layer, "data_format", "channels_last") != "channels_last":

@@ -139,9 +139,11 @@ def _checked_steps(model: keras.Model) -> Steps:
         )
     steps = read_steps(model)
     if not any(piece.role == "kernel" for _, pieces in steps.replaced for piece in pieces):
+        pieces = [piece for _, pieces in steps.replaced for piece in pieces]
+        reasons = "".join(f"\n{p.operation.name!r} {p.reason}" for p in pieces if p.role == "float")
         raise ValueError(
             f"`model` (={model.name!r}) must have a convolution or a dense layer to quantize, and has none that is "
-            "known here. Subclassed layers are left as they are."
+            f"known here. Subclassed layers are left as they are.{reasons}"
         )
     return steps
 

@@ -20,6 +20,17 @@ def fake_quantizers(model: keras.Model) -> list[FakeQuantize]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, FakeQuantize)]
 
 
+def _checked(model: Any) -> keras.Model:
+    """The model whose ranges are meant: a Distiller's student."""
+    model = student_of(model)
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` (={model!r}) must be a Keras model made by `keras_condense.quantize_aware`. Load a saved one "
+            'with `keras.saving.load_model("model.keras")`.'
+        )
+    return model
+
+
 def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
     """The range of each rounded activation, by the name of its `FakeQuantize` layer; those that saw nothing left out.
 
@@ -29,6 +40,9 @@ def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
     Returns:
         For each name (least, largest).
 
+    Raises:
+        ValueError: no Keras model.
+
     Example:
         >>> from keras_condense import quantize_aware
         >>> model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.ReLU(name="relu")])
@@ -36,9 +50,8 @@ def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
         >>> ranges_of(quantize_aware(model, np.array([[-1.0, 3.0], [1.0, 1.0]], "float32")))
         {'x_range': (-1.0, 3.0), 'relu_range': (0.0, 3.0), 'sum_range': (0.0, 3.0)}
     """
-    return {
-        layer.name: layer.range for layer in fake_quantizers(student_of(model)) if layer.built and layer.is_calibrated
-    }
+    layers = fake_quantizers(_checked(model))
+    return {layer.name: layer.range for layer in layers if layer.built and layer.is_calibrated}
 
 
 def calibrate_ranges(model: keras.Model, data: Any) -> None:
@@ -57,11 +70,11 @@ def calibrate_ranges(model: keras.Model, data: Any) -> None:
     Example:
         See `quantize_aware`, which calls it where it is given data.
     """
-    model = student_of(model)
+    model = _checked(model)
     layers = fake_quantizers(model)
     if not layers:
         raise ValueError(
-            f"`model` (={getattr(model, 'name', model)!r}) must be made by `keras_condense.quantize_aware`, and has no "
+            f"`model` (={model.name!r}) must be made by `keras_condense.quantize_aware`, and has no "
             "ranges. Call that with the data."
         )
     inputs = inputs_of(model)

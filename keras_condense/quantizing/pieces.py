@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_condense.layers import BatchNormalization as FastBatchNormalization
-from keras_condense.layers import ChannelIndex, ChannelShuffle, LearnedConnections
+from keras_condense.layers import ChannelIndex, ChannelShuffle, LearnedConnections, SharedKernel
 from keras_condense.layers.fake_quantization import QuantizedBatchNormalization
 from keras_condense.layers.quantized import quantized_kinds, quantized_layer
 from keras_condense.rewriting import copied
@@ -134,6 +134,8 @@ def pieces_of(operation: Any, inputs: int, new_name: Callable[[str], str]) -> li
 def _role(layer: keras.layers.Layer, kind: type) -> tuple[Role, tuple[float, float] | None, str | None]:
     if isinstance(layer, LearnedConnections):
         return "float", None, "learns its connections: condense it first"
+    if isinstance(layer, SharedKernel):
+        return "float", None, "shares its weights: quantize the model from before `share_weights`"
     if getattr(layer, "quantization_mode", None):
         return "float", None, "is quantized by Keras"
     if kind in _SAME or (kind is keras.layers.UpSampling2D and layer.interpolation == "nearest"):

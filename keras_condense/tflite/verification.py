@@ -138,7 +138,8 @@ def _verify_by_ranges(
 ) -> str:
     """`verify` for a model with ranges: without rounding the lowered network is exact; with it, few steps apart."""
     wanted = _named_alike(_unrounded_outputs(condensed, rows), expected)
-    for difference in compare(graph_outputs(lowering.graph.without(FakeQuantized), rows), wanted):
+    graph = lowering.graph if lowering.sharing is None else lowering.sharing.whole
+    for difference in compare(graph_outputs(graph.without(FakeQuantized), rows), wanted):
         if _is_wrong([difference]):
             raise ValueError(
                 f"The file must compute what `model` (={model.name!r}) computes, and before its numbers are rounded to "
