@@ -1,11 +1,15 @@
 """Kinds of layers in int8's numbers: whether the file computes all of them in int8, and what the model does."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import ops
+from random_networks.generator import random_program
 from random_networks.programs import finished
+from random_networks.settings import PLAIN
 
 import keras_condense as kc
 
@@ -52,6 +56,32 @@ def test_the_file_computes_in_int8_what_the_model_does(kind):
     apart = np.abs(kc.run_tflite(content, images) - aware.predict(images, verbose=0))
     step = next(layer.scale for layer in reversed(aware.layers) if isinstance(layer, K.FakeQuantize))
     assert (apart <= 1.01 * step).mean() >= 0.99
+    assert operators_in_float(content) == []
+
+
+def test_a_layer_that_gives_nothing_but_zeros_is_exported():
+    image = keras.Input((6, 6, 4))
+    x = L.Conv2D(4, 3, activation="relu", kernel_initializer=keras.initializers.Constant(-1.0))(image)
+    model = keras.Model(image, L.Dense(3, bias_initializer="ones")(L.GlobalAveragePooling2D()(x)))
+    images = np.random.default_rng(0).random((20, 6, 6, 4), "float32")
+    content = kc.export_tflite(kc.quantize_aware(model, images), quantize="int8")
+    np.testing.assert_allclose(kc.run_tflite(content, images), np.ones((20, 3)), atol=0.01)
+
+
+@pytest.mark.parametrize("seed", [17, 23, 35, 59])
+def test_files_of_random_networks_compute_in_int8_what_they_do(seed):
+    model = dataclasses.replace(random_program(seed), setting=PLAIN).build()
+    random = np.random.default_rng(0)
+    rows = {image.name: random.normal(size=(60, *image.shape[1:])).astype("float32") for image in model.inputs}
+    images = list(rows.values())
+    aware = kc.quantize_aware(model, images if len(images) > 1 else images[0], strict=True)
+    content = kc.export_tflite(aware, quantize="int8")
+    of_file = kc.run_tflite(content, rows)
+    of_file = list(of_file.values()) if isinstance(of_file, dict) else [of_file]
+    for file, expected in zip(of_file, keras.tree.flatten(aware(images)), strict=True):
+        steps = np.diff(np.unique(file))
+        step = steps.min() if len(steps) else 1.0
+        assert (np.abs(file - expected) <= 1.01 * step).mean() >= 0.999
     assert operators_in_float(content) == []
 
 

@@ -15,7 +15,7 @@ BITS = 8
 _LEVELS = 2**BITS - 1
 # a range is the mean of this many batches' at most: of all of them at first, then one that forgets
 _REMEMBERED = 100
-_NARROWEST = 1e-6  # a range of no width has no scale
+_NARROWEST = 1e-6  # a range of no width has no scale; kernels refuse steps that are very much finer than their input's
 
 
 def kernel_scale(kernel, axis: Sequence[int]):
@@ -128,7 +128,8 @@ class FakeQuantize(keras.layers.Layer):
         if self.fixed is not None:
             return tuple(ops.convert_to_tensor(end, "float32") for end in self.fixed)
         lowest = ops.minimum(ops.min(self.minimum), 0.0)
-        return lowest, ops.maximum(ops.max(self.maximum), lowest + _NARROWEST)
+        highest = ops.maximum(ops.max(self.maximum), lowest)
+        return lowest, ops.where(highest - lowest < _NARROWEST, lowest + 1.0, highest)
 
     @property
     def range(self) -> tuple[float, float]:
