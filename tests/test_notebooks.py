@@ -1,10 +1,8 @@
 """The notebooks run from top to bottom, each in an empty folder, and leave what they promise."""
 
-import os
 import pathlib
-import subprocess
-import sys
 
+import forked
 import pytest
 
 NOTEBOOKS = pathlib.Path(__file__).parent.parent / "docs" / "notebooks"
@@ -23,12 +21,11 @@ def test_all_notebooks_are_run():
 @pytest.mark.parametrize("name", LEAVES)
 def test_a_notebook_runs(name, tmp_path):
     pytest.importorskip("tensorflow")
-    command = [sys.executable, str(NOTEBOOKS / f"{name}.py")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:]
+    output = tmp_path / "output.txt"
+    code = forked.run(NOTEBOOKS / f"{name}.py", folder=tmp_path, output=output, timeout=300)
+    assert code == 0, output.read_text()[-3000:]
     assert all((tmp_path / leaf).stat().st_size for leaf in LEAVES[name])
     if name == "photographs_to_phone":
-        last = done.stdout.strip().splitlines()[-1]
+        last = output.read_text().strip().splitlines()[-1]
         assert last.startswith("pictures/digit 7/")
         assert ": digit 7 " in last

@@ -62,20 +62,26 @@ def outcomes(action: str, paths: list[pathlib.Path], folder: pathlib.Path, secon
     while waiting:
         listing, results = folder / "listing.json", folder / "results.jsonl"
         listing.write_text(json.dumps(waiting))
-        with open(results, "w") as output:
-            code = subprocess.run(
-                [sys.executable, __file__, action, str(seconds), str(listing)],
-                stdout=output,
-                stderr=subprocess.DEVNULL,
-                timeout=120 + seconds * len(waiting),
-                check=False,
-            ).returncode
+        code = _run(action, seconds, listing, results, timeout=120 + seconds * len(waiting))
         done = [json.loads(line) for line in results.read_text().splitlines()]
         found |= dict(done)
         waiting = waiting[len(done) :]
         if waiting:  # the process ended within the next one
             found[waiting.pop(0)] = "too slow" if code == 1 else f"crash: {code}"
     return found
+
+
+def _run(action: str, seconds: float, listing: pathlib.Path, results: pathlib.Path, timeout: float) -> int:
+    """The exit code of this program in a process of its own: forked, or without TensorFlow if it needs none."""
+    if action != "tflite":
+        import forked  # of the tests, not beside this program
+
+        places = {"folder": listing.parent, "output": results, "errors": os.devnull}
+        return forked.run(__file__, action, seconds, listing, timeout=timeout, **places)
+    command = [sys.executable, __file__, action, str(seconds), str(listing)]
+    with open(results, "w") as output:
+        done = subprocess.run(command, stdout=output, stderr=subprocess.DEVNULL, timeout=timeout, check=False)
+    return done.returncode
 
 
 def main(action: str, seconds: str, listing: str) -> None:

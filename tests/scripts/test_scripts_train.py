@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -48,24 +49,19 @@ def is_writing_checkpoint(output, folder):
 def start_and_kill(folder, moment, delay=0.0):
     """Run train.py --resume in a process of its own and kill it at a moment."""
     output = folder.parent / "output.txt"
-    with open(output, "w") as file:
-        process = subprocess.Popen(
-            [sys.executable, SCRIPTS / "train.py", *RUN, "--output", folder, "--resume"],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join([str(SCRIPTS.parent), *sys.path])},
-        )
-        try:
-            deadline = time.monotonic() + 240
-            while not moment(output, folder):
-                assert process.poll() is None, output.read_text()
-                assert time.monotonic() < deadline, output.read_text()
-                time.sleep(0.002)  # a checkpoint takes longer to write
-            time.sleep(delay)
-        finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-    assert process.returncode == -signal.SIGKILL
+    arguments = (*RUN, "--output", folder, "--resume")
+    process = forked.start(SCRIPTS / "train.py", *arguments, folder=folder.parent, output=output)
+    try:
+        deadline = time.monotonic() + 240
+        while not moment(output, folder):
+            assert process.exitcode is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.002)  # a checkpoint takes longer to write
+        time.sleep(delay)
+    finally:
+        process.kill()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (folder / "model.keras").exists()
 
 
