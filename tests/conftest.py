@@ -10,14 +10,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-import keras
 import pytest
 from hypothesis import settings
 
-import keras_condense  # noqa: F401
-
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("repeatable")
+
+
+def pytest_configure(config):
+    """Import what all tests import, before warnings are errors.
+
+    With xdist, workers run the tests: the process that starts them needs nothing of it, and they would wait for it.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        import keras_condense  # noqa: F401
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,11 +36,15 @@ def memory():
     gc.collect()
     gc.freeze()
     yield
+    import keras
+
     keras.utils.clear_session()
 
 
 @pytest.fixture(autouse=True)
 def seed():
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
