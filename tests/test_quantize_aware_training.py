@@ -83,7 +83,7 @@ def test_what_comes_too_late_or_is_no_model_is_named():
     aware, x, _ = calibrated()
     for late in (
         lambda: kc.learn_groups(aware, 2, 2, where="conv"),
-        lambda: kc.prune_weights(aware, 0.5, where="scores"),
+        lambda: kc.prune_weights(aware, 0.5, where="scores_unrounded"),
         lambda: kc.share_weights(aware, 4),
     ):
         with pytest.raises(ValueError, match="computes in int8 already: call this before `quantize_aware`"):

@@ -8,23 +8,26 @@ from keras_condense.callbacks.others import callbacks_beside
 from keras_condense.keras_graphs import student_of
 from keras_condense.layers import FakeQuantize, QuantizedBatchNormalization
 from keras_condense.quantizing import fake_quantizers, round_biases
-from keras_condense.validation import check_fraction, check_positive_integer
+from keras_condense.validation import check_choice, check_fraction, check_positive_integer
 
 __all__ = ["QuantizeSchedule"]
 
 
 class QuantizeSchedule(keras.callbacks.Callback):
-    """Freezes the ranges of activations and the statistics of batch norms of a `quantize_aware` model near the end.
+    """Freezes the ranges of activations of a `quantize_aware` model near the end, and batch norms if asked to.
 
-    From then on the model computes in training as in inference, and as its file does, so that the last epochs train
-    the weights for just these numbers (Jacob et al., arXiv 1712.05877, section 3; Krishnamoorthi, arXiv 1806.08342,
-    section 3.2). When the training ends, biases are rounded to what the file can hold. Every epoch's logs get
+    The last epochs then train the weights for just these ranges (Jacob et al., arXiv 1712.05877, section 3). With
+    `freeze_norms` batch norms go on with the statistics that they have, so that the model computes in training as its
+    file does (Krishnamoorthi, arXiv 1806.08342, section 3.2). That wants a learning rate small enough for a network
+    without batch norms: a MobileNetV2 that trained well at 0.007 collapsed once its norms were frozen, and went on at
+    0.0007. When the training ends, biases are rounded to what the file can hold. Every epoch's logs get
     `ranges_frozen`, 0 or 1. It goes with `CondenseSchedule`, in any order.
 
     Args:
         epochs: epochs of the whole training; None takes those of `fit`.
-        freeze_at: the progress, in [0, 1], from which ranges and statistics stay, from the epoch in which it falls on;
-            the first epoch follows them unless it is 0, and 1 never freezes them.
+        freeze_at: the progress, in [0, 1], from which ranges stay, from the epoch in which it falls on; the first epoch
+            follows them unless it is 0, and 1 never freezes them.
+        freeze_norms: whether the statistics of batch norms stay from then on too.
 
     Raises:
         ValueError: an argument out of range; when the training begins, a model that `quantize_aware` did not make, a
@@ -41,11 +44,14 @@ class QuantizeSchedule(keras.callbacks.Callback):
         [0, 0, 1, 1]
     """
 
-    def __init__(self, epochs: int | None = None, freeze_at: float = 0.75):
+    def __init__(self, epochs: int | None = None, freeze_at: float = 0.75, freeze_norms: bool = False):
         super().__init__()
         fix = "Leave it out to take what `fit` says."
         self.epochs = None if epochs is None else check_positive_integer("epochs", epochs, fix)
         self.freeze_at = check_fraction("freeze_at", freeze_at, "Use 0.75 for the last quarter of the epochs.")
+        self.freeze_norms = check_choice(
+            "freeze_norms", freeze_norms, (False, True), "True needs a small learning rate."
+        )
         self._frozen = False
 
     def on_train_begin(self, logs=None):
@@ -76,9 +82,10 @@ class QuantizeSchedule(keras.callbacks.Callback):
         frozen = self.freeze_at < 1 and epoch >= (max(first, 1) if self.freeze_at else 0)
         if frozen:
             self._check_ranges(epoch)
-        changed = [layer for layer in self._layers if layer.frozen != frozen]
-        for layer in changed:
-            layer.frozen = frozen
+        due = [(layer, frozen and (self.freeze_norms or isinstance(layer, FakeQuantize))) for layer in self._layers]
+        changed = [layer for layer, is_due in due if layer.frozen != is_due]
+        for layer, is_due in due:
+            layer.frozen = is_due
         self._frozen = frozen
         if changed:
             self.model.make_train_function(force=True)  # what was traced computes with the statistics of batches

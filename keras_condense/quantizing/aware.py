@@ -6,7 +6,7 @@ import keras
 
 from keras_condense.choosing import ChosenLayer, ChosenLayers
 from keras_condense.distillation import check_teacher, taught
-from keras_condense.keras_graphs import call_arguments, functional_form, student_of
+from keras_condense.keras_graphs import call_arguments, functional_form, output_layer_names, student_of
 from keras_condense.layers.fake_quantization import FakeQuantize
 from keras_condense.layers.quantized import QuantizedKernel
 from keras_condense.quantizing.biases import round_biases
@@ -49,7 +49,7 @@ def quantize_aware(
 
     `export_tflite(..., quantize="int8")` of such a model takes these ranges, and no representative data. Learned groups
     and pruned weights go on being learned: call `learn_groups` or `prune_weights` first, then this, then `fit` with
-    both callbacks. `keras_condense.callbacks.QuantizeSchedule` freezes ranges and batch statistics near the end.
+    both callbacks. `keras_condense.callbacks.QuantizeSchedule` freezes ranges near the end.
 
     Args:
         model: a functional or built sequential model; nested models are taken apart, so that the new model is flat. It
@@ -62,7 +62,9 @@ def quantize_aware(
         report: print what `explain_quantize_aware` returns.
 
     Returns:
-        The new model, compiled as `model` is, with a fresh optimizer; with a teacher, the `Distiller` that trains it.
+        The new model, compiled as `model` is, with a fresh optimizer, its outputs called as before: the layer that
+        rounds an output has its name, and the one that had it is called `..._unrounded`. With a teacher, the
+        `Distiller` that trains it.
 
     Raises:
         ValueError: a model without a graph, or with nothing to quantize; one that is quantization-aware already; a
@@ -198,6 +200,16 @@ def _rounding(steps: Steps, model: keras.Model) -> dict[int, list[tuple[FakeQuan
     return rounding
 
 
+def _name_outputs(steps: Steps, rounding: dict[int, list[tuple[FakeQuantize, int]]], names: list[str]) -> None:
+    """Give the layers that outputs come from the names that losses, metrics and files know these outputs by."""
+    taken = {piece.operation.name: piece.operation for _, pieces in steps.replaced for piece in pieces}
+    for number, name in zip(steps.outputs, names, strict=True):
+        if number in rounding and steps.outputs.count(number) == 1:
+            if name in taken:
+                taken.pop(name).name = f"{name}_unrounded"
+            rounding[number][-1][0].name = name
+
+
 def _built(model: keras.Model, steps: Steps) -> keras.Model:
     """The new model: the calls in their order, and rounding where it is due."""
     rounding = _rounding(steps, model)
@@ -208,6 +220,7 @@ def _built(model: keras.Model, steps: Steps) -> keras.Model:
             tensor = layer(tensor, site=site) if site else layer(tensor)
         tensors[number] = tensor
 
+    _name_outputs(steps, rounding, output_layer_names(model))
     functional = functional_form(model)
     given = keras.tree.map_structure(lambda tensor: copied(tensor._keras_history.operation).output, functional.input)
     for number, tensor in zip(steps.inputs, keras.tree.flatten(given), strict=True):

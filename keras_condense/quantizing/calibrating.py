@@ -34,6 +34,8 @@ def _checked(model: Any) -> keras.Model:
 def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
     """The range of each rounded activation, by the name of its `FakeQuantize` layer; those that saw nothing left out.
 
+    The layer that rounds an output of the model has the name of that output.
+
     Args:
         model: made by `quantize_aware`.
 
@@ -48,7 +50,7 @@ def ranges_of(model: keras.Model) -> dict[str, tuple[float, float]]:
         >>> model = keras.Sequential([keras.Input((2,), name="x"), keras.layers.ReLU(name="relu")])
         >>> model.add(keras.layers.Dense(2, kernel_initializer="ones", name="sum"))
         >>> ranges_of(quantize_aware(model, np.array([[-1.0, 3.0], [1.0, 1.0]], "float32")))
-        {'x_range': (-1.0, 3.0), 'relu_range': (0.0, 3.0), 'sum_range': (0.0, 3.0)}
+        {'x_range': (-1.0, 3.0), 'relu_range': (0.0, 3.0), 'sum': (0.0, 3.0)}
     """
     layers = fake_quantizers(_checked(model))
     return {layer.name: layer.range for layer in layers if layer.built and layer.is_calibrated}
