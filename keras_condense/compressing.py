@@ -131,7 +131,7 @@ def compress(
     asked = [what for what, is_asked in zip(explaining, (is_grouping, is_pruning), strict=True) if is_asked]
     candidates = _candidates(model, where, {what: explaining[what] for what in asked})
     in_int8 = explain_quantize_aware(model) if quantize == _INT8 else None
-    rows = None if data is None else representative_rows(data, inputs_of(model))
+    rows = None if data is None else representative_rows(data, inputs_of(model), "data")
 
     trained = {id(variable) for variable in model.trainable_variables}
 

@@ -270,7 +270,7 @@ def test_the_table(capsys):
         ({"groups": 4, "block": 2}, r"`block` \(=2\) must come with `sparsity`\. Give both, or leave `block` out"),
         ({"groups": 4, "data": X[0]}, r"(?s)`data` \(=array.*\) must come with quantize=\"int8\"\. Give both, or"),
         ({"quantize": "int8", "where": "stem"}, r"`where` \(='stem'\) must come with `budget`, `groups` or `sparsity`"),
-        ({"quantize": "int8", "data": X[:, :5]}, r"`representative_data` for input 'image' has the shape"),
+        ({"quantize": "int8", "data": X[:, :5]}, r"`data` for input 'image' has the shape"),
         ({"quantize": "int8", "data": iter([])}, "must have at least one row, and is empty"),
         ({"groups": 4, "teacher": "other"}, r"`teacher` \(='other'\) must be a Keras model"),
         ({"groups": 4, "where": "expand"}, r"layer of model 'mobile', which has none of that name\. Use 'expand_0'\."),

@@ -80,7 +80,7 @@ def calibrate_ranges(model: keras.Model, data: Any) -> None:
             "ranges. Call that with the data."
         )
     inputs = inputs_of(model)
-    rows = representative_rows(data, inputs)
+    rows = representative_rows(data, inputs, "data")
     for layer in layers:
         layer.observing = True
     try:

@@ -17,7 +17,7 @@ Rows = list[dict[str, np.ndarray]]  # of each input an array of batch 1
 MAXIMUM_ROWS = 1000
 
 
-def _arrays(element: Any, inputs: Inputs) -> list[np.ndarray]:
+def _arrays(element: Any, inputs: Inputs, called: str) -> list[np.ndarray]:
     """One element of the data as an array for each input, as `keras.Model.predict` understands it."""
     names = inputs.names
     if isinstance(element, tuple):  # (x, y) or (x, y, sample_weight)
@@ -26,14 +26,14 @@ def _arrays(element: Any, inputs: Inputs) -> list[np.ndarray]:
         keys = next((keys for keys in (inputs.keys, names) if set(element) == set(keys)), None)
         if keys is None:
             raise ValueError(
-                f"`representative_data` has the names {sorted(element)}, and the model's inputs are {names}. "
+                f"`{called}` has the names {sorted(element)}, and the model's inputs are {names}. "
                 "Give an array for each of them."
             )
         element = [element[key] for key in keys]
     arrays = element if isinstance(element, list) else [element]
     if len(arrays) != len(names):
         raise ValueError(
-            f"`representative_data` has {len(arrays)} arrays per element, and the model has the inputs {names}. "
+            f"`{called}` has {len(arrays)} arrays per element, and the model has the inputs {names}. "
             "Give a list or a dict with an array for each of them."
         )
     return [keras.ops.convert_to_numpy(array) for array in arrays]
@@ -50,27 +50,25 @@ def _is_one_batch(data: Any, inputs: Inputs) -> bool:
     )
 
 
-def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+def _checked(array: np.ndarray, name: str, shape: tuple[int, ...], dtype: str, called: str) -> np.ndarray:
     if dtype != "float64" and array.dtype == "float64":  # what NumPy makes by itself
         array = array.astype("float32")
     if array.ndim == 0 or array.shape[1:] != shape:
         raise ValueError(
-            f"`representative_data` for input {name!r} has the shape {array.shape}, and expects batches of shape "
+            f"`{called}` for input {name!r} has the shape {array.shape}, and expects batches of shape "
             f"(rows, {', '.join(map(str, shape))}). Preprocess it as for training and keep the batch axis."
         )
     if array.dtype != dtype:
         raise ValueError(
-            f"`representative_data` for input {name!r} has the dtype {array.dtype}, and expects {dtype}. "
+            f"`{called}` for input {name!r} has the dtype {array.dtype}, and expects {dtype}. "
             "Preprocess it as for training."
         )
     if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-        raise ValueError(
-            f"`representative_data` for input {name!r} must be finite, and has NaN or infinity. Remove those rows."
-        )
+        raise ValueError(f"`{called}` for input {name!r} must be finite, and has NaN or infinity. Remove those rows.")
     return array
 
 
-def representative_rows(data: Any, inputs: Inputs) -> Rows:
+def representative_rows(data: Any, inputs: Inputs, called: str = "representative_data") -> Rows:
     """Read and check the inputs to calibrate with.
 
     Args:
@@ -78,6 +76,7 @@ def representative_rows(data: Any, inputs: Inputs) -> Rows:
             inputs; or an iterable of batches, each like that, or a tuple whose first item is. The first `MAXIMUM_ROWS`
             rows are used.
         inputs: the model's.
+        called: the argument's name, for messages.
 
     Returns:
         For each row an array of batch 1 for each input, by the input's name.
@@ -94,16 +93,16 @@ def representative_rows(data: Any, inputs: Inputs) -> Rows:
     """
     if isinstance(data, (str, bytes)) or not isinstance(data, Iterable):
         raise ValueError(
-            f"`representative_data` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
+            f"`{called}` (={data!r}) must be an array or an iterable of batches. Give some hundred inputs."
         )
     batches = [data] if _is_one_batch(data, inputs) else data
     names, rows = inputs.names, []
     for element in batches:
-        arrays = _arrays(element, inputs)
-        arrays = [_checked(*each) for each in zip(arrays, names, inputs.shapes, inputs.dtypes, strict=True)]
+        arrays = _arrays(element, inputs, called)
+        arrays = [_checked(*each, called) for each in zip(arrays, names, inputs.shapes, inputs.dtypes, strict=True)]
         if len({len(array) for array in arrays}) > 1:
             raise ValueError(
-                f"`representative_data` has {[len(array) for array in arrays]} rows for the inputs {names}, and "
+                f"`{called}` has {[len(array) for array in arrays]} rows for the inputs {names}, and "
                 "expects the same number for each. Cut them to the same length."
             )
         single = (
@@ -114,5 +113,5 @@ def representative_rows(data: Any, inputs: Inputs) -> Rows:
         if len(rows) == MAXIMUM_ROWS:
             break
     if not rows:
-        raise ValueError("`representative_data` must have at least one row, and is empty. Give some hundred inputs.")
+        raise ValueError(f"`{called}` must have at least one row, and is empty. Give some hundred inputs.")
     return rows
