@@ -125,7 +125,7 @@ def test_depthwise_convolution(arguments, expected):
         ((4, 5, 6), lambda: layers.Reshape((2, 60)), ["reshape"]),
         ((4, 5, 6), lambda: layers.Reshape((-1, 3, 10)), ["reshape"]),
         ((4, 5, 6), lambda: layers.Rescaling(1 / 127.5, offset=-1), ["affine"]),
-        ((4, 5, 6), lambda: layers.Rescaling([1.0] * 6), LAYER),
+        ((4, 5, 6), lambda: layers.Rescaling([1.0, 2.0, 0.5, -1.0, 3.0, 0.25]), ["affine"]),
         ((6,), lambda: layers.Rescaling(2.0), LAYER),
         ((4, 5, 2), lambda: layers.Normalization(mean=[0.5, -1.0], variance=[2.0, 1e-20]), ["affine"]),
         ((4, 5, 2), lambda: layers.Normalization(axis=None, mean=0.5, variance=2.0), ["affine"]),
