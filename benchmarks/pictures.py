@@ -147,8 +147,8 @@ def draw_compression(path: pathlib.Path) -> None:
         axes.annotate(method, (instructions, error), (5, 3), textcoords="offset points", fontsize=8)
     axes.set_xlabel("million instructions of a Cortex-A76 for one image, counted")
     axes.set_ylabel("test error on CIFAR-10, per cent")
-    axes.set_xlim(left=0)
-    axes.margins(x=0.2, y=0.1)
+    axes.set_xlim(0, 1.3 * max(instructions for instructions, _ in points.values()))  # room for the names
+    axes.margins(y=0.1)
     axes.grid(alpha=0.3)
     save(figure, path, points)
     pyplot.close(figure)
