@@ -104,3 +104,17 @@ def test_activations_that_files_compute_in_float32_are_named(activation):
     assert list(kc.explain_quantize_aware(model).left) == ["dense"]
     with pytest.raises(ValueError, match="'dense' has no int8 form"):
         kc.quantize_aware(model, strict=True)
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_sigmoid", L.LeakyReLU(0.2)], ids=str)
+def test_activity_regularizers_are_kept(activation):
+    image = keras.Input((4, 4, 2))
+    conv = L.Conv2D(3, 1, activation=activation, activity_regularizer=keras.regularizers.L2(0.1))
+    model, x = keras.Model(image, conv(image)), np.random.default_rng(0).normal(size=(20, 4, 4, 2)).astype("float32")
+    aware = kc.quantize_aware(model, x)
+    losses = []
+    for each in (model, aware):
+        each(x)
+        losses.append(float(sum(each.losses)))
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert losses[0] > 0.01

@@ -220,13 +220,14 @@ def _activation(function: Any, layer: keras.layers.Layer, name: str, new_name: C
     """An activation as layers of its own; `layer` is the one that has it."""
     if isinstance(function, keras.layers.Layer):
         inner = copied(function)
-        inner.name = name
+        inner.name, inner.activity_regularizer = name, layer.activity_regularizer
         return [Piece(inner, function.get_weights(), *_role(function, type(function)))]
     if function is keras.activations.hard_sigmoid:
         # a sixth of relu6(x + 3)
         shifted = keras.layers.Rescaling(1.0, 3.0, dtype=layer.dtype_policy, name=new_name(f"{name}_shift"))
         limited = keras.layers.ReLU(6.0, dtype=layer.dtype_policy, name=new_name(f"{name}_limit"))
-        scaled = keras.layers.Rescaling(1 / 6, dtype=layer.dtype_policy, name=name)
+        regularizer = layer.activity_regularizer
+        scaled = keras.layers.Rescaling(1 / 6, activity_regularizer=regularizer, dtype=layer.dtype_policy, name=name)
         return [Piece(shifted, None, "affine"), Piece(limited, None, "relu"), Piece(scaled, None, "affine")]
     made = keras.layers.Activation(
         function, activity_regularizer=layer.activity_regularizer, dtype=layer.dtype_policy, name=name
