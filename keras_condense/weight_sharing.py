@@ -17,6 +17,7 @@ from keras_condense.choosing import (
     unfit_to_replace,
 )
 from keras_condense.codebooks import check_bits, codebook_of
+from keras_condense.distillation import check_teacher, taught
 from keras_condense.layers import (
     GroupConv2D,
     LearnedConnections,
@@ -60,6 +61,7 @@ def share_weights(
     *,
     report: bool = False,
     seed: int = 0,
+    teacher: keras.Model | str | None = None,
 ) -> keras.Model:
     """Have each convolution and dense layer of a model use at most 2**bits different weights, which can be trained on.
 
@@ -82,15 +84,16 @@ def share_weights(
             function of a layer, `lambda layer: layer.name != "stem"`; or names, as `explain_share_weights` shows them.
         report: print what `explain_share_weights` returns.
         seed: of the sample of 2**18 weights by which kernels of more than 2**20 are clustered.
+        teacher: whose outputs the new model learns from as well, as `learn_groups` has it: "self", a model, or None.
 
     Returns:
-        The new model, compiled as `model` is, with a fresh optimizer.
+        The new model, compiled as `model` is, with a fresh optimizer. With a teacher, the Distiller that trains it.
 
     Raises:
         ValueError: no layer that can share weights, with the reason for each; an argument out of range; a name that is
             no layer's, or that of one that can't share weights; NaN or infinity in a kernel; a model that has no graph
             to rewrite; a layer that can't be copied, or that lies inside two others, whose copies would be trained
-            apart.
+            apart; a `teacher` that `distill` refuses.
 
     Example:
         >>> model = keras.Sequential([
@@ -110,6 +113,7 @@ def share_weights(
     check_choice("report", report, (False, True), "True prints which layers share weights.")
     bits, seed = check_bits("bits", bits), _checked_seed(seed)
     examined = examined_layers(model, where, _CHOICE)
+    check_teacher(teacher, model)
     for name, layer, reason in examined:
         if reason is None and not np.isfinite(ops.convert_to_numpy(layer.kernel).astype("float32")).all():
             raise ValueError(
@@ -123,7 +127,7 @@ def share_weights(
     sharing = replace_chosen(model, examined, _CHOICE, shared, "Give another `where`.")
     if report:
         print(SharingLayers(model.name, rows_of(examined)))
-    return sharing
+    return taught(sharing, teacher, model)
 
 
 def explain_share_weights(model: keras.Model, where: Where = None) -> SharingLayers:

@@ -215,3 +215,15 @@ def test_layers_refuse_what_they_cannot_be(make, message):
 def test_layers_are_made_again_from_their_config(layer):
     again = type(layer).from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
+
+
+def test_a_teacher_goes_with_shared_weights():
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = np.random.default_rng(0).normal(size=(12, 6)).astype("float32"), np.arange(12) % 3
+    distiller = kc.share_weights(model, 2, teacher="self")
+    assert len(distiller.fit(x, y, verbose=0).history["distillation_loss"]) == 1
+    kernel = ops.convert_to_numpy(kc.condense(distiller).layers[0].kernel)
+    assert len(np.unique(kernel)) == 4
+    with pytest.raises(ValueError, match="must have the outputs of the student"):
+        kc.share_weights(model, 2, teacher=keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)]))
