@@ -6,6 +6,7 @@ them. Then it does the same with a whole run of `keras_condense.training.train`,
 TensorFlow left it.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -175,6 +176,24 @@ def small_condensenet():
     )
 
 
+def check_dropout_goes_on(folder, data):
+    """A resumed run draws what an unbroken one does."""
+
+    def weights_of(name, **options):
+        keras.utils.set_random_seed(2)
+        layers = [keras.layers.Flatten(), keras.layers.Dropout(0.5), keras.layers.Dense(10, activation="softmax")]
+        model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+        return train(
+            model, data, folder / name, epochs=2, resume=True, validate=False, verbose=0, **options
+        ).get_weights()
+
+    unbroken = weights_of("unbroken")
+    with contextlib.suppress(InterruptedError):
+        weights_of("stopped", callbacks=[Stop()])
+    for weight, other in zip(weights_of("stopped"), unbroken, strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
 def masks(model):
     return {f"mask/{layer.name}": ops.convert_to_numpy(layer.mask) for layer in learned_layers(model)}
 
@@ -204,6 +223,7 @@ def run(folder, reference):
         run_in(f"{backend}-stopped", callbacks=[Stop()])
     except InterruptedError:
         assert not (folder / f"{backend}-stopped" / "model.keras").exists()
+    check_dropout_goes_on(folder / f"{backend}-dropout", data)
     if not reference:
         shutil.copytree(folder / "tensorflow-stopped", folder / f"{backend}-resumes-tensorflow")
         model = run_in(f"{backend}-resumes-tensorflow")

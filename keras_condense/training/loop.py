@@ -233,3 +233,11 @@ class _ReseedDropout(keras.callbacks.Callback):
         states = [variable for variable in student_of(self.model).variables if variable.name == "seed_generator_state"]
         for number, state in enumerate(states):
             state.assign(np.random.SeedSequence((self._seed, epoch, number)).generate_state(2).astype(state.dtype))
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # there, dropout without a seed draws from PyTorch's own generator, and so does a `fit` before its first batch
+        if batch == 0 and keras.backend.backend() == "torch":
+            import torch
+
+            torch.manual_seed(int(np.random.SeedSequence((self._seed, self._epoch)).generate_state(1)[0]))
