@@ -90,24 +90,29 @@ class ChannelShuffle(_MovesChannels):
 # --- activations: those of Keras 3, by their names -------------------------------------------------------------------
 @_registered
 def hard_sigmoid(x):
+    """A sixth of relu6(x + 3); tf_keras has another function of that name."""
     return tf.nn.relu6(x + 3.0) / 6.0
 
 
 @_registered
 def hard_silu(x):
+    """Its input times `hard_sigmoid` of it."""
     return x * hard_sigmoid(x)
 
 
 @_registered
 def leaky_relu(x):
+    """Its input, and a fifth of it below 0."""
     return tf.nn.leaky_relu(x, alpha=0.2)
 
 
 @_registered
 def log_softmax(x):
+    """The logarithm of a softmax."""
     return tf.nn.log_softmax(x)
 
 
 @_registered
 def relu6(x):
+    """min(max(x, 0), 6)."""
     return tf.nn.relu6(x)
