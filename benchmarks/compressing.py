@@ -1,13 +1,15 @@
 """One trained network made smaller in each way, with the same training after it: error, bytes, instructions, time.
 
-The parent is MobileNetV2 of width 0.5 on CIFAR-10 (`compression_parent.py`). Each method of `compression_methods.py`
-goes on from its weights for as many epochs, by one recipe. Errors are those of the files on the 10,000 test images,
-which nothing else looks at. Times are of the file and the parent's float32 file, in turn, in one run.
+The parent is MobileNetV2 of width 0.5 or CondenseNet-50, on CIFAR-10 (`compression_parent.py`). Each method of
+`compression_methods.py` goes on from its weights for as many epochs, by one recipe. Errors are those of the files on
+the 10,000 test images, which nothing else looks at. Times are of the file and the parent's float32 file, in turn, in
+one run.
 
 Training goes on where it was stopped; what stands in compression.csv is not trained again. `--measure` counts and times
 the files that are there, and trains nothing.
 
     python benchmarks/compressing.py --threads 2
+    python benchmarks/compressing.py --threads 2 --parent CondenseNet-50
     python benchmarks/compressing.py --measure --counter "python arm_cost.py count"
 """
 
@@ -23,9 +25,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from common import RESULTS, ROOT, conditions, print_rows, read_rows, write_rows
-from compression_methods import EPOCHS, METHODS, Setting
+from compression_methods import METHODS, OF_CONDENSED, TUNING_OF, Setting
 from compression_parent import EPOCHS as PARENT_EPOCHS
-from compression_parent import arrays, trained
+from compression_parent import PARENTS, arrays
 from operator_costs import counted
 
 import keras_condense as kc
@@ -39,12 +41,17 @@ def short(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
+def folder_of(seed: int, arguments: argparse.Namespace) -> pathlib.Path:
+    return arguments.runs / ("" if arguments.parent == next(iter(PARENTS)) else short(arguments.parent)) / f"seed{seed}"
+
+
 def made(name: str, seed: int, arguments: argparse.Namespace) -> dict:
     """Train by a method, write its file, and give the figures that need no counter and no quiet machine."""
-    runs = arguments.runs / f"seed{seed}"
-    parent = trained(seed, runs / "parent", arguments.data_dir)
+    runs = folder_of(seed, arguments)
+    runs.mkdir(parents=True, exist_ok=True)
+    parent = PARENTS[arguments.parent](seed, runs / "parent", arguments.data_dir)
     data = arrays(seed, arguments.data_dir)
-    setting = Setting(data, runs / short(name), seed, arguments.data_dir)
+    setting = Setting(data, runs / short(name), seed, arguments.data_dir, TUNING_OF[arguments.parent])
     model, export = METHODS[name](parent, setting)
     path = runs / f"{short(name)}.tflite"
     kc.export_tflite(model, path, **export)
@@ -63,7 +70,7 @@ def made(name: str, seed: int, arguments: argparse.Namespace) -> dict:
 
 def measured(name: str, seed: int, arguments: argparse.Namespace) -> dict:
     """Instructions of a method's file, and its time beside the parent's, one after the other in each round."""
-    files = [arguments.runs / f"seed{seed}" / f"{short(each)}.tflite" for each in ("parent", name)]
+    files = [folder_of(seed, arguments) / f"{short(each)}.tflite" for each in ("parent", name)]
     rounds = [[kc.benchmark_tflite(file, runs=50, warmup=10).median_ms for file in files] for _ in range(ROUNDS)]
     of_parent, of_file = (statistics.median(times) for times in zip(*rounds, strict=True))
     instructions = f"{counted(arguments.counter, files[1]) / 1e6:.3f}" if arguments.counter else ""
@@ -77,7 +84,8 @@ def measured(name: str, seed: int, arguments: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", help="of tensorflow-datasets (default: ~/tensorflow_datasets)")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), help="by name (default: all)")
+    parser.add_argument("--parent", choices=PARENTS, default=next(iter(PARENTS)), help="default: %(default)s")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="by name (default: all that suit the parent)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each (default: %(default)s)")
     parser.add_argument("--first-seed", type=int, default=0, help="they go on from it (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of the training (default: one for each core)")
@@ -87,9 +95,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+    suited = METHODS if arguments.parent == next(iter(PARENTS)) else OF_CONDENSED
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        for name in arguments.methods:
-            key = {"method": name, "seed": str(seed)}
+        for name in arguments.methods or suited:
+            key = {"network": arguments.parent, "method": name, "seed": str(seed)}
             rows = read_rows(TABLE)
             row = next((row for row in rows if row.items() >= key.items()), None)
             if (row is None) == arguments.measure:
@@ -97,7 +106,8 @@ def main() -> None:
             keras.utils.clear_session()
             others = [other for other in rows if other is not row]
             if row is None:
-                settings = {"parent_epochs": PARENT_EPOCHS, "epochs": EPOCHS}
+                of_parent = PARENT_EPOCHS if arguments.parent == next(iter(PARENTS)) else 60
+                settings = {"parent_epochs": of_parent, "epochs": TUNING_OF[arguments.parent].epochs}
                 unknown = dict.fromkeys(("million_instructions", "milliseconds", "time_to_parent"), "")
                 row = key | settings | made(name, seed, arguments) | unknown
             else:

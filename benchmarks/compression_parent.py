@@ -1,8 +1,9 @@
-"""The network that `compressing.py` compresses: MobileNetV2 of width 0.5 for images of 32x32, trained on CIFAR-10.
+"""The networks that `compressing.py` compresses, trained on CIFAR-10: MobileNetV2 of width 0.5, and CondenseNet-50.
 
-keras.applications' network halves the images five times, which leaves one pixel of thirty-two. Here the second of these
-layers keeps their size, as is usual on CIFAR-10: 7.0 million multiply-adds. Batch norms average over a hundred steps in
-place of a thousand, since an epoch has only 390.
+CondenseNet-50 is the package's own, condensed, with the weights that come with it. keras.applications' MobileNetV2
+halves the images five times, which leaves one pixel of thirty-two. Here the second of these layers keeps their size, as
+is usual on CIFAR-10: 7.0 million multiply-adds. Batch norms average over a hundred steps in place of a thousand, since
+an epoch has only 390.
 """
 
 import pathlib
@@ -43,6 +44,11 @@ def arrays(seed: int, data_dir: str | None) -> kc.datasets.ImageArrays:
     return kc.datasets.load_arrays("cifar10", augment=augment, seed=seed, batch_size=BATCH, data_dir=data_dir)
 
 
+def trained_condensenet(seed: int, folder: pathlib.Path, data_dir: str | None) -> keras.Model:
+    """CondenseNet-50 with its packaged weights, condensed; nothing is trained or read."""
+    return kc.condense(kc.applications.CondenseNet50(weights="cifar10"))
+
+
 def trained(seed: int, folder: pathlib.Path, data_dir: str | None, log: Callable[[str], None] = print) -> keras.Model:
     """The network after its training, which goes on where it was stopped."""
     keras.utils.set_random_seed(seed)
@@ -51,3 +57,6 @@ def trained(seed: int, folder: pathlib.Path, data_dir: str | None, log: Callable
     log(f"parent, seed {seed}: {kc.profile_model(model).macs:,} multiply-adds, {EPOCHS} epochs")
     # test images are looked at once, when all is trained
     return train(model, data, folder, recipe=RECIPE, seed=seed, resume=True, validate=False, verbose=2)
+
+
+PARENTS = {"MobileNetV2 0.5": trained, "CondenseNet-50": trained_condensenet}

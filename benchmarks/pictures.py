@@ -135,7 +135,7 @@ def draw_compression(path: pathlib.Path) -> None:
     """Error against instructions of one network in each way of making it smaller, mean of the seeds."""
     measured: dict[str, list[tuple[float, float]]] = {}
     for row in read_rows(RESULTS / "compression.csv"):
-        if row["million_instructions"]:
+        if row["million_instructions"] and row["network"].startswith("MobileNetV2"):
             point = float(row["million_instructions"]), float(row["test_error"])
             measured.setdefault(row["method"], []).append(point)
     points = {method: np.mean(found, axis=0).tolist() for method, found in measured.items()}
