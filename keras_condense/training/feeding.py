@@ -16,6 +16,7 @@ from keras_condense.layers import AugmentedImages
 from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
+from keras_condense.training.several import Share, share_of_process
 
 __all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of", "teacher_of"]
 
@@ -187,17 +188,36 @@ def model_and_inputs(
         height, width = drawing.window
         indices = np.arange(data.train_size, data.train_size + len(labels))
         shown = as_they_are(indices, drawing.columns, row=top, column=left, height=height, width=width)
-        inputs |= {"validation_data": (shown, labels), "validation_batch_size": data.batch_size}
+        share = share_of_process()
+        shown_and_labels = (shown, labels) if share.replicas == 1 else _filled(shown, labels, share)
+        inputs |= {
+            "validation_data": shown_and_labels,
+            "validation_batch_size": data.batch_size // share.processes,
+        }
     return with_teacher(whole, keras.Model(draws, teacher(images(draws)))) if teacher else whole, inputs
 
 
 def _drawn_batches(
     data: ImageArrays, recipe: Recipe, epochs: range, crop_size: tuple[int, int] | None, weights: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, ...]]:
+    share = share_of_process()
     for epoch in epochs:
-        for draws in data.draws(epoch, crop_size, recipe.alternate_flips):
+        for batch in data.draws(epoch, crop_size, recipe.alternate_flips):
+            draws = share.of_batch(batch)
             labels = data.train_labels[draws[:, 0]]
             yield (draws, labels) if weights is None else (draws, labels, weights[labels])
+
+
+def _filled(shown: np.ndarray, labels: np.ndarray, share: Share) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images for this process to validate on, filled up for all devices to have as many, and weights: 0 for what fills.
+
+    The others weigh more by as much, for Keras divides the loss by the number of all.
+    """
+    missing = -len(labels) % share.replicas
+    chosen = np.arange(len(labels) + missing) % len(labels)
+    weights = np.full(len(chosen), len(chosen) / len(labels), "float32")
+    weights[len(labels) :] = 0
+    return tuple(share.of_batch(part) for part in (shown[chosen], labels[chosen], weights))
 
 
 def _weighted(batches: Any, weights: np.ndarray) -> Any:

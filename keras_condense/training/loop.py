@@ -1,5 +1,6 @@
 """Training as one function that can be killed at any moment and goes on where it was."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -40,6 +41,7 @@ from keras_condense.training.run_folder import (
     prepare,
     read_log,
 )
+from keras_condense.training.several import alone, check_distribution, own_batches, share_of_process
 from keras_condense.validation import check_choice
 
 __all__ = ["train"]
@@ -120,6 +122,7 @@ def train(
     check_choice("class_weights", class_weights, (True, False), "Use True where classes have few and many images.")
     check_choice("validate", validate, (True, False), "Use False to leave the test set alone.")
     check_data(data)
+    check_distribution(model, data)
     check_fit(model, data, recipe)
     teacher = teacher_of(model, teacher, data, recipe)
     seed = check_seed("seed", seed)
@@ -141,11 +144,13 @@ def train(
     if teacher is not None:
         settings["teacher_checksum"] = _weights_checksum(teacher)
     check_settings(settings)
-    card = Card.of(data)
+    card, share = Card.of(data), share_of_process()
     folder = make_folder(folder, data.location)
-    with locked(folder):
-        prepare(folder, settings, resume)
-        write_text(folder / CARD, card.to_json())
+    with locked(folder) if share.is_first else contextlib.nullcontext():
+        if share.is_first:
+            prepare(folder, settings, resume)
+            write_text(folder / CARD, card.to_json())
+        share.wait("the folder is prepared")
         first_epoch, rows = 0, []
         if (folder / CHECKPOINT).exists():
             first_epoch = load_checkpoint(model, folder / CHECKPOINT)
@@ -157,22 +162,24 @@ def train(
         if fake_quantizers(model):
             condensing.append(_FreezingAlone(epochs=recipe.epochs))
         checkpoint = Checkpoint(model, folder, rows)
-        callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, checkpoint]
+        writing = [checkpoint] if share.is_first else []
+        callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, *writing]
         weights = balanced_weights(data) if class_weights else None
         for phase, crop_size in recipe.phases(data.image_shape[:2]):
             left = range(max(phase.start, first_epoch), phase.stop)
             if not left or model.stop_training:
                 continue
             trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate, weights, teacher)
-            trained.fit(
-                **inputs,
-                initial_epoch=left.start,
-                epochs=left.stop,
-                steps_per_epoch=data.steps_per_epoch,
-                callbacks=callbacks,
-                shuffle=False,  # `data` is
-                verbose=verbose,
-            )
+            with own_batches():
+                trained.fit(
+                    **inputs,
+                    initial_epoch=left.start,
+                    epochs=left.stop,
+                    steps_per_epoch=data.steps_per_epoch,
+                    callbacks=callbacks,
+                    shuffle=False,  # `data` is
+                    verbose=verbose,
+                )
             model.stop_training = trained.stop_training
         frozen = frozen_layers(model)  # which are not trained, and so not pruned
         learned = [layer for layer in condensable_layers(model) if layer not in frozen]
@@ -184,7 +191,10 @@ def train(
             )
         if fake_quantizers(model):
             round_biases(model)
-        save_model(model, folder / MODEL, card)
+        if share.is_first:
+            with alone():
+                save_model(model, folder / MODEL, card)
+        share.wait("the model is saved")
     return model
 
 

@@ -14,6 +14,7 @@ import keras
 from keras_condense.csv_files import read_rows, write_rows
 from keras_condense.files import check_path, check_readable, check_writable, remove_leftovers, replacing, write_text
 from keras_condense.saving import load_state
+from keras_condense.training.several import alone
 from keras_condense.validation import shown
 
 __all__ = [
@@ -152,7 +153,7 @@ def read_log(path: pathlib.Path) -> list[dict]:
 
 def save_checkpoint(model: keras.Model, path: pathlib.Path, epochs: int) -> None:
     """Write a model's weights and its optimizer's state, and how many epochs are trained; whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, alone():
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
             archive.writestr(_PROGRESS, json.dumps({"epochs": epochs}))

@@ -1,0 +1,111 @@
+"""Training on several devices or hosts: which part of each batch is this process's, and who writes the run's folder."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from keras_condense.datasets import Dataset, ImageArrays
+
+__all__ = ["Share", "alone", "check_distribution", "own_batches", "share_of_process"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """What one process has of a training.
+
+    Attributes:
+        process: its number, from 0.
+        processes: how many train together.
+        replicas: devices that share each batch, those of all processes.
+
+    Example:
+        >>> Share(process=1, processes=2, replicas=4).of_batch(np.arange(8)).tolist()
+        [4, 5, 6, 7]
+    """
+
+    process: int = 0
+    processes: int = 1
+    replicas: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the folder; the others read it."""
+        return self.process == 0
+
+    def of_batch(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of a batch for this process: parts in order, which together are the batch of one device."""
+        size = len(rows) // self.processes
+        return rows[self.process * size : (self.process + 1) * size]
+
+    def wait(self, where: str) -> None:
+        """Return when all processes have come to `where`."""
+        if self.processes > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices(where)
+
+
+def share_of_process() -> Share:
+    """What this process has under `keras.distribution`; all of it without."""
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return Share()
+    import jax
+
+    return Share(jax.process_index(), jax.process_count(), distribution.num_model_replicas)
+
+
+@contextlib.contextmanager
+def own_batches() -> Iterator[None]:
+    """Have `fit` take batches for what they are here, this process's part, and not divide them again."""
+    distribution = keras.distribution.distribution()
+    before = distribution and distribution.auto_shard_dataset
+    if distribution is not None:
+        distribution.auto_shard_dataset = False
+    try:
+        yield
+    finally:
+        if distribution is not None:
+            distribution.auto_shard_dataset = before
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Let one process save: Keras makes an optimizer for that, whose variables would wait for the other processes."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+def check_distribution(model: keras.Model, data: Dataset | ImageArrays) -> None:
+    """Raise ValueError for several devices or processes on which `train` can't train `model` as on one."""
+    strategy = type(getattr(model, "distribute_strategy", None)).__name__
+    if strategy.startswith(("MultiWorkerMirroredStrategy", "CollectiveAllReduceStrategy", "ParameterServerStrategy")):
+        raise ValueError(
+            f"`model` ({model.name!r}) was built under {strategy}, with which `fit` of Keras 3 fails before its first "
+            "batch. Train on several hosts with KERAS_BACKEND=jax: `keras.distribution.initialize(first_host, "
+            "processes, number)`, then `keras.distribution.set_distribution(keras.distribution.DataParallel())`, then "
+            "build the model."
+        )
+    distribution, share = keras.distribution.distribution(), share_of_process()
+    if distribution is not None and not isinstance(distribution, keras.distribution.DataParallel):
+        raise ValueError(
+            f"`keras.distribution` (={type(distribution).__name__}) must be DataParallel or none: networks of this "
+            "package fit one device. Set `keras.distribution.DataParallel()`."
+        )
+    if share.processes > 1 and not isinstance(data, ImageArrays):
+        raise ValueError(
+            f"`data` (a {type(data).__name__}) must be ImageArrays where {share.processes} processes train together, "
+            "for each cuts its part out of the same batches. Make it with `keras_condense.datasets.load_arrays`."
+        )
+    if data.batch_size % share.replicas:
+        raise ValueError(
+            f"`batch_size` (={data.batch_size}) must be a multiple of the {share.replicas} devices that share each "
+            f"batch. Use {max(data.batch_size // share.replicas, 1) * share.replicas}."
+        )

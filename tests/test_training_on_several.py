@@ -1,0 +1,134 @@
+"""`train` on several devices and in several processes is as on one device; a run goes on with more or fewer."""
+
+import csv
+import importlib.util
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_condense.training.several import Share
+
+HERE = pathlib.Path(__file__).parent
+needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+
+
+def environment(backend="jax", devices=1):
+    return os.environ | {
+        "KERAS_BACKEND": backend,
+        "JAX_PLATFORMS": "cpu",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "CUDA_VISIBLE_DEVICES": "",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return one.getsockname()[1]
+
+
+def run(folder, processes=1, devices=1, dies_after=0):
+    """Train in `folder`; the weights of each process, and the log's losses and stages, or None of a run that dies."""
+    port, program = free_port(), str(HERE / "several_run.py")
+    begun = [
+        subprocess.Popen(
+            [sys.executable, program, str(folder), *map(str, (processes, number, port, dies_after))],
+            env=environment(devices=devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number in range(processes)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=200)[0] for process in begun]
+    finally:
+        for process in begun:
+            process.kill()
+    assert all(process.returncode == 0 for process in begun) or dies_after, "\n".join(said)
+    if dies_after:
+        return None
+    with open(folder / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ("loss", "accuracy", "val_loss", "val_accuracy", "condense_stage")
+    log = np.array([[float(row[name]) for name in names] for row in rows])
+    return [dict(np.load(f"{folder}-{number}.npz")) for number in range(processes)], log
+
+
+def assert_same(found, expected):
+    (weights, log), ((reference,), reference_log) = found, expected
+    np.testing.assert_allclose(log, reference_log, atol=1e-4)
+    for of_process in weights:
+        for name, weight in reference.items():
+            if name.endswith("mask"):
+                np.testing.assert_array_equal(of_process[name], weight)
+            elif not name.endswith("seed_generator_state"):
+                np.testing.assert_allclose(of_process[name], weight, atol=1e-5)  # float32 sums in another order
+    assert any(name.endswith("mask") for name in reference)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("one") / "run")
+
+
+@needs_jax
+@pytest.mark.slow
+def test_two_devices_are_one(one, tmp_path):
+    assert_same(run(tmp_path / "run", devices=2), one)
+
+
+@needs_jax
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "then"), [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_more_or_fewer_processes(first, then, one, tmp_path):
+    run(tmp_path / "run", processes=first, dies_after=2)
+    assert (tmp_path / "run" / "checkpoint.keras").exists()
+    assert not (tmp_path / "run" / "model.keras").exists()
+    assert_same(run(tmp_path / "run", processes=then), one)
+
+
+def test_shares_together_are_the_batch():
+    rows = np.arange(12).reshape(6, 2)
+    parts = [Share(number, 3, 3).of_batch(rows) for number in range(3)]
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
+
+
+REFUSED = """
+import keras, keras_condense as kc
+data = kc.datasets.load_arrays("digits", batch_size=63, image_size=8)
+def network():
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers])
+"""
+ODD_BATCH = """
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+kc.training.train(network(), data, "none")
+"""
+WORKERS = """
+import tensorflow as tf
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    model = network()
+kc.training.train(model, data, "none")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "program", "message"),
+    [
+        pytest.param("jax", ODD_BATCH, "`batch_size` (=63) must be a multiple of the 2 devices", marks=needs_jax),
+        ("tensorflow", WORKERS, "with which `fit` of Keras 3 fails before its first batch. Train on several hosts"),
+    ],
+)
+def test_what_can_not_be_shared_is_refused(backend, program, message, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED + program],
+        capture_output=True, text=True, env=environment(backend, devices=2), cwd=tmp_path, timeout=100,
+    )  # fmt: skip
+    assert message in done.stderr.splitlines()[-1], done.stderr
+    assert not (tmp_path / "none").exists()
