@@ -79,6 +79,10 @@ def train(
     the compiled step, on TensorFlow, JAX and PyTorch; the step is compiled once. A run may go on with another backend
     and on another machine: the batches are the same, and the files hold the network and no images.
 
+    Under `keras.distribution.DataParallel` (JAX), set before the model is built, all devices of all processes share each
+    batch of `ImageArrays`, and masks and weights are those of one device but for the order of sums in float32. The first
+    process writes the folder, which all must see.
+
     Args:
         model: a functional or sequential classifier with a softmax, one output per class of `data`; compiled here. A
             resumed run loads the checkpoint's weights into it.
@@ -109,7 +113,8 @@ def train(
         The trained model, every layer in its last stage.
 
     Raises:
-        ValueError: an argument out of range; a model that does not fit `data`, or a teacher that does not fit the
+        ValueError: an argument out of range; devices that don't divide the batch, or a strategy with which `fit` fails;
+            a model that does not fit `data`, or a teacher that does not fit the
             model; a folder that holds a run and no `resume`, a run of other settings or other data, or one that another
             process is training; a folder that takes no files; a broken checkpoint; a loss that is not finite, in which
             case the last checkpoint stays as it is.
