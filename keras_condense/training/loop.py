@@ -79,9 +79,9 @@ def train(
     the compiled step, on TensorFlow, JAX and PyTorch; the step is compiled once. A run may go on with another backend
     and on another machine: the batches are the same, and the files hold the network and no images.
 
-    Under `keras.distribution.DataParallel` (JAX), set before the model is built, all devices of all processes share each
-    batch of `ImageArrays`, and masks and weights are those of one device but for the order of sums in float32. The first
-    process writes the folder, which all must see.
+    Under `keras.distribution.DataParallel` (JAX), set before the model is built, all devices of all processes share
+    each batch of `ImageArrays`, and masks and weights are those of one device but for the order of sums in float32. The
+    first process writes the folder, which all must see.
 
     Args:
         model: a functional or sequential classifier with a softmax, one output per class of `data`; compiled here. A
