@@ -28,6 +28,36 @@ def environment(backend="jax", devices=1):
     }
 
 
+DIFFERENT = """
+import sys
+import keras
+keras.distribution.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+import keras_condense as kc
+data = kc.datasets.load_arrays("digits", image_size=8, seed=int(sys.argv[2]))
+layers = [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
+kc.training.train(keras.Sequential([keras.Input((8, 8, 1)), *layers]), data, "none")
+"""
+
+
+@needs_jax
+@pytest.mark.slow
+def test_processes_of_other_settings_are_refused_in_each(tmp_path):
+    port = str(free_port())
+    begun = [
+        subprocess.Popen(
+            [sys.executable, "-c", DIFFERENT, port, number],
+            stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path,
+        )
+        for number in "01"
+    ]  # fmt: skip
+    for process in begun:
+        _, said = process.communicate(timeout=100)
+        assert "must be equal in its 2 processes, and these differ: data_seed." in said, said
+        assert process.returncode != 0
+    assert not (tmp_path / "none").exists()
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("localhost", 0))

@@ -150,6 +150,7 @@ def train(
         settings["teacher_checksum"] = _weights_checksum(teacher)
     check_settings(settings)
     card, share = Card.of(data), share_of_process()
+    share.check_same(settings)
     folder = make_folder(folder, data.location)
     with locked(folder) if share.is_first else contextlib.nullcontext():
         if share.is_first:

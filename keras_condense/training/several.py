@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import zlib
 from collections.abc import Iterator
 
 import keras
@@ -46,6 +48,27 @@ class Share:
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices(where)
+
+    def check_same(self, settings: dict) -> None:
+        """Raise ValueError in every process where one trains by other settings than the first."""
+        if self.processes == 1:
+            return
+        from jax.experimental import multihost_utils
+
+        def gathered(values: list) -> np.ndarray:
+            sums = [zlib.crc32(json.dumps(value, sort_keys=True).encode()) for value in values]
+            return multihost_utils.process_allgather(np.array(sums, "uint32"))
+
+        names = sorted(settings)
+        differ = ["which there are"]
+        if (of_names := gathered([names])).min() == of_names.max():
+            values = gathered([settings[name] for name in names])
+            differ = [name for name, column in zip(names, values.T, strict=True) if column.min() < column.max()]
+        if differ:
+            raise ValueError(
+                f"The settings of a training must be equal in its {self.processes} processes, and these differ: "
+                f"{', '.join(differ)}. Start all with the same program, arguments and data."
+            )
 
 
 def share_of_process() -> Share:
