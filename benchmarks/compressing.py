@@ -14,9 +14,11 @@ the files that are there, and trains nothing.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import statistics
+from collections.abc import Callable, Iterable
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,16 +27,42 @@ import keras
 import numpy as np
 import tensorflow as tf
 from common import RESULTS, ROOT, conditions, print_rows, read_rows, write_rows
-from compression_methods import METHODS, OF_CONDENSED, TUNING_OF, Setting
+from compression_methods import METHODS, OF_CONDENSED, SHORT_TUNING, TUNING, Setting
 from compression_parent import EPOCHS as PARENT_EPOCHS
-from compression_parent import PARENTS, arrays
+from compression_parent import arrays, trained, trained_condensenet
 from operator_costs import counted
 
 import keras_condense as kc
+from keras_condense.training import Recipe
 
 PACKAGES = ("keras-condense", "keras", "tensorflow", "ai-edge-litert", "tensorflow-model-optimization")
 ROUNDS = 15
 TABLE = RESULTS / "compression.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parent:
+    """A network that is compressed.
+
+    Attributes:
+        trained: makes it, of a seed, a folder for its run and the folder of the data.
+        epochs: that it was trained for.
+        tuning: the training of every method.
+        methods: those that suit it.
+        folder: of its runs, in that of all.
+    """
+
+    trained: Callable[[int, pathlib.Path, str | None], keras.Model]
+    epochs: int
+    tuning: Recipe
+    methods: Iterable[str]
+    folder: str = "."
+
+
+PARENTS = {
+    "MobileNetV2 0.5": Parent(trained, PARENT_EPOCHS, TUNING, METHODS),
+    "CondenseNet-50": Parent(trained_condensenet, 60, SHORT_TUNING, OF_CONDENSED, "CondenseNet_50"),
+}
 
 
 def short(name: str) -> str:
@@ -42,16 +70,16 @@ def short(name: str) -> str:
 
 
 def folder_of(seed: int, arguments: argparse.Namespace) -> pathlib.Path:
-    return arguments.runs / ("" if arguments.parent == next(iter(PARENTS)) else short(arguments.parent)) / f"seed{seed}"
+    return arguments.runs / PARENTS[arguments.parent].folder / f"seed{seed}"
 
 
 def made(name: str, seed: int, arguments: argparse.Namespace) -> dict:
     """Train by a method, write its file, and give the figures that need no counter and no quiet machine."""
     runs = folder_of(seed, arguments)
     runs.mkdir(parents=True, exist_ok=True)
-    parent = PARENTS[arguments.parent](seed, runs / "parent", arguments.data_dir)
+    parent = PARENTS[arguments.parent].trained(seed, runs / "parent", arguments.data_dir)
     data = arrays(seed, arguments.data_dir)
-    setting = Setting(data, runs / short(name), seed, arguments.data_dir, TUNING_OF[arguments.parent])
+    setting = Setting(data, runs / short(name), seed, arguments.data_dir, PARENTS[arguments.parent].tuning)
     model, export = METHODS[name](parent, setting)
     path = runs / f"{short(name)}.tflite"
     kc.export_tflite(model, path, **export)
@@ -95,9 +123,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-    suited = METHODS if arguments.parent == next(iter(PARENTS)) else OF_CONDENSED
+    parent = PARENTS[arguments.parent]
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
-        for name in arguments.methods or suited:
+        for name in arguments.methods or parent.methods:
             key = {"network": arguments.parent, "method": name, "seed": str(seed)}
             rows = read_rows(TABLE)
             row = next((row for row in rows if row.items() >= key.items()), None)
@@ -106,8 +134,7 @@ def main() -> None:
             keras.utils.clear_session()
             others = [other for other in rows if other is not row]
             if row is None:
-                of_parent = PARENT_EPOCHS if arguments.parent == next(iter(PARENTS)) else 60
-                settings = {"parent_epochs": of_parent, "epochs": TUNING_OF[arguments.parent].epochs}
+                settings = {"parent_epochs": parent.epochs, "epochs": parent.tuning.epochs}
                 unknown = dict.fromkeys(("million_instructions", "milliseconds", "time_to_parent"), "")
                 row = key | settings | made(name, seed, arguments) | unknown
             else:

@@ -57,6 +57,3 @@ def trained(seed: int, folder: pathlib.Path, data_dir: str | None, log: Callable
     log(f"parent, seed {seed}: {kc.profile_model(model).macs:,} multiply-adds, {EPOCHS} epochs")
     # test images are looked at once, when all is trained
     return train(model, data, folder, recipe=RECIPE, seed=seed, resume=True, validate=False, verbose=2)
-
-
-PARENTS = {"MobileNetV2 0.5": trained, "CondenseNet-50": trained_condensenet}

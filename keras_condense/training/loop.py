@@ -114,10 +114,10 @@ def train(
 
     Raises:
         ValueError: an argument out of range; devices that don't divide the batch, or a strategy with which `fit` fails;
-            a model that does not fit `data`, or a teacher that does not fit the
-            model; a folder that holds a run and no `resume`, a run of other settings or other data, or one that another
-            process is training; a folder that takes no files; a broken checkpoint; a loss that is not finite, in which
-            case the last checkpoint stays as it is.
+            a model that does not fit `data`, or a teacher that does not fit the model; a folder that holds a run and no
+            `resume`, a run of other settings or other data, or one that another process is training; processes of one
+            training with other settings; a folder that takes no files; a broken checkpoint; a loss that is not finite,
+            in which case the last checkpoint stays as it is.
         OSError: writing failed, for instance on a full disk; the last checkpoint is still there.
 
     Example:
