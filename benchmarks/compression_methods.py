@@ -1,6 +1,6 @@
 """What `compressing.py` compares: each way to make a trained network smaller, with the same training after it.
 
-A method takes the trained parent and gives the file's content. `Setting.recipe` says how long all of them are trained on.
+A method takes the trained parent and gives the file's content. `Setting.recipe` is the training that all have.
 """
 
 import dataclasses

@@ -34,7 +34,7 @@ import keras
 keras.distribution.initialize(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 import keras_condense as kc
-data = kc.datasets.load_arrays("digits", image_size=8, seed=int(sys.argv[2]))
+data = kc.datasets.load_arrays("digits", image_size=8, seed=int(sys.argv[2]) if sys.argv[3] == "seeds" else 0)
 layers = [keras.layers.Flatten(), keras.layers.Dense(10, activation="softmax")]
 kc.training.train(keras.Sequential([keras.Input((8, 8, 1)), *layers]), data, "none")
 """
@@ -42,20 +42,34 @@ kc.training.train(keras.Sequential([keras.Input((8, 8, 1)), *layers]), data, "no
 
 @needs_jax
 @pytest.mark.slow
-def test_processes_of_other_settings_are_refused_in_each(tmp_path):
-    port = str(free_port())
+@pytest.mark.parametrize(
+    ("kind", "messages"),
+    [
+        ("seeds", ["must be equal in its 2 processes, and these differ: data_seed."] * 2),
+        ("folder", ["must be empty to begin a run, and holds one already", "The first of 2 processes failed, and"]),
+    ],
+)
+def test_what_one_process_can_not_do_is_refused_in_each(kind, messages, tmp_path):
+    port, folder = str(free_port()), tmp_path / "none"
+    if kind == "folder":
+        folder.mkdir()
+        (folder / "model.keras").touch()
     begun = [
         subprocess.Popen(
-            [sys.executable, "-c", DIFFERENT, port, number],
+            [sys.executable, "-c", DIFFERENT, port, number, kind],
             stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path,
         )
         for number in "01"
     ]  # fmt: skip
-    for process in begun:
-        _, said = process.communicate(timeout=100)
-        assert "must be equal in its 2 processes, and these differ: data_seed." in said, said
+    try:
+        said = [process.communicate(timeout=100)[1] for process in begun]
+    finally:
+        for process in begun:
+            process.kill()
+    for process, error, message in zip(begun, said, messages, strict=True):
+        assert message in error, error
         assert process.returncode != 0
-    assert not (tmp_path / "none").exists()
+    assert folder.exists() == (kind == "folder")
 
 
 def free_port():
@@ -122,6 +136,13 @@ def test_a_run_goes_on_with_more_or_fewer_processes(first, then, one, tmp_path):
     assert_same(run(tmp_path / "run", processes=then), one)
 
 
+@pytest.mark.parametrize(("rows", "replicas"), [(101, 2), (101, 3), (6, 4), (8, 2)])
+def test_each_row_of_what_validates_counts_alike(rows, replicas):
+    parts = [Share(number, replicas, replicas).of_all(np.arange(rows))[0] for number in range(replicas)]
+    assert len({len(part) for part in parts}) == 1
+    assert len(set(np.bincount(np.concatenate(parts)))) == 1
+
+
 def test_shares_together_are_the_batch():
     rows = np.arange(12).reshape(6, 2)
     parts = [Share(number, 3, 3).of_batch(rows) for number in range(3)]
@@ -139,6 +160,10 @@ ODD_BATCH = """
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 kc.training.train(network(), data, "none")
 """
+STREAM = """
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+kc.training.train(network(), kc.datasets.load("digits", image_size=8), "none")
+"""
 WORKERS = """
 import tensorflow as tf
 with tf.distribute.MultiWorkerMirroredStrategy().scope():
@@ -152,6 +177,7 @@ kc.training.train(model, data, "none")
     ("backend", "program", "message"),
     [
         pytest.param("jax", ODD_BATCH, "`batch_size` (=63) must be a multiple of the 2 devices", marks=needs_jax),
+        pytest.param("jax", STREAM, "`data` (a Dataset) must be ImageArrays where 2 devices share", marks=needs_jax),
         ("tensorflow", WORKERS, "with which `fit` of Keras 3 fails before its first batch. Train on several hosts"),
     ],
 )

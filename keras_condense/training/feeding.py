@@ -16,7 +16,7 @@ from keras_condense.layers import AugmentedImages
 from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
-from keras_condense.training.several import Share, share_of_process
+from keras_condense.training.several import share_of_process
 
 __all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of", "teacher_of"]
 
@@ -189,9 +189,8 @@ def model_and_inputs(
         indices = np.arange(data.train_size, data.train_size + len(labels))
         shown = as_they_are(indices, drawing.columns, row=top, column=left, height=height, width=width)
         share = share_of_process()
-        shown_and_labels = (shown, labels) if share.replicas == 1 else _filled(shown, labels, share)
         inputs |= {
-            "validation_data": shown_and_labels,
+            "validation_data": share.of_all(shown, labels),
             "validation_batch_size": data.batch_size // share.processes,
         }
     return with_teacher(whole, keras.Model(draws, teacher(images(draws)))) if teacher else whole, inputs
@@ -206,18 +205,6 @@ def _drawn_batches(
             draws = share.of_batch(batch)
             labels = data.train_labels[draws[:, 0]]
             yield (draws, labels) if weights is None else (draws, labels, weights[labels])
-
-
-def _filled(shown: np.ndarray, labels: np.ndarray, share: Share) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images for this process to validate on, filled up for all devices to have as many, and weights: 0 for what fills.
-
-    The others weigh more by as much, for Keras divides the loss by the number of all.
-    """
-    missing = -len(labels) % share.replicas
-    chosen = np.arange(len(labels) + missing) % len(labels)
-    weights = np.full(len(chosen), len(chosen) / len(labels), "float32")
-    weights[len(labels) :] = 0
-    return tuple(share.of_batch(part) for part in (shown[chosen], labels[chosen], weights))
 
 
 def _weighted(batches: Any, weights: np.ndarray) -> Any:

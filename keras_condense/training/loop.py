@@ -152,11 +152,14 @@ def train(
     card, share = Card.of(data), share_of_process()
     share.check_same(settings)
     folder = make_folder(folder, data.location)
-    with locked(folder) if share.is_first else contextlib.nullcontext():
-        if share.is_first:
+    with contextlib.ExitStack() as held:
+
+        def begin() -> None:
+            held.enter_context(locked(folder))
             prepare(folder, settings, resume)
             write_text(folder / CARD, card.to_json())
-        share.wait("the folder is prepared")
+
+        share.of_first(begin)
         first_epoch, rows = 0, []
         if (folder / CHECKPOINT).exists():
             first_epoch = load_checkpoint(model, folder / CHECKPOINT)
@@ -197,10 +200,12 @@ def train(
             )
         if fake_quantizers(model):
             round_biases(model)
-        if share.is_first:
+
+        def end() -> None:
             with alone():
                 save_model(model, folder / MODEL, card)
-        share.wait("the model is saved")
+
+        share.of_first(end)
     return model
 
 

@@ -3,8 +3,9 @@
 import contextlib
 import dataclasses
 import json
+import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -42,12 +43,38 @@ class Share:
         size = len(rows) // self.processes
         return rows[self.process * size : (self.process + 1) * size]
 
-    def wait(self, where: str) -> None:
-        """Return when all processes have come to `where`."""
+    def of_all(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The rows of whole arrays for this process.
+
+        Devices must have as many rows each. Where they don't divide the rows, all rows are repeated as often as makes
+        them do: every row counts alike then, in means of any kind.
+
+        Example:
+            >>> Share(process=1, processes=2, replicas=2).of_all(np.arange(3))
+            (array([0, 1, 2]),)
+        """
+        repeats = self.replicas // math.gcd(self.replicas, len(arrays[0]))
+        return tuple(self.of_batch(np.concatenate([rows] * repeats)) for rows in arrays)
+
+    def of_first(self, work: Callable[[], None]) -> None:
+        """Do something in the first process while the others wait; ValueError in all where it fails."""
+        failure = None
+        if self.is_first:
+            try:
+                work()
+            except Exception as error:  # which the others must hear of, else they would wait for ever
+                failure = error
         if self.processes > 1:
             from jax.experimental import multihost_utils
 
-            multihost_utils.sync_global_devices(where)
+            failed = bool(multihost_utils.broadcast_one_to_all(np.array(failure is not None)))
+            if failed and failure is None:
+                failure = ValueError(
+                    f"The first of {self.processes} processes failed, and its message says how to fix it. Start all "
+                    "again after that."
+                )
+        if failure is not None:
+            raise failure
 
     def check_same(self, settings: dict) -> None:
         """Raise ValueError in every process where one trains by other settings than the first."""
@@ -122,10 +149,10 @@ def check_distribution(model: keras.Model, data: Dataset | ImageArrays) -> None:
             f"`keras.distribution` (={type(distribution).__name__}) must be DataParallel or none: networks of this "
             "package fit one device. Set `keras.distribution.DataParallel()`."
         )
-    if share.processes > 1 and not isinstance(data, ImageArrays):
+    if share.replicas > 1 and not isinstance(data, ImageArrays):
         raise ValueError(
-            f"`data` (a {type(data).__name__}) must be ImageArrays where {share.processes} processes train together, "
-            "for each cuts its part out of the same batches. Make it with `keras_condense.datasets.load_arrays`."
+            f"`data` (a {type(data).__name__}) must be ImageArrays where {share.replicas} devices share each batch: "
+            "those of other data are not all of one size. Make it with `keras_condense.datasets.load_arrays`."
         )
     if data.batch_size % share.replicas:
         raise ValueError(
