@@ -144,7 +144,11 @@ def draw_compression(path: pathlib.Path) -> None:
         parts = {"int8": "s", "quant": "s", "prun": "^", "group": "o"}
         marker = next((marker for part, marker in parts.items() if part in method), "D")
         axes.plot(instructions, error, marker, color="black", markersize=5)
-        axes.annotate(method, (instructions, error), (5, 3), textcoords="offset points", fontsize=8)
+        others = [point for name, point in points.items() if name != method]
+        is_crowded = any(abs(x - instructions) < 0.5 and 0 <= y - error < 0.8 for x, y in others)
+        axes.annotate(
+            method, (instructions, error), (5, -9 if is_crowded else 3), textcoords="offset points", fontsize=8
+        )
     axes.set_xlabel("million instructions of a Cortex-A76 for one image, counted")
     axes.set_ylabel("test error on CIFAR-10, per cent")
     axes.set_xlim(0, 1.3 * max(instructions for instructions, _ in points.values()))  # room for the names
