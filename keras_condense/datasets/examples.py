@@ -1,9 +1,10 @@
 """Where examples are kept: in memory, as image files, or in a stream too large for memory.
 
 Each kind has `size`, `labels`, `checksum` (of which examples they are), `subset(indices)` and `batches(draws,
-batch_size, drop_remainder, mix)`: one pass as (draws, uint8 images, int32 labels). The rows of `draws` begin with an
-example's index and say in which order examples come; a stream, which can't be read at random places, is in its own
-order instead, or shuffled by the seed `mix`.
+batch_size, drop_remainder, mix, part)`: one pass as (draws, uint8 images, int32 labels). The rows of `draws`, one for
+each example, begin with its index and say in which order examples come; a stream, which can't be read at random places,
+is in its own order instead, or shuffled by the seed `mix`. Of each batch the rows of `part` are read, and no others
+decoded.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ import numpy as np
 
 from keras_condense.datasets.decoding import in_threads, read_image
 from keras_condense.datasets.drawing import as_they_are
+from keras_condense.datasets.parts import Part
 from keras_condense.datasets.pixels import fit_pixels
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ __all__ = ["IN_MEMORY_BYTES", "ImageFiles", "InMemory", "Stream", "checksum", "f
 
 IN_MEMORY_BYTES = 1 << 30  # data sets of more bytes as uint8 are read again every epoch
 _SHUFFLE_BUFFER = 4096  # examples of a stream
+WHOLE = Part()
 
 
 class InMemory:
@@ -48,13 +51,15 @@ class InMemory:
         self.images, self.labels = map(np.asarray, tensors)  # views of the tensors: the pixels are still held once
         return tensors
 
-    def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
+    def batches(
+        self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None, part: Part = WHOLE
+    ) -> "tf.data.Dataset":
         import tensorflow as tf
 
         images, labels = self._tensors
         return (
-            tf.data.Dataset.from_tensor_slices(draws)
-            .batch(batch_size, drop_remainder=drop_remainder)
+            tf.data.Dataset.from_tensor_slices(_of_part(draws, batch_size, drop_remainder, part))
+            .batch(batch_size // part.of, drop_remainder=drop_remainder)
             .map(
                 lambda draws: (draws, tf.gather(images, draws[:, 0]), tf.gather(labels, draws[:, 0])),
                 num_parallel_calls=tf.data.AUTOTUNE,
@@ -88,7 +93,9 @@ class ImageFiles:
         names = ["/".join(pathlib.PurePath(path).parts[-2:]) for path in self.paths]
         return checksum(self.labels, "\n".join(names).encode())
 
-    def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
+    def batches(
+        self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None, part: Part = WHOLE
+    ) -> "tf.data.Dataset":
         import tensorflow as tf
 
         labels = tf.constant(self.labels, tf.int32)
@@ -99,9 +106,9 @@ class ImageFiles:
             )
             return draw, tf.ensure_shape(image, self.image_shape), labels[draw[0]]
 
-        examples = tf.data.Dataset.from_tensor_slices(draws)
+        examples = tf.data.Dataset.from_tensor_slices(_of_part(draws, batch_size, drop_remainder, part))
         examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return examples.batch(batch_size, drop_remainder=drop_remainder)
+        return examples.batch(batch_size // part.of, drop_remainder=drop_remainder)
 
     def subset(self, indices: np.ndarray | slice) -> "ImageFiles":
         return dataclasses.replace(self, paths=self.paths[indices], labels=self.labels[indices])
@@ -145,13 +152,22 @@ class Stream:
     def checksum(self) -> str:
         return checksum(np.array(self.size), b"" if self.chosen is None else self.chosen)
 
-    def batches(self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None) -> "tf.data.Dataset":
+    def batches(
+        self, draws: Any, batch_size: int, drop_remainder: bool = False, mix: Any = None, part: Part = WHOLE
+    ) -> "tf.data.Dataset":
         import tensorflow as tf
 
         examples, draws = self._examples(), tf.convert_to_tensor(draws)
         by_index = tf.scatter_nd(draws[:, :1], draws, draws.shape)
         if mix is not None:  # before decoding: what the buffer holds is small
             examples = _shuffled_through_buffer(examples, mix)
+        if not part.is_whole:
+            read = np.zeros(self.size * part.repeats, bool)
+            read[part.rows(self.size, batch_size, drop_remainder)] = True
+            read = tf.constant(read)
+            examples = examples.repeat(part.repeats).enumerate()
+            examples = examples.filter(lambda place, _: read[place]).map(lambda _, example: example)
+            batch_size //= part.of
         parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
         examples = examples.map(
             lambda index, pair: (by_index[index], self._pixels(pair[0]), tf.cast(pair[1], tf.int32)), **parallel
@@ -190,6 +206,14 @@ class Stream:
             return images
         fitted = tf.numpy_function(lambda images: fit_pixels(images, self.image_shape, self.resize), [images], tf.uint8)
         return tf.ensure_shape(fitted, (images.shape[0], *self.image_shape))
+
+
+def _of_part(draws: Any, batch_size: int, drop_remainder: bool, part: Part) -> Any:
+    if part.is_whole:
+        return draws
+    import tensorflow as tf
+
+    return tf.gather(draws, part.rows(len(draws), batch_size, drop_remainder) % len(draws))
 
 
 def checksum(*parts: np.ndarray | bytes) -> str:

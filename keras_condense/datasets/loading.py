@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_condense.datasets.image_defaults import Augmentation
+from keras_condense.datasets.parts import Part, check_part
 from keras_condense.datasets.pipeline import batches_in_order, calibration_images, training_batches
 from keras_condense.datasets.preparing import Prepared, prepare
 from keras_condense.datasets.request import Request, check_calibration_size, check_seed
@@ -99,6 +100,8 @@ class Dataset:
         epochs: int | None = None,
         crop_size: tuple[int, int] | None = None,
         alternate_flips: bool = False,
+        initial_step: int = 0,
+        part: tuple[int, int] = (0, 1),
     ) -> "tf.data.Dataset":
         """Return the training batches from one epoch on, the same ones whether or not epochs came before.
 
@@ -114,13 +117,18 @@ class Dataset:
                 images' own size out of the padded images.
             alternate_flips: mirror each image in every second epoch, in place of drawing lots. Images that are not
                 mirrored (`augmentation.flip`) stay so.
+            initial_step: the first batch of the first epoch; those before it are not read.
+            part: (number, of), for several processes that train together: of each batch the rows of one of so many
+                equal parts, which are together the batch. Only those are read and decoded; of TFDS records the others
+                are read and not decoded. Needs a batch that they divide, and so `drop_remainder` where the last one
+                is smaller.
 
         Returns:
-            `steps_per_epoch` batches per epoch, epoch after epoch.
+            `steps_per_epoch` batches per epoch, epoch after epoch, without the first `initial_step`.
 
         Raises:
-            ValueError: `initial_epoch` is no integer of at least 0, `epochs` is not above it, or `crop_size` exceeds
-                the images.
+            ValueError: `initial_epoch` is no integer of at least 0, `epochs` is not above it, `crop_size` exceeds the
+                images, `initial_step` is none of the epoch's, or `part` is no part, or does not divide the batches.
 
         Example:
             >>> from keras_condense import datasets
@@ -135,6 +143,14 @@ class Dataset:
         import tensorflow as tf
 
         initial_epoch = check_seed("initial_epoch", initial_epoch, "Use 0 for the first epoch.")
+        initial_step = check_seed("initial_step", initial_step, "Use 0 for a whole epoch.")
+        if initial_step >= self.steps_per_epoch:
+            raise ValueError(
+                f"`initial_step` (={initial_step}) must be below the {self.steps_per_epoch} steps of an epoch. Use 0 "
+                "for a whole one."
+            )
+        last = self.train_size - (self.steps_per_epoch - 1) * self.batch_size
+        number, of = check_part(part, self.batch_size, min(last, self.batch_size))
         if epochs is None:
             numbers, steps = tf.data.Dataset.range(initial_epoch, _LARGEST_EPOCH), tf.data.INFINITE_CARDINALITY
         else:
@@ -145,8 +161,38 @@ class Dataset:
                 )
             numbers = tf.data.Dataset.range(initial_epoch, epochs)
             steps = self.steps_per_epoch * (epochs - initial_epoch)
-        batches = training_batches(self._prepared, numbers, crop_size, alternate_flips)
-        return batches.apply(tf.data.experimental.assert_cardinality(steps))
+
+        def batches(numbers: "tf.data.Dataset", first_batch: int = 0) -> "tf.data.Dataset":
+            return training_batches(self._prepared, numbers, crop_size, alternate_flips, Part(first_batch, number, of))
+
+        if not initial_step:
+            return batches(numbers).apply(tf.data.experimental.assert_cardinality(steps))
+        found = batches(numbers.take(1), initial_step).concatenate(batches(numbers.skip(1)))
+        steps = steps - initial_step if epochs is not None else steps
+        return found.apply(tf.data.experimental.assert_cardinality(steps))
+
+    def held_out(self, part: tuple[int, int] = (0, 1), devices: int = 1) -> "tf.data.Dataset":
+        """Return the batches held out for validation, or those of the test set where none are; or a part of each.
+
+        Args:
+            part: (number, of), as in `training`.
+            devices: that share each batch, those of all parts. Where they don't divide the images, all images come as
+                often as makes them do: each counts alike, in means of any kind.
+
+        Raises:
+            ValueError: `part` is no part, or does not divide the batches.
+
+        Example:
+            >>> from keras_condense import datasets
+            >>> batches = datasets.load("digits", batch_size=60).held_out((1, 3))
+            >>> [len(labels) for _, labels in batches]
+            [20, 20, 20, 20, 20, 20]
+        """
+        number, of = check_part(part, self.batch_size, self.batch_size)
+        examples = self._prepared.validation or self._prepared.test
+        together = math.lcm(of, devices)
+        repeats = together // math.gcd(together, examples.size)
+        return batches_in_order(self._prepared, examples, Part(number=number, of=of, repeats=repeats))
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
         """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.

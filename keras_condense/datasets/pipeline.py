@@ -6,6 +6,8 @@ import numpy as np
 
 from keras_condense.augmenting import normalize, shown_images
 from keras_condense.datasets.drawing import as_they_are, shuffled
+from keras_condense.datasets.examples import WHOLE
+from keras_condense.datasets.parts import Part
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,10 +22,11 @@ def training_batches(
     epochs: "tf.data.Dataset",
     crop_size: tuple[int, int] | None = None,
     alternate_flips: bool = False,
+    part: Part = WHOLE,
 ) -> "tf.data.Dataset":
     """Return the batches of `epochs`, a stream of epoch numbers, one epoch after the other.
 
-    The last two arguments are those of `Dataset.training`.
+    The other arguments are those of `Dataset.training`, and which part of each epoch to read.
     """
     import tensorflow as tf
 
@@ -41,21 +44,21 @@ def training_batches(
     def one_epoch(epoch):
         draws, mix = tf.numpy_function(draw, [epoch], [tf.int32, tf.int64])  # once an epoch; a batch is cut out of it
         draws, mix = tf.ensure_shape(draws, (drawing.size, len(drawing.columns))), tf.ensure_shape(mix, ())
-        batches = prepared.train.batches(draws, request.batch_size, request.drop_remainder, mix)
+        batches = prepared.train.batches(draws, request.batch_size, request.drop_remainder, mix, part)
         return batches.map(show, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
 
 
-def batches_in_order(prepared: "Prepared", examples: Any) -> "tf.data.Dataset":
-    """Return the normalised batches of one pass over `examples` in their stored order."""
+def batches_in_order(prepared: "Prepared", examples: Any, part: Part = WHOLE) -> "tf.data.Dataset":
+    """Return the normalised batches of one pass over `examples` in their stored order, or a part of each."""
     import tensorflow as tf
 
     batch_size = prepared.request.batch_size
     return (
-        examples.batches(as_they_are(np.arange(examples.size)), batch_size)
+        examples.batches(as_they_are(np.arange(examples.size)), batch_size, part=part)
         .map(lambda _, images, labels: (_normalized(prepared, images), labels), tf.data.AUTOTUNE, deterministic=True)
-        .apply(tf.data.experimental.assert_cardinality(-(-examples.size // batch_size)))
+        .apply(tf.data.experimental.assert_cardinality(-(-examples.size * part.repeats // batch_size)))
         .prefetch(tf.data.AUTOTUNE)
     )
 

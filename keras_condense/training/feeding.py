@@ -16,7 +16,7 @@ from keras_condense.layers import AugmentedImages
 from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
-from keras_condense.training.several import share_of_process
+from keras_condense.training.several import Share, share_of_process
 
 __all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of", "teacher_of"]
 
@@ -147,6 +147,7 @@ def model_and_inputs(
     validate: bool,
     weights: np.ndarray | None = None,
     teacher: keras.Model | None = None,
+    first_step: int = 0,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Return the model to fit, which shares weights and optimizer with `model`, and the arguments that feed it.
 
@@ -160,18 +161,19 @@ def model_and_inputs(
         validate: whether to show the images held out, or those of the test set, after every epoch.
         weights: how much the images of each class count in the loss, or None for all alike.
         teacher: of the network, to be frozen; it is shown the same crops. With one the model to fit is a Distiller.
+        first_step: of the first epoch, whose batches before it are left out.
     """
-    network = model
+    network, share = model, share_of_process()
     if crop_size is not None:
         network = for_crops(model, (*crop_size, data.image_shape[2]))
         compile_with(network, model.optimizer, recipe.label_smoothing)
         teacher = teacher and for_crops(teacher, (*crop_size, data.image_shape[2]))
     if isinstance(data, Dataset):
-        batches = data.training(epochs.start, epochs.stop, crop_size, recipe.alternate_flips)
+        batches = data.training(epochs.start, epochs.stop, crop_size, recipe.alternate_flips, first_step, share.part)
         if weights is not None:
             batches = _weighted(batches, weights)
         trained = with_teacher(network, teacher) if teacher else network
-        return trained, {"x": batches, "validation_data": _validation(data, crop_size) if validate else None}
+        return trained, {"x": batches, "validation_data": _validation(data, crop_size, share) if validate else None}
     pixels, held_out, labels = data.train_images, data.test_images, data.test_labels
     if data.validation_size:
         held_out, labels = data.validation_images, data.validation_labels
@@ -182,13 +184,12 @@ def model_and_inputs(
     images = AugmentedImages(pixels, data.mean, data.std, drawing.pad, crop_size)
     whole = keras.Model(draws, network(images(draws)))
     compile_with(whole, model.optimizer, recipe.label_smoothing)
-    inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size, weights)}
+    inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size, weights, first_step)}
     if validate:
         top, left = (drawing.pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size))
         height, width = drawing.window
         indices = np.arange(data.train_size, data.train_size + len(labels))
         shown = as_they_are(indices, drawing.columns, row=top, column=left, height=height, width=width)
-        share = share_of_process()
         inputs |= {
             "validation_data": share.of_all(shown, labels),
             "validation_batch_size": data.batch_size // share.processes,
@@ -197,14 +198,20 @@ def model_and_inputs(
 
 
 def _drawn_batches(
-    data: ImageArrays, recipe: Recipe, epochs: range, crop_size: tuple[int, int] | None, weights: np.ndarray | None
+    data: ImageArrays,
+    recipe: Recipe,
+    epochs: range,
+    crop_size: tuple[int, int] | None,
+    weights: np.ndarray | None,
+    first_step: int,
 ) -> Iterator[tuple[np.ndarray, ...]]:
     share = share_of_process()
     for epoch in epochs:
-        for batch in data.draws(epoch, crop_size, recipe.alternate_flips):
+        for batch in data.draws(epoch, crop_size, recipe.alternate_flips)[first_step:]:
             draws = share.of_batch(batch)
             labels = data.train_labels[draws[:, 0]]
             yield (draws, labels) if weights is None else (draws, labels, weights[labels])
+        first_step = 0
 
 
 def _weighted(batches: Any, weights: np.ndarray) -> Any:
@@ -213,9 +220,9 @@ def _weighted(batches: Any, weights: np.ndarray) -> Any:
     return batches.map(lambda images, labels: (images, labels, tf.gather(weights, labels)))
 
 
-def _validation(data: Dataset, crop_size: tuple[int, int] | None) -> Any:
-    """The batches held out, or those of the test set: their centres, for small crops."""
-    held_out = data.validation or data.test
+def _validation(data: Dataset, crop_size: tuple[int, int] | None, share: Share) -> Any:
+    """The batches held out, or those of the test set, of this process: their centres, for small crops."""
+    held_out = data.held_out(share.part, share.replicas)
     if crop_size is None:
         return held_out
     (top, height), (left, width) = (((side - crop) // 2, crop) for side, crop in _sides(data.image_shape, crop_size))

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
@@ -17,7 +17,6 @@ from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.examples import checksum
 from keras_condense.datasets.request import check_seed
 from keras_condense.files import locked, write_text
-from keras_condense.keras_graphs import student_of
 from keras_condense.layers import condensable_layers, frozen_layers
 from keras_condense.quantizing import fake_quantizers, round_biases
 from keras_condense.saving import save_model
@@ -41,8 +40,9 @@ from keras_condense.training.run_folder import (
     prepare,
     read_log,
 )
-from keras_condense.training.several import alone, check_distribution, own_batches, share_of_process
-from keras_condense.validation import check_choice
+from keras_condense.training.several import alone, check_distribution, on_devices, own_batches, share_of_process
+from keras_condense.training.within_epoch import Progress, ReseedDropout, RestoreState
+from keras_condense.validation import check_choice, check_positive_integer
 
 __all__ = ["train"]
 
@@ -65,6 +65,9 @@ def train(
     class_weights: bool = False,
     verbose: str | int = "auto",
     teacher: keras.Model | None = None,
+    save_freq: str | int = "epoch",
+    distribution: str | keras.distribution.DataParallel | None = None,
+    scale_learning_rate: bool = False,
 ) -> keras.Model:
     """Train a classifier by a recipe while it condenses itself, in a folder that can be resumed.
 
@@ -79,9 +82,9 @@ def train(
     the compiled step, on TensorFlow, JAX and PyTorch; the step is compiled once. A run may go on with another backend
     and on another machine: the batches are the same, and the files hold the network and no images.
 
-    Under `keras.distribution.DataParallel` (JAX), set before the model is built, all devices of all processes share
-    each batch of `ImageArrays`, and masks and weights are those of one device but for the order of sums in float32. The
-    first process writes the folder, which all must see.
+    On several devices (JAX: `distribution="auto"`) and in several processes (`process_group`) all share each batch, and
+    masks and weights are those of one device but for the order of sums in float32. The first process writes the folder,
+    which all must see.
 
     Args:
         model: a functional or sequential classifier with a softmax, one output per class of `data`; compiled here. A
@@ -108,6 +111,13 @@ def train(
         teacher: a trained classifier of the same images and classes, whose outputs the model learns from as well, by
             `keras_condense.distill` with its defaults. It is shown the same crops, and copied; no file holds it. A
             resumed run needs the same one. The log's `loss` is then that of both.
+        save_freq: "epoch", or an integer: write a checkpoint after every so many batches of an epoch, too, for epochs
+            that last hours. A run that is resumed goes on there; its results are the same.
+        distribution: the devices that share each batch. None for those of `keras.distribution` (JAX) or of the strategy
+            the model was built under (TensorFlow). On JAX, "auto" for all devices of all processes, or a
+            `keras.distribution.DataParallel`; the model may have been built before, and is on one device again after.
+        scale_learning_rate: whether the learning rate is for batches of the recipe's `batch_size`, and is to grow in
+            proportion to those of `data`.
 
     Returns:
         The trained model, every layer in its last stage.
@@ -126,11 +136,39 @@ def train(
     recipe = recipe_of(recipe, epochs=epochs, learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
     check_choice("class_weights", class_weights, (True, False), "Use True where classes have few and many images.")
     check_choice("validate", validate, (True, False), "Use False to leave the test set alone.")
+    if save_freq != "epoch":
+        save_freq = check_positive_integer("save_freq", save_freq, "Use 'epoch', or how many batches to train between.")
+    check_choice("scale_learning_rate", scale_learning_rate, (True, False), "Use True for large batches.")
     check_data(data)
+    if scale_learning_rate:
+        recipe = recipe.for_batches_of(data.batch_size)
+    seed = check_seed("seed", seed)
+    with on_devices(model, distribution):
+        return _train(
+            model, data, folder, recipe, seed, resume, settings, callbacks, validate, class_weights, verbose, teacher,
+            save_freq,
+        )  # fmt: skip
+
+
+def _train(
+    model: keras.Model,
+    data: Dataset | ImageArrays,
+    folder: str | os.PathLike,
+    recipe: Recipe,
+    seed: int,
+    resume: bool,
+    settings: dict | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    validate: bool,
+    class_weights: bool,
+    verbose: str | int,
+    teacher: keras.Model | None,
+    save_freq: str | int,
+) -> keras.Model:
+    """`train` on the devices that share each batch."""
     check_distribution(model, data)
     check_fit(model, data, recipe)
     teacher = teacher_of(model, teacher, data, recipe)
-    seed = check_seed("seed", seed)
     added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
     for callback in added:
         if isinstance(callback, BestCondensed):
@@ -160,31 +198,34 @@ def train(
             write_text(folder / CARD, card.to_json())
 
         share.of_first(begin)
-        first_epoch, rows = 0, []
+        progress, rows = Progress(), []
         if (folder / CHECKPOINT).exists():
-            first_epoch = load_checkpoint(model, folder / CHECKPOINT)
-            rows = read_log(folder / LOG)[:first_epoch]
+            progress = load_checkpoint(model, folder / CHECKPOINT)
+            rows = read_log(folder / LOG)[: progress.epochs]
         condensing, last_word = [], []
         if condensable_layers(model):
-            schedule = _ScheduleEndedLast(epochs=recipe.epochs, last_drop=recipe.last_drop)
+            schedule = _ScheduleEndedLast(recipe.epochs, data.steps_per_epoch, last_drop=recipe.last_drop)
+            schedule.first_step = progress.steps
             condensing, last_word = [schedule], [schedule.end]
         if fake_quantizers(model):
             condensing.append(_FreezingAlone(epochs=recipe.epochs))
-        checkpoint = Checkpoint(model, folder, rows)
+        checkpoint = Checkpoint(model, folder, rows, data.steps_per_epoch, save_freq)
+        checkpoint.go_on(progress)
         writing = [checkpoint] if share.is_first else []
-        callbacks = [_ReseedDropout(seed), *condensing, *added, *last_word, *writing]
+        callbacks = [ReseedDropout(seed), RestoreState(progress.state), *condensing, *added, *last_word, *writing]
         weights = balanced_weights(data) if class_weights else None
-        for phase, crop_size in recipe.phases(data.image_shape[:2]):
-            left = range(max(phase.start, first_epoch), phase.stop)
-            if not left or model.stop_training:
-                continue
-            trained, inputs = model_and_inputs(model, data, recipe, left, crop_size, validate, weights, teacher)
+        for left, crop_size, first_step in _parts(recipe, data.image_shape[:2], progress):
+            if model.stop_training:
+                break
+            trained, inputs = model_and_inputs(
+                model, data, recipe, left, crop_size, validate, weights, teacher, first_step
+            )
             with own_batches():
                 trained.fit(
                     **inputs,
                     initial_epoch=left.start,
                     epochs=left.stop,
-                    steps_per_epoch=data.steps_per_epoch,
+                    steps_per_epoch=data.steps_per_epoch - first_step,
                     callbacks=callbacks,
                     shuffle=False,  # `data` is
                     verbose=verbose,
@@ -209,6 +250,19 @@ def train(
     return model
 
 
+def _parts(
+    recipe: Recipe, image_size: tuple[int, int], progress: Progress
+) -> Iterator[tuple[range, tuple[int, int] | None, int]]:
+    """What is left of a training, a `fit` each: epochs, the size of small crops, and the first one's first step."""
+    for phase, crop_size in recipe.phases(image_size):
+        left = range(max(phase.start, progress.epochs), phase.stop)
+        if progress.steps and left and left.start == progress.epochs:  # what is left of one epoch is a `fit` of its own
+            yield left[:1], crop_size, progress.steps
+            left = left[1:]
+        if left:
+            yield left, crop_size, 0
+
+
 def _shapes_checksum(model: keras.Model) -> str:
     """What two networks of one name and size differ in, where they differ in their layers."""
     shapes = [(tuple(weight.shape), weight.dtype) for weight in model.weights]
@@ -222,7 +276,23 @@ def _weights_checksum(model: keras.Model) -> str:
 
 
 class _ScheduleEndedLast(CondenseSchedule):
-    """Stands before the user's callbacks, which may read its logs, and ends after them, which may restore weights."""
+    """Stands before the user's callbacks, which may read its logs, and ends after them, which may restore weights.
+
+    Attributes:
+        first_step: of the first epoch, of which a resumed run may have trained a part.
+    """
+
+    first_step = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch + self.first_step, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.first_step = 0
+
+    def _epochs_before(self, epoch):
+        return 0 if self.first_step else super()._epochs_before(epoch)  # within an epoch, it is known
 
     @property
     def end(self) -> keras.callbacks.Callback:
@@ -238,27 +308,3 @@ class _FreezingAlone(QuantizeSchedule):
 
     def on_train_end(self, logs=None):
         pass
-
-
-class _ReseedDropout(keras.callbacks.Callback):
-    """Gives every random generator of the model a state that follows from the seed and the epoch alone.
-
-    A `.keras` file does not hold the states, and a resumed run must draw what an unbroken one draws.
-    """
-
-    def __init__(self, seed: int):
-        super().__init__()
-        self._seed = seed
-
-    def on_epoch_begin(self, epoch, logs=None):
-        states = [variable for variable in student_of(self.model).variables if variable.name == "seed_generator_state"]
-        for number, state in enumerate(states):
-            state.assign(np.random.SeedSequence((self._seed, epoch, number)).generate_state(2).astype(state.dtype))
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        # there, dropout without a seed draws from PyTorch's own generator, and so does a `fit` before its first batch
-        if batch == 0 and keras.backend.backend() == "torch":
-            import torch
-
-            torch.manual_seed(int(np.random.SeedSequence((self._seed, self._epoch)).generate_state(1)[0]))

@@ -26,7 +26,9 @@ class Recipe:
 
     Attributes:
         epochs: of the whole training.
-        learning_rate: at the first step, for batches of 64.
+        learning_rate: at the first step, for batches of `batch_size`.
+        batch_size: images in a batch, on all devices together, that the learning rate is chosen for. What is trained
+            on is the data set's; `train(scale_learning_rate=True)` makes up for a difference.
         decay: how the learning rate falls to zero, step by step: "cosine" (half a cosine) or "linear".
         momentum: Nesterov's.
         weight_decay: weight of the L2 term in the gradient.
@@ -52,6 +54,7 @@ class Recipe:
 
     epochs: int = 300
     learning_rate: float = 0.1
+    batch_size: int = 64
     decay: str = "cosine"
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -66,6 +69,7 @@ class Recipe:
         checked = {
             "epochs": check_positive_integer("epochs", self.epochs, fix_epochs),
             "learning_rate": check_not_negative("learning_rate", self.learning_rate, "Use 0.1.", above_zero=True),
+            "batch_size": check_positive_integer("batch_size", self.batch_size, "The paper's is 64."),
             "decay": check_choice("decay", self.decay, DECAYS, "The paper's is 'cosine'."),
             "momentum": check_fraction("momentum", self.momentum, "Use 0.9.", below_one=True),
             "weight_decay": check_not_negative("weight_decay", self.weight_decay, "Use 1e-4, or 0 for none."),
@@ -80,6 +84,16 @@ class Recipe:
         }
         for name, value in checked.items():  # as Python's own numbers, which can be written to a file
             object.__setattr__(self, name, value)
+
+    def for_batches_of(self, batch_size: int) -> "Recipe":
+        """The recipe with its learning rate in proportion to another batch size (arXiv 1706.02677).
+
+        Example:
+            >>> Recipe(learning_rate=0.1, batch_size=256).for_batches_of(1024).learning_rate
+            0.4
+        """
+        rate = self.learning_rate * batch_size / self.batch_size
+        return dataclasses.replace(self, learning_rate=rate, batch_size=batch_size)
 
     @property
     def small_epochs(self) -> int:

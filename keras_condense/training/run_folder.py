@@ -1,8 +1,8 @@
 """The folder of a training run: its settings, its log and its checkpoint, each whole whenever the run is killed."""
 
 import csv
+import io
 import json
-import math
 import os
 import pathlib
 import time
@@ -10,11 +10,13 @@ import zipfile
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_condense.csv_files import read_rows, write_rows
 from keras_condense.files import check_path, check_readable, check_writable, remove_leftovers, replacing, write_text
 from keras_condense.saving import load_state
 from keras_condense.training.several import alone
+from keras_condense.training.within_epoch import Progress, state_of
 from keras_condense.validation import shown
 
 __all__ = [
@@ -31,7 +33,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-_PROGRESS = "progress.json"  # the part of a checkpoint that says how many epochs are trained
+_PROGRESS, _STATE = "progress.json", "state.npz"  # the parts of a checkpoint that say how far it is, of a `Progress`
 FILES = CHECKPOINT, LOG, MODEL, SETTINGS = "checkpoint.keras", "log.csv", "model.keras", "settings.json"
 
 
@@ -151,21 +153,29 @@ def read_log(path: pathlib.Path) -> list[dict]:
         ) from error
 
 
-def save_checkpoint(model: keras.Model, path: pathlib.Path, epochs: int) -> None:
-    """Write a model's weights and its optimizer's state, and how many epochs are trained; whole or not at all."""
+def save_checkpoint(model: keras.Model, path: pathlib.Path, progress: Progress) -> None:
+    """Write a model's weights and its optimizer's state, and how far it is trained; whole or not at all."""
+    place = {name: getattr(progress, name) for name in ("epochs", "steps", "seconds")}
+    state = io.BytesIO()
+    np.savez(state, **progress.state)
     with replacing(path) as temporary, alone():
         model.save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(_PROGRESS, json.dumps({"epochs": epochs}))
+            archive.writestr(_PROGRESS, json.dumps(place))
+            archive.writestr(_STATE, state.getvalue())
 
 
-def load_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
-    """Load what `save_checkpoint` wrote into a model; return how many epochs are trained."""
+def load_checkpoint(model: keras.Model, path: pathlib.Path) -> Progress:
+    """Load what `save_checkpoint` wrote into a model; return how far it is trained."""
     load_state(model, path)
     try:
         with zipfile.ZipFile(path) as archive:
-            return int(json.loads(archive.read(_PROGRESS))["epochs"])
-    except (KeyError, TypeError, ValueError) as error:
+            place = json.loads(archive.read(_PROGRESS))
+            if not place.get("steps"):  # files of earlier versions hold epochs alone
+                return Progress(int(place["epochs"]))
+            with np.load(io.BytesIO(archive.read(_STATE)), allow_pickle=False) as state:
+                return Progress(int(place["epochs"]), int(place["steps"]), float(place["seconds"]), dict(state))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"`folder` (={str(path.parent)!r}) must hold a run to be resumed, and its {path.name} does not say how "
             "many epochs it was trained. Choose another folder."
@@ -173,32 +183,62 @@ def load_checkpoint(model: keras.Model, path: pathlib.Path) -> int:
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Writes the log and then the checkpoint after every epoch; a kill in between repeats the epoch.
+    """Writes the log and then the checkpoint after every epoch, and within them; a kill repeats what came after it.
 
     An epoch that a callback stops before its end is repeated too: what it learned is in the model that is returned,
     and not in the checkpoint.
+
+    Args:
+        network: what is saved of the model that `fit` trains.
+        folder: of the run.
+        rows: of its log.
+        steps_per_epoch: of whole epochs.
+        save_freq: "epoch", or how many batches come between two checkpoints within an epoch.
     """
 
-    def __init__(self, network: keras.Model, folder: pathlib.Path, rows: list[dict]):
+    def __init__(
+        self, network: keras.Model, folder: pathlib.Path, rows: list[dict], steps_per_epoch: int, save_freq: str | int
+    ):
         super().__init__()
         self._network, self._folder, self._rows = network, folder, rows
+        self._steps_per_epoch = steps_per_epoch
+        self._save_freq = steps_per_epoch if save_freq == "epoch" else save_freq
+        self._resumed = Progress()
+
+    def go_on(self, progress: Progress) -> None:
+        """Know that the next epoch is begun already."""
+        self._resumed = progress
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._start, self._steps = time.perf_counter(), 0
+        self._first = self._steps = self._resumed.steps
+        self._start = time.perf_counter() - self._resumed.seconds
+        self._resumed = Progress()
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps = batch + 1
+        self._steps = self._first + batch + 1
+        if self._steps % self._save_freq or self._steps == self._steps_per_epoch:
+            return
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # between batches its trainer keeps the values to itself
+        state = state_of(self.model)
+        self._check_finite([value for name, value in state.items() if name.startswith("metric")])
+        seconds = time.perf_counter() - self._start
+        save_checkpoint(self._network, self._folder / CHECKPOINT, Progress(self._epoch, self._steps, seconds, state))
 
     def on_epoch_end(self, epoch, logs=None):
         losses = [float(logs[name]) for name in ("loss", "val_loss") if name in (logs or {})]
-        if not all(map(math.isfinite, losses)):  # the validation's shows what the last step did
-            raise ValueError(
-                f"The loss must be finite, and after epoch {epoch + 1} it is not ({losses}): the training has "
-                "diverged. Begin again in another folder with a smaller `learning_rate`."
-            )
-        if self._steps < self.params["steps"]:
+        self._check_finite(losses)  # the validation's shows what the last step did
+        if self._steps < self._steps_per_epoch:
             return
         row = {"epoch": epoch + 1} | {name: f"{float(value):.6g}" for name, value in (logs or {}).items()}
         self._rows.append(row | {"seconds": f"{time.perf_counter() - self._start:.3f}"})
         write_rows(self._folder / LOG, self._rows)
-        save_checkpoint(self._network, self._folder / CHECKPOINT, epoch + 1)
+        save_checkpoint(self._network, self._folder / CHECKPOINT, Progress(epoch + 1))
+
+    def _check_finite(self, losses: list) -> None:
+        if not all(np.isfinite(loss).all() for loss in losses):
+            raise ValueError(
+                f"The loss must be finite, and in epoch {self._epoch + 1} it is not ({list(map(float, losses))}): the "
+                "training has diverged. Begin again in another folder with a smaller `learning_rate`."
+            )

@@ -6,13 +6,15 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_condense.datasets import Dataset, ImageArrays
+from keras_condense.validation import shown
 
-__all__ = ["Share", "alone", "check_distribution", "own_batches", "share_of_process"]
+__all__ = ["Share", "alone", "check_distribution", "on_devices", "own_batches", "share_of_process"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Share:
     def is_first(self) -> bool:
         """Whether this process writes the folder; the others read it."""
         return self.process == 0
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Its part of each batch, as data sets take it: (number, of)."""
+        return self.process, self.processes
 
     def of_batch(self, rows: np.ndarray) -> np.ndarray:
         """The rows of a batch for this process: parts in order, which together are the batch of one device."""
@@ -109,6 +116,69 @@ def share_of_process() -> Share:
 
 
 @contextlib.contextmanager
+def on_devices(model: keras.Model, distribution: str | keras.distribution.DataParallel | None) -> Iterator[None]:
+    """Have a model on all devices that are to train it, within the block; on one, as before, after it.
+
+    Args:
+        model: built on one device, or under the distribution already.
+        distribution: None for what `keras.distribution` says; "auto" for all devices of all processes, where nothing
+            is said; or a `keras.distribution.DataParallel`.
+
+    Raises:
+        ValueError: another kind of distribution, or several devices of a backend on which it must be said otherwise.
+    """
+    chosen = _chosen(model, distribution)
+    if chosen is None:
+        yield
+        return
+    before = keras.distribution.distribution()
+    variables = [variable for variable in model.variables if getattr(variable, "_layout", None) is None]
+    keras.distribution.set_distribution(chosen)
+    for variable in variables:  # as it would have been made under the distribution
+        variable._layout = chosen.get_variable_layout(variable)
+        variable.assign(variable.value)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+        for variable in variables:
+            variable._layout = None
+            variable.assign(np.asarray(variable.value))
+
+
+def _chosen(model: keras.Model, distribution: Any) -> keras.distribution.DataParallel | None:
+    """What is to be set, or None where nothing is."""
+    backend = keras.backend.backend()
+    if distribution is None:
+        return None
+    if isinstance(distribution, keras.distribution.DataParallel) and backend == "jax":
+        return distribution
+    if not isinstance(distribution, str) or distribution != "auto":
+        raise ValueError(
+            f"`distribution` (={shown(distribution)}) must be None, 'auto' or, on JAX, a "
+            "`keras.distribution.DataParallel`. Use 'auto' for all devices."
+        )
+    if backend == "jax":
+        is_set = keras.distribution.distribution() is not None
+        return None if is_set or len(keras.distribution.list_devices()) < 2 else keras.distribution.DataParallel()
+    if backend == "torch":
+        import torch
+
+        devices, fix = torch.cuda.device_count(), "Train with a loop of your own: docs/guide/devices.md has one."
+    else:
+        import tensorflow as tf
+
+        devices = len(tf.config.list_logical_devices("GPU")) / model.distribute_strategy.num_replicas_in_sync
+        fix = "Build the model within `with tf.distribute.MirroredStrategy().scope():`."
+    if devices > 1:
+        raise ValueError(
+            f"`distribution` (='auto') can't move a model to the {devices:g} devices there are on {backend}, as it can "
+            f"on JAX. {fix}"
+        )
+    return None
+
+
+@contextlib.contextmanager
 def own_batches() -> Iterator[None]:
     """Have `fit` take batches for what they are here, this process's part, and not divide them again."""
     distribution = keras.distribution.distribution()
@@ -149,13 +219,14 @@ def check_distribution(model: keras.Model, data: Dataset | ImageArrays) -> None:
             f"`keras.distribution` (={type(distribution).__name__}) must be DataParallel or none: networks of this "
             "package fit one device. Set `keras.distribution.DataParallel()`."
         )
-    if share.replicas > 1 and not isinstance(data, ImageArrays):
-        raise ValueError(
-            f"`data` (a {type(data).__name__}) must be ImageArrays where {share.replicas} devices share each batch: "
-            "those of other data are not all of one size. Make it with `keras_condense.datasets.load_arrays`."
-        )
     if data.batch_size % share.replicas:
         raise ValueError(
             f"`batch_size` (={data.batch_size}) must be a multiple of the {share.replicas} devices that share each "
             f"batch. Use {max(data.batch_size // share.replicas, 1) * share.replicas}."
+        )
+    last = data.train_size - (data.steps_per_epoch - 1) * data.batch_size
+    if last < data.batch_size and last % share.replicas:
+        raise ValueError(
+            f"`data` (={data.name!r}) must have batches that the {share.replicas} devices divide, and the last one of "
+            f"an epoch has {last} images. Load it with `drop_remainder=True`."
         )
