@@ -72,6 +72,8 @@ benchmarks: install
 	$(if $(COUNTER),$(VENV)/bin/python benchmarks/budgets.py --counter "$(COUNTER)")
 	$(VENV)/bin/python benchmarks/ablation.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 	$(VENV)/bin/python benchmarks/memory_efficient.py
+	$(if $(wildcard $(VENV)/lib/python3*/site-packages/jax),$(VENV)/bin/python benchmarks/exchange.py)
+	$(VENV)/bin/python benchmarks/scaling.py
 	$(VENV)/bin/python benchmarks/build_time.py
 	$(VENV)/bin/python benchmarks/zoo.py
 	$(VENV)/bin/python benchmarks/random_networks.py

@@ -1,7 +1,9 @@
 """What every test shares: a fixed seed, repeatable hypothesis examples, and TensorFlow's log kept quiet."""
 
 import gc
+import importlib.util
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before anything imports TensorFlow
 # what XLA compiles here runs a few steps: compiling it well takes longer
@@ -46,6 +48,20 @@ def seed():
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def benchmark_program():
+    """A function that imports a program of benchmarks/ by its name, as a module of its own."""
+    folder = pathlib.Path(__file__).parent.parent / "benchmarks"
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", folder / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 # programs that tests and `make readme` start, no modules with doctests

@@ -1,6 +1,5 @@
 """What the programs in benchmarks/ share."""
 
-import importlib.util
 import pathlib
 import shutil
 
@@ -10,11 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture
-def common():
-    spec = importlib.util.spec_from_file_location("benchmarks_common", ROOT / "benchmarks" / "common.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def common(benchmark_program):
+    return benchmark_program("common")
 
 
 def test_another_package_than_the_sources_is_not_measured(common, tmp_path):

@@ -17,13 +17,13 @@ HERE = pathlib.Path(__file__).parent
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
-def environment(backend="jax", devices=1):
+def environment(backend="jax", devices=1, flags=""):
     return os.environ | {
         "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "CUDA_VISIBLE_DEVICES": "",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {flags}",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
     }
 
@@ -78,13 +78,13 @@ def free_port():
         return one.getsockname()[1]
 
 
-def run(folder, processes=1, devices=1, dies_after=0):
+def run(folder, processes=1, devices=1, dies_after=0, flags=""):
     """Train in `folder`; the weights of each process, and the log's losses and stages, or None of a run that dies."""
     port, program = free_port(), str(HERE / "several_run.py")
     begun = [
         subprocess.Popen(
             [sys.executable, program, str(folder), *map(str, (processes, number, port, dies_after))],
-            env=environment(devices=devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=environment(devices=devices, flags=flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for number in range(processes)
     ]  # fmt: skip
@@ -120,10 +120,20 @@ def one(tmp_path_factory):
     return run(tmp_path_factory.mktemp("one") / "run")
 
 
+@pytest.fixture
+def exchange(benchmark_program):
+    return benchmark_program("exchange")
+
+
 @needs_jax
 @pytest.mark.slow
-def test_two_devices_are_one(one, tmp_path):
-    assert_same(run(tmp_path / "run", devices=2), one)
+def test_two_devices_are_one_and_exchange_what_is_counted(one, exchange, tmp_path):
+    assert_same(run(tmp_path / "run", devices=2, flags=exchange.dump_flags(tmp_path / "programs")), one)
+    (program,) = (tmp_path / "programs").glob(exchange.STEPS)  # of the whole run, with its drop
+    counted = exchange.counted(parameters=690, normalized_channels=8 + 16 + 12, batch_norms=3)
+    found = exchange.collectives(program.read_text())
+    assert sum(found) == counted["gradient_bytes"] + counted["statistics_bytes"] + counted["other_bytes"]
+    assert len(found) == counted["exchanges"]
 
 
 @needs_jax
