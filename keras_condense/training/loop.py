@@ -104,6 +104,7 @@ def train(
             JSON values.
         callbacks: more Keras callbacks; what they remember is in no checkpoint, so a resumed run begins them anew. With
             `ImageArrays`, what they know as their `model` is a model of two layers: `AugmentedImages` and the network.
+            They run in each of several processes: give trackers, and what writes files, to the first alone.
         validate: measure loss and accuracy after every epoch, on the images held out, or on the test set where none
             are. False looks at neither.
         class_weights: whether rare classes count more in the loss, for all classes to count alike.
