@@ -75,6 +75,7 @@ benchmarks: install
 	$(if $(wildcard $(VENV)/lib/python3*/site-packages/jax),$(VENV)/bin/python benchmarks/exchange.py)
 	$(VENV)/bin/python benchmarks/scaling.py
 	$(VENV)/bin/python benchmarks/build_time.py
+	$(VENV)/bin/python benchmarks/input_pipeline.py
 	$(VENV)/bin/python benchmarks/zoo.py
 	$(VENV)/bin/python benchmarks/random_networks.py
 	$(VENV)/bin/python benchmarks/accuracy.py $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") $(if $(COUNTER),--counter "$(COUNTER)")
