@@ -1,4 +1,4 @@
-"""What the replicas of a model under `tf.distribute` hold apart from each other: the statistics of batch norms."""
+"""What the replicas of a model under `tf.distribute` hold apart: statistics of batch norms, and what layers add."""
 
 import warnings
 
@@ -7,7 +7,46 @@ import numpy as np
 
 from keras_condense.validation import listed
 
-__all__ = ["apart", "warn_of_replicas"]
+__all__ = ["LossesOfReplicas", "apart", "warn_of_replicas"]
+
+
+def _replica() -> int | None:
+    """The number of the replica that is computing; None without several."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    if not tf.distribute.has_strategy() or tf.distribute.in_cross_replica_context():
+        return None
+    number = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
+    return None if number is None else int(number)  # one trace for all, as on TPUs, knows no number
+
+
+class LossesOfReplicas:
+    """Mixin of a layer that calls `add_loss`: each replica has the losses that it added itself.
+
+    Keras keeps one list of them. The replicas of a `MirroredStrategy` are threads that take turns wherever they sum
+    something, as in a synchronized batch norm: the second would clear what the first one has added before, whose
+    share of the gradient is then missing, and count what it adds later.
+
+    Example:
+        >>> class Sum(LossesOfReplicas, keras.layers.Layer):
+        ...     def call(self, inputs):
+        ...         self.add_loss(keras.ops.sum(inputs))
+        ...         return inputs
+        >>> layer = Sum()
+        >>> outputs = layer(np.ones((2, 3)))
+        >>> [float(loss) for loss in layer.losses]
+        [6.0]
+    """
+
+    @property
+    def _losses(self) -> list:  # where Keras keeps them
+        return self._losses_of.setdefault(_replica(), [])
+
+    @_losses.setter
+    def _losses(self, losses: list) -> None:
+        self._losses_of = {_replica(): losses}
 
 
 def apart(model: keras.Model) -> list[str]:

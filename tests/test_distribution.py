@@ -23,21 +23,21 @@ import numpy as np
 from keras_condense.callbacks import CondenseSchedule, learned_layers
 from keras_condense.layers import BatchNormalization, CondenseDense, LearnedGroupConv2D
 
-def network(devices, synchronized=False):
+def network(synchronized=False):
     keras.utils.set_random_seed(0)
-    lasso = 1e-3 * (devices if synchronized else 1)  # as `CondenseSchedule` says
     model = keras.Sequential([
-        keras.Input((4, 4, 8)), LearnedGroupConv2D(8, 1, group_lasso=lasso),
+        keras.Input((4, 4, 8)), LearnedGroupConv2D(8, 1, group_lasso=1e-3),
         BatchNormalization(synchronized=synchronized), keras.layers.ReLU(),
-        keras.layers.GlobalAveragePooling2D(), CondenseDense(3)])
+        LearnedGroupConv2D(8, 3, group_lasso=1e-3), keras.layers.GlobalAveragePooling2D(), CondenseDense(3)])
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9),
                   keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
 def train(model):
     images = np.random.default_rng(0).normal(size=(24, 4, 4, 8)).astype("float32")
-    model.fit(images, np.arange(24) % 3, batch_size=8, epochs=6, shuffle=False, verbose=0,
-              callbacks=[CondenseSchedule()])
+    history = model.fit(images, np.arange(24) % 3, batch_size=8, epochs=6, shuffle=False, verbose=0,
+                        callbacks=[CondenseSchedule()])
+    return history.history["loss"]
 
 def results(model):
     found = []
@@ -57,10 +57,10 @@ devices = jax.devices()
 assert len(devices) == 2, devices
 
 def trained(devices):
-    model = network(devices)
-    train(model)
+    model = network()
+    losses = train(model)
     assert len(learned_layers(model)[0].kernel.value.sharding.device_set) == devices
-    return results(model)
+    return {"layers": results(model), "losses": losses}
 
 one = trained(1)
 keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
@@ -84,26 +84,42 @@ def condensed(model):
     difference = np.abs(model.predict(images, verbose=0) - small.predict(images, verbose=0)).max()
     return float(difference), [str(warning.message) for warning in seen if warning.category is UserWarning]
 
+# the loss, and how far each kernel goes, where nothing else is in the loss; replicas take turns at the norms
+def lasso_alone(synchronized):
+    keras.utils.set_random_seed(0)
+    learned = [LearnedGroupConv2D(8, 1, group_lasso=0.1) for _ in range(3)]
+    norms = [BatchNormalization(synchronized=synchronized) for _ in range(2)]
+    model = keras.Sequential([
+        keras.Input((4, 4, 8)), learned[0], norms[0], learned[1], keras.layers.Dropout(0.5), norms[1], learned[2]])
+    model.compile(keras.optimizers.SGD(0.1), lambda labels, outputs: 0 * outputs)
+    kernels = [layer.kernel.numpy() for layer in learned]
+    images = np.ones((4, 4, 4, 8), "float32")
+    losses = model.fit(images, images, batch_size=4, epochs=2, verbose=0).history["loss"]
+    return losses, [float(abs(layer.kernel.numpy() - before).sum()) for layer, before in zip(learned, kernels)]
+
 def mirrored(synchronized):
+    found = {"of_lasso": lasso_alone(synchronized)}
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     with strategy.scope():
-        model = network(2, synchronized)
-    train(model)
+        model = network(synchronized)
+    losses = train(model)
     for variable in model.variables:
         copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
         assert len(copies) == 2
         of_replica = "moving" in variable.path and not synchronized
         assert of_replica or all((copy == copies[0]).all() for copy in copies), variable.path
-    found = {"trained": results(model), "before": condensed(model)}
+    found |= {"trained": {"layers": results(model), "losses": losses}, "before": condensed(model)}
     model.set_weights(model.get_weights())
-    return found | {"after": condensed(model)}
+    with strategy.scope():
+        of_two = lasso_alone(synchronized)
+    return found | {"after": condensed(model), "of_lasso": [found["of_lasso"], of_two]}
 """
 APART = """
-one = network(1)
+one = network()
 assert one.distribute_strategy.num_replicas_in_sync == 1
-train(one)
-print(json.dumps({"one": results(one)} | mirrored(False)))
+losses = train(one)
+print(json.dumps({"one": {"layers": results(one), "losses": losses}} | mirrored(False)))
 """
 SYNCHRONIZED = "print(json.dumps(mirrored(True)))"  # TensorFlow has one such strategy a process
 
@@ -138,7 +154,8 @@ def synchronized():
 
 
 def assert_same(several, one):
-    for (mask, kernel), (expected_mask, expected_kernel) in zip(several, one, strict=True):
+    np.testing.assert_allclose(several["losses"], one["losses"], atol=1e-5)
+    for (mask, kernel), (expected_mask, expected_kernel) in zip(several["layers"], one["layers"], strict=True):
         np.testing.assert_array_equal(mask, expected_mask)
         np.testing.assert_allclose(kernel, expected_kernel, atol=1e-4)  # sums of float32 in another order
 
@@ -151,12 +168,21 @@ def test_data_parallel_on_jax_equals_one_device():
 
 @pytest.mark.slow
 def test_mirrored_replicas_agree(apart):
-    assert len(apart["trained"]) == 2  # the process compared the replicas
+    assert len(apart["trained"]["layers"]) == 3  # the process compared the replicas
 
 
 @pytest.mark.slow
 def test_mirrored_and_synchronized_equals_one_device(synchronized, apart):
     assert_same(synchronized["trained"], apart["one"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["apart", "synchronized"])
+def test_mirrored_group_lasso_counts_once(kind, request):
+    (losses, moved), (expected_losses, expected_moved) = request.getfixturevalue(kind)["of_lasso"]
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    np.testing.assert_allclose(moved, expected_moved, rtol=1e-4)
+    assert min(moved) > 0.1
 
 
 @pytest.mark.slow

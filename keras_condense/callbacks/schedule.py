@@ -63,8 +63,7 @@ class CondenseSchedule(keras.callbacks.Callback):
 
     On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`) all drop the same.
     Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images; `condense` warns
-    where these differ. To train as on one device give them `synchronized=True`, for which they take Keras' op, and
-    multiply `group_lasso` by the number of replicas: Keras then counts a layer's loss on one replica alone.
+    where these differ. To train as on one device give them `synchronized=True`, for which they take Keras' op.
 
     Args:
         epochs: epochs of the whole training; None takes those of `fit`.

@@ -16,6 +16,7 @@ from keras_condense import drop_plans, masks
 from keras_condense.keras_graphs import student_of
 from keras_condense.layers.channels import ChannelIndex
 from keras_condense.layers.stand_in import StandIn
+from keras_condense.replicas import LossesOfReplicas
 from keras_condense.rewriting import Replacement
 from keras_condense.validation import as_index, check_divisible, shown
 
@@ -60,7 +61,7 @@ def frozen_layers(model: keras.Model) -> list["LearnedConnections"]:
     return [layer for layer in condensable_layers(model) if is_frozen(layer)]
 
 
-class LearnedConnections(StandIn):
+class LearnedConnections(LossesOfReplicas, StandIn):
     """Mixin of a layer with a `kernel` of (..., inputs, filters) and a `mask` of (groups, inputs).
 
     The layer provides `groups`, `condense_factor`, `kernel`, `use_bias` and `add_weight`, and `pruned_fraction` and
