@@ -1,13 +1,15 @@
 """The optimizer of the paper's training, and what any optimizer remembers of a weight."""
 
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import ops
 
-from keras_condense.validation import check_not_negative
+from keras_condense.validation import check_not_negative, shown
 
-__all__ = ["SGDWithL2", "memories_of"]
+__all__ = ["SGDWithL2", "check_optimizer", "is_torch_optimizer", "memories_of"]
 
 
 @keras.saving.register_keras_serializable("keras_condense")
@@ -48,19 +50,42 @@ class SGDWithL2(keras.optimizers.SGD):
         return super().get_config() | {"l2": self.l2}
 
 
-def memories_of(optimizer: keras.optimizers.Optimizer | None, variable: keras.Variable) -> Iterator[keras.Variable]:
+def is_torch_optimizer(optimizer: Any) -> bool:
+    """Whether this is an optimizer of PyTorch, which a loop of one's own may have."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(optimizer, torch.optim.Optimizer)
+
+
+def check_optimizer(optimizer: Any) -> Any:
+    """Return `optimizer` if it is one of Keras or PyTorch, or None.
+
+    Example:
+        >>> check_optimizer("sgd")
+        Traceback (most recent call last):
+        ...
+        ValueError: `optimizer` (='sgd') must be the optimizer of Keras or PyTorch that trains the model. Leave ...
+    """
+    if optimizer is None or isinstance(optimizer, keras.optimizers.Optimizer) or is_torch_optimizer(optimizer):
+        return optimizer
+    raise ValueError(
+        f"`optimizer` (={shown(optimizer)}) must be the optimizer of Keras or PyTorch that trains the model. Leave it "
+        "out where `fit` trains."
+    )
+
+
+def memories_of(optimizer: Any, variable: keras.Variable) -> Iterator[Any]:
     """The variables that revive a weight which was set to zero unless they are too: momentum, averages, gradients.
 
     An optimizer keeps each kind of memory in a list as long as that of the variables it trains. Adagrad's and Ftrl's
     accumulators of squared gradients are left out: they only divide, and zero would divide by zero.
 
     Args:
-        optimizer: any, also one that wraps others (`LossScaleOptimizer`, `MultiOptimizer`); one that is not built, or
-            None, has none.
+        optimizer: any of Keras, also one that wraps others (`LossScaleOptimizer`, `MultiOptimizer`), or of PyTorch; one
+            that is not built, or None, has none.
         variable: the weight.
 
     Yields:
-        Variables of its shape; none for a weight that is not trained.
+        Variables of its shape, of an optimizer of PyTorch tensors; none for a weight that is not trained.
 
     Example:
         >>> weight = keras.Variable([2.0])
@@ -69,6 +94,11 @@ def memories_of(optimizer: keras.optimizers.Optimizer | None, variable: keras.Va
         >>> [tuple(memory.shape) for memory in memories_of(optimizer, weight)]
         [(1,)]
     """
+    if is_torch_optimizer(optimizer):
+        memories = optimizer.state.get(variable.value, {})
+        others = [memory for name, memory in memories.items() if name != "sum"]  # Adagrad's
+        yield from (one for one in (variable.value.grad, *others) if getattr(one, "shape", None) == variable.shape)
+        return
     if optimizer is None or not optimizer.built:
         return
     for inner in (getattr(optimizer, "inner_optimizer", None), *getattr(optimizer, "optimizers", ())):

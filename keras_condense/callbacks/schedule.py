@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ from keras_condense import drop_plans, masks
 from keras_condense.callbacks.counting import counted_epochs, remember
 from keras_condense.callbacks.others import arrange, callbacks_beside, warn_of_unfinished_bests
 from keras_condense.layers import LearnedConnections, condensable_layers, frozen_layers
-from keras_condense.optimizers import memories_of
+from keras_condense.optimizers import check_optimizer, is_torch_optimizer, memories_of
 from keras_condense.validation import check_choice, check_fraction, check_positive_integer, listed
 
 __all__ = ["CondenseSchedule", "check_last_drop"]
@@ -61,7 +62,8 @@ class CondenseSchedule(keras.callbacks.Callback):
     that put weights back. Keras' `ModelCheckpoint(save_best_only=True)` and `EarlyStopping` compare networks of all
     stages, and a warning names them and the fix: `BestCondensed` keeps the best of the last stage alone.
 
-    On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`) all drop the same.
+    On several devices (`keras.distribution.DataParallel` on JAX, `tf.distribute.MirroredStrategy`,
+    `torch.nn.parallel.DistributedDataParallel`) all drop the same. In a loop of one's own give it the `optimizer`.
     Under `MirroredStrategy` batch norms compute and keep statistics of their own replica's images; `condense` warns
     where these differ. To train as on one device give them `synchronized=True`, for which they take Keras' op.
 
@@ -71,6 +73,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         verbose: 1 prints a line at every drop.
         last_drop: the progress, in (0, 1), of the last drop; those before it move in proportion. None drops when the
             layers say, the last time at 0.5 in the paper.
+        optimizer: what trains the model in a loop of one's own, of Keras or PyTorch; None takes the one that the model
+            is compiled with.
 
     Raises:
         ValueError: an argument out of range; when the training begins, a model without learned layers, progress that
@@ -93,6 +97,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         steps_per_epoch: int | None = None,
         verbose: int = 0,
         last_drop: float | None = None,
+        optimizer: Any = None,
     ):
         super().__init__()
         fix = "Leave it out to take what `fit` says."
@@ -102,6 +107,7 @@ class CondenseSchedule(keras.callbacks.Callback):
         )
         self.verbose = check_choice("verbose", verbose, (0, 1), "Use 1 for a line at every drop, 0 for none.")
         self.last_drop = None if last_drop is None else check_last_drop(last_drop)
+        self.optimizer = check_optimizer(optimizer)
         self._warned_of_frozen = False
 
     def on_train_begin(self, logs=None):
@@ -124,7 +130,7 @@ class CondenseSchedule(keras.callbacks.Callback):
             arrange(self._beside, self)
         # else `fit` builds the layers at its first step
         all_built = all(layer.built for layer in self.model._flatten_layers())
-        if all_built and self._optimizer is not None and not self._optimizer.built:
+        if all_built and not getattr(self._optimizer, "built", True):
             # made inside the first step, its variables would have TensorFlow trace the whole step twice
             self._optimizer.build(self.model.trainable_variables)
 
@@ -165,8 +171,8 @@ class CondenseSchedule(keras.callbacks.Callback):
         remember(self._stages, self._epochs_done)
 
     @property
-    def _optimizer(self) -> keras.optimizers.Optimizer | None:
-        return getattr(self.model, "optimizer", None)  # a model that is not compiled may be in a loop of one's own
+    def _optimizer(self) -> Any:
+        return self.optimizer or getattr(self.model, "optimizer", None)  # a model in a loop may not be compiled
 
     def _check_alone(self) -> None:
         schedules = [one for one in getattr(self._beside, "callbacks", ()) if isinstance(one, CondenseSchedule)]
@@ -227,7 +233,9 @@ class CondenseSchedule(keras.callbacks.Callback):
         return before
 
     def _was_trained(self) -> bool:
-        return self._optimizer is not None and int(ops.convert_to_numpy(self._optimizer.iterations)) > 0
+        if self._optimizer is None or is_torch_optimizer(self._optimizer):
+            return bool(getattr(self._optimizer, "state", None))
+        return int(ops.convert_to_numpy(self._optimizer.iterations)) > 0
 
     def _finished_epoch(self) -> int:
         """The first epoch, as `fit` counts them, that ends in the last stage."""

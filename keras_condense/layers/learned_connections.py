@@ -140,8 +140,16 @@ class LearnedConnections(LossesOfReplicas, StandIn):
         return self.masked_kernel()
 
     def clear_dropped(self, variable) -> None:
-        """Set to zero what a variable of the kernel's shape holds for the connections that are dropped."""
-        variable.assign(self._masked(ops.convert_to_tensor(variable)))
+        """Set to zero what a variable of the kernel's shape holds for the connections that are dropped.
+
+        Args:
+            variable: a Keras variable, or a tensor of PyTorch, which is changed in place.
+        """
+        left = self._masked(ops.convert_to_tensor(variable))
+        if isinstance(variable, keras.Variable):
+            variable.assign(left)
+        else:
+            variable.copy_(left.detach())
 
     def set_mask(self, mask) -> None:
         """Replace the mask, (groups, inputs) of ones and zeros, and set the weights that it drops to zero."""

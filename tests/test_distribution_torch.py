@@ -1,0 +1,48 @@
+"""DistributedDataParallel: two processes drop and learn what one does, by the loop of docs/guide/devices.md."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_training_on_several import environment, free_port
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed"),
+]
+
+
+def run(folder, processes):
+    """What each process wrote."""
+    program, port = str(pathlib.Path(__file__).with_name("torch_processes_run.py")), str(free_port())
+    outs = [folder / f"{processes}-{number}.npz" for number in range(processes)]
+    begun = [
+        subprocess.Popen(
+            [sys.executable, program, str(out), str(processes), str(number), port],
+            env=environment("torch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number, out in enumerate(outs)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=200)[0] for process in begun]
+    finally:
+        for process in begun:
+            process.kill()
+    assert all(process.returncode == 0 for process in begun), "\n".join(said)
+    return [dict(np.load(out)) for out in outs]
+
+
+def test_two_processes_are_one(tmp_path):
+    (one,), (first, second) = run(tmp_path, 1), run(tmp_path, 2)
+    for found in (first, second):
+        assert found.keys() == one.keys()
+        np.testing.assert_array_equal(found["masks"], one["masks"])  # after every step
+        assert not found["dropped"].any()  # for all that the optimizer's momentum would do
+        for name in (name for name in one if name.startswith("weight")):
+            np.testing.assert_allclose(found[name], one[name], atol=1e-5)
+            np.testing.assert_array_equal(found[name], first[name])
+    assert not one["dropped"].any()
+    assert (first["drawn"] != second["drawn"]).any()
