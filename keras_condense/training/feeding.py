@@ -1,8 +1,9 @@
 """How a data set reaches `fit`: which model is fitted, and with what, for whole images and for small crops."""
 
+import functools
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ from keras_condense.layers import AugmentedImages
 from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
-from keras_condense.training.several import Share, share_of_process
+from keras_condense.training.several import Share, replicas_of, share_of_process
 
 __all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of", "teacher_of"]
 
@@ -163,7 +164,7 @@ def model_and_inputs(
         teacher: of the network, to be frozen; it is shown the same crops. With one the model to fit is a Distiller.
         first_step: of the first epoch, whose batches before it are left out.
     """
-    network, share = model, share_of_process()
+    network, share = model, share_of_process(model)
     if crop_size is not None:
         network = for_crops(model, (*crop_size, data.image_shape[2]))
         compile_with(network, model.optimizer, recipe.label_smoothing)
@@ -184,7 +185,8 @@ def model_and_inputs(
     images = AugmentedImages(pixels, data.mean, data.std, drawing.pad, crop_size)
     whole = keras.Model(draws, network(images(draws)))
     compile_with(whole, model.optimizer, recipe.label_smoothing)
-    inputs = {"x": _drawn_batches(data, recipe, epochs, crop_size, weights, first_step)}
+    batches = functools.partial(_drawn_batches, data, recipe, epochs, crop_size, weights, first_step)
+    inputs = {"x": batches() if replicas_of(model) == 1 else _as_stream(batches)}
     if validate:
         top, left = (drawing.pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size))
         height, width = drawing.window
@@ -212,6 +214,15 @@ def _drawn_batches(
             labels = data.train_labels[draws[:, 0]]
             yield (draws, labels) if weights is None else (draws, labels, weights[labels])
         first_step = 0
+
+
+def _as_stream(batches: Callable[[], Iterator[tuple[np.ndarray, ...]]]) -> Any:
+    """The batches as tf.data, which can begin again: under a strategy `fit` takes one to build with, and begins."""
+    import tensorflow as tf
+
+    first = next(batches())
+    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in first)
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
 def _weighted(batches: Any, weights: np.ndarray) -> Any:

@@ -40,7 +40,14 @@ from keras_condense.training.run_folder import (
     prepare,
     read_log,
 )
-from keras_condense.training.several import alone, check_distribution, on_devices, own_batches, share_of_process
+from keras_condense.training.several import (
+    alone,
+    check_distribution,
+    on_devices,
+    own_batches,
+    scope_of,
+    share_of_process,
+)
 from keras_condense.training.within_epoch import Progress, ReseedDropout, RestoreState
 from keras_condense.validation import check_choice, check_positive_integer
 
@@ -84,7 +91,8 @@ def train(
 
     On several devices (JAX: `distribution="auto"`) and in several processes (`process_group`) all share each batch, and
     masks and weights are those of one device but for the order of sums in float32. The first process writes the folder,
-    which all must see.
+    which all must see. The devices of a `tf.distribute.MirroredStrategy` in whose scope the model is built share each
+    batch too; they drop out other units than one device, and batch norms need `synchronized=True` to compute as on one.
 
     Args:
         model: a functional or sequential classifier with a softmax, one output per class of `data`; compiled here. A
@@ -174,7 +182,8 @@ def _train(
     for callback in added:
         if isinstance(callback, BestCondensed):
             callback.network = model  # and not the images around it
-    compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
+    with scope_of(model):
+        compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
     settings = (settings or {}) | {
         "network": re.sub(r"^(sequential|functional)_\d+$", r"\1", model.name),  # Keras counts what has no name
         "parameters": model.count_params(),
@@ -218,9 +227,10 @@ def _train(
         for left, crop_size, first_step in _parts(recipe, data.image_shape[:2], progress):
             if model.stop_training:
                 break
-            trained, inputs = model_and_inputs(
-                model, data, recipe, left, crop_size, validate, weights, teacher, first_step
-            )
+            with scope_of(model):
+                trained, inputs = model_and_inputs(
+                    model, data, recipe, left, crop_size, validate, weights, teacher, first_step
+                )
             with own_batches():
                 trained.fit(
                     **inputs,

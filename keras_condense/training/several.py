@@ -5,7 +5,7 @@ import dataclasses
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,17 @@ import numpy as np
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.validation import shown
 
-__all__ = ["Share", "alone", "check_distribution", "on_devices", "own_batches", "share_of_process"]
+__all__ = [
+    "Share",
+    "alone",
+    "check_distribution",
+    "copies_of",
+    "on_devices",
+    "own_batches",
+    "replicas_of",
+    "scope_of",
+    "share_of_process",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +115,11 @@ class Share:
             )
 
 
-def share_of_process() -> Share:
-    """What this process has under `keras.distribution`; all of it without."""
+def share_of_process(model: keras.Model | None = None) -> Share:
+    """What this process has under `keras.distribution`; all of it without, for the replicas of `model`, if any."""
     distribution = keras.distribution.distribution()
     if distribution is None:
-        return Share()
+        return Share(replicas=replicas_of(model))
     import jax
 
     return Share(jax.process_index(), jax.process_count(), distribution.num_model_replicas)
@@ -203,17 +213,33 @@ def alone() -> Iterator[None]:
         keras.distribution.set_distribution(distribution)
 
 
+def replicas_of(model: keras.Model | None) -> int:
+    """How many replicas of `model` a `tf.distribute` strategy keeps; 1 without."""
+    return getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
+
+
+def copies_of(model: keras.Model, variable: keras.Variable) -> Sequence:
+    """The variable of each replica of `model`, in their order; `variable` itself without a strategy."""
+    if replicas_of(model) == 1:
+        return [variable]
+    return model.distribute_strategy.experimental_local_results(variable.value)
+
+
+def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
+    """What an optimizer and the models around `model` are made in, for all replicas to share them."""
+    return model.distribute_strategy.scope() if replicas_of(model) > 1 else contextlib.nullcontext()
+
+
 def check_distribution(model: keras.Model, data: Dataset | ImageArrays) -> None:
     """Raise ValueError for several devices or processes on which `train` can't train `model` as on one."""
     strategy = type(getattr(model, "distribute_strategy", None)).__name__
     if strategy.startswith(("MultiWorkerMirroredStrategy", "CollectiveAllReduceStrategy", "ParameterServerStrategy")):
         raise ValueError(
             f"`model` ({model.name!r}) was built under {strategy}, with which `fit` of Keras 3 fails before its first "
-            "batch. Train on several hosts with KERAS_BACKEND=jax: `keras.distribution.initialize(first_host, "
-            "processes, number)`, then `keras.distribution.set_distribution(keras.distribution.DataParallel())`, then "
-            "build the model."
+            "batch. Train on several hosts with KERAS_BACKEND=jax: `with "
+            "keras_condense.training.process_group(first_host, processes, number):`, and build the model within it."
         )
-    distribution, share = keras.distribution.distribution(), share_of_process()
+    distribution, share = keras.distribution.distribution(), share_of_process(model)
     if distribution is not None and not isinstance(distribution, keras.distribution.DataParallel):
         raise ValueError(
             f"`keras.distribution` (={type(distribution).__name__}) must be DataParallel or none: networks of this "

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_condense.keras_graphs import student_of
+from keras_condense.training.several import copies_of
 
 __all__ = ["Progress", "ReseedDropout", "RestoreState", "state_of"]
 
@@ -36,7 +37,7 @@ def state_of(model: keras.Model) -> dict[str, np.ndarray]:
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dropout(0.5)])
         >>> sorted(state_of(model))
-        ['generator0']
+        ['generator0_0']
     """
     state = {name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model).items()}
     if keras.backend.backend() == "torch":
@@ -48,7 +49,11 @@ def state_of(model: keras.Model) -> dict[str, np.ndarray]:
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     metrics = {f"metric{number}": variable for number, variable in enumerate(model.metrics_variables)}
-    return metrics | {f"generator{number}": variable for number, variable in enumerate(_generators(model))}
+    return metrics | {
+        f"generator{number}_{replica}": copy
+        for number, variable in enumerate(_generators(model))
+        for replica, copy in enumerate(copies_of(model, variable))
+    }
 
 
 def _generators(model: keras.Model) -> list[keras.Variable]:
@@ -67,7 +72,9 @@ class ReseedDropout(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         for number, state in enumerate(_generators(self.model)):
-            state.assign(np.random.SeedSequence((self._seed, epoch, number)).generate_state(2).astype(state.dtype))
+            for replica, copy in enumerate(copies_of(self.model, state)):  # each is to drop other units
+                key = (self._seed, epoch, number, *([replica] if replica else []))
+                copy.assign(np.random.SeedSequence(key).generate_state(2).astype(state.dtype))
         self._epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
