@@ -7,9 +7,11 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import command_line
 import data_arguments
+import devices
 
 EXAMPLES = """\
   python scripts/train.py                                     # CondenseNet on digits, about a minute
@@ -22,9 +24,10 @@ EXAMPLES = """\
   python scripts/train.py --resume --output runs/photographs  # the folder knows all the rest; --epochs may be more
   python scripts/train.py --dataset photographs/ --learn-groups MobileNetV2 --image-size 128
   KERAS_BACKEND=jax python scripts/train.py --dataset cifar10.npz --network CondenseNet182 --mixed-precision
+  KERAS_BACKEND=jax python scripts/train.py --output /shared/run --resume --distribute 10.0.0.1:1234 2 0
 """
 # no part of what a resumed run must have in common with the first
-INCIDENTAL = ("data_dir", "output", "resume", "tensorboard", "verbose")
+INCIDENTAL = ("data_dir", "distribute", "output", "resume", "save_freq", "tensorboard", "verbose")
 TENSORBOARD = "tensorboard"  # in the run's folder
 # of a folder of images of many sizes, where nothing else is asked for
 OF_ANY_NETWORK = {"image_size": (96,), "resize": "crop", "recipe": "short"}
@@ -109,6 +112,13 @@ def parser() -> argparse.ArgumentParser:
         help="go on with the run in the output folder, or begin one where there is none",
     )
     training.add_argument(
+        "--save-freq",
+        type=int,
+        metavar="STEPS",
+        help="write a checkpoint after every so many batches of an epoch, too (default: at its end)",
+    )
+    devices.add_arguments(training)
+    training.add_argument(
         "--tensorboard",
         action="store_true",
         help=f"write scalars and pictures of the connections for TensorBoard into {TENSORBOARD}/ in the output folder; "
@@ -129,6 +139,7 @@ def train(arguments: argparse.Namespace) -> None:
     import keras_condense as kc
     from keras_condense import pictures, training
     from keras_condense.pictures.tensorboard import need_tensorboard
+    from keras_condense.saving import load_model
 
     if arguments.seed < 0:
         raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
@@ -145,45 +156,24 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
     arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
 
-    keras.utils.set_random_seed(arguments.seed)
-    data = data_arguments.load_dataset(
-        arguments,
-        arrays=arguments.on_device,
-        augment=kc.datasets.PHOTOGRAPHS if arguments.augment == "photographs" else not arguments.no_augment,
-        validation_fraction=arguments.validation_fraction,
-        seed=arguments.seed,
-    )
-    with _precision(arguments.mixed_precision):
-        build = command_line.build_learning if arguments.learn_groups else command_line.build_network
-        name = arguments.learn_groups or arguments.network
-        model = build(arguments, name, data.image_shape, len(data.class_names))
-        if arguments.verbose:
-            print(
-                f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
-                f"{' x '.join(map(str, data.image_shape))}, {len(data.class_names)} classes; run in {output}"
-            )
-        settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
-        settings["called"] = arguments.network  # "network" is what it calls itself
-        callbacks = [training.TimeLeft(arguments.epochs)] if arguments.verbose else []
-        if arguments.tensorboard:
-            callbacks += pictures.tensorboard_callbacks(output / TENSORBOARD, model)
-        model = training.train(
-            model,
-            data,
-            output,
-            recipe=recipe,
-            epochs=arguments.epochs,
-            learning_rate=arguments.learning_rate,
-            momentum=arguments.momentum,
-            weight_decay=arguments.weight_decay,
+    with devices.shared(arguments.distribute) as scope:
+        is_first = devices.is_first()
+        if not is_first:
+            arguments.verbose, arguments.tensorboard = 0, False
+        keras.utils.set_random_seed(arguments.seed)
+        data = data_arguments.load_dataset(
+            arguments,
+            arrays=arguments.on_device,
+            augment=kc.datasets.PHOTOGRAPHS if arguments.augment == "photographs" else not arguments.no_augment,
+            validation_fraction=arguments.validation_fraction,
             seed=arguments.seed,
-            resume=arguments.resume,
-            settings=settings,
-            callbacks=callbacks,
-            validate=not arguments.no_validation,
-            class_weights=arguments.class_weights,
-            verbose=arguments.verbose,
         )
+        with _precision(arguments.mixed_precision):
+            model = _trained(arguments, data, recipe, output, scope)
+    if not is_first:
+        return
+    if arguments.distribute:  # the weights are still on all devices
+        model = load_model(output / "model.keras")
     if arguments.tensorboard:
         pictures.write_run_pictures(output / TENSORBOARD, output, model)
     if arguments.on_device:
@@ -192,6 +182,45 @@ def train(arguments: argparse.Namespace) -> None:
         results = model.evaluate(data.test, verbose=0, return_dict=True)
     print(f"test accuracy {results['accuracy']:.4f}: {output / 'model.keras'}")
     _print_next(output, arguments)
+
+
+def _trained(arguments: argparse.Namespace, data: Any, recipe: Any, output: pathlib.Path, scope: devices.Scope) -> Any:
+    """The network, built and trained."""
+    from keras_condense import pictures, training
+
+    build = command_line.build_learning if arguments.learn_groups else command_line.build_network
+    with scope():
+        name = arguments.learn_groups or arguments.network
+        model = build(arguments, name, data.image_shape, len(data.class_names))
+    if arguments.verbose:
+        print(
+            f"{model.name} on {data.name}: {data.train_size:,} training and {data.test_size:,} test images of "
+            f"{' x '.join(map(str, data.image_shape))}, {len(data.class_names)} classes; run in {output}"
+        )
+    settings = {name: value for name, value in vars(arguments).items() if name not in INCIDENTAL}
+    settings["called"] = arguments.network  # "network" is what it calls itself
+    callbacks = [training.TimeLeft(arguments.epochs)] if arguments.verbose else []
+    if arguments.tensorboard:
+        callbacks += pictures.tensorboard_callbacks(output / TENSORBOARD, model)
+    return training.train(
+        model,
+        data,
+        output,
+        recipe=recipe,
+        epochs=arguments.epochs,
+        learning_rate=arguments.learning_rate,
+        momentum=arguments.momentum,
+        weight_decay=arguments.weight_decay,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        settings=settings,
+        callbacks=callbacks,
+        validate=not arguments.no_validation,
+        class_weights=arguments.class_weights,
+        verbose=arguments.verbose,
+        save_freq="epoch" if arguments.save_freq is None else arguments.save_freq,
+        scale_learning_rate=arguments.scale_learning_rate,
+    )
 
 
 def _output(arguments: argparse.Namespace) -> pathlib.Path:

@@ -151,6 +151,7 @@ def train(
     check_data(data)
     if scale_learning_rate:
         recipe = recipe.for_batches_of(data.batch_size)
+    settings = (settings or {}) | {"scale_learning_rate": scale_learning_rate}
     seed = check_seed("seed", seed)
     with on_devices(model, distribution):
         return _train(
@@ -166,7 +167,7 @@ def _train(
     recipe: Recipe,
     seed: int,
     resume: bool,
-    settings: dict | None,
+    settings: dict,
     callbacks: Sequence[keras.callbacks.Callback],
     validate: bool,
     class_weights: bool,
@@ -184,7 +185,7 @@ def _train(
             callback.network = model  # and not the images around it
     with scope_of(model):
         compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
-    settings = (settings or {}) | {
+    settings = settings | {
         "network": re.sub(r"^(sequential|functional)_\d+$", r"\1", model.name),  # Keras counts what has no name
         "parameters": model.count_params(),
         "weights_checksum": _shapes_checksum(model),
