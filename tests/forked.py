@@ -1,7 +1,8 @@
 """Runs programs in processes of their own, forked from one that has imported TensorFlow and this package.
 
 Importing them takes longer than most programs run. Imports compute nothing, so that TensorFlow has no threads yet,
-which a fork would lose. Not for programs that need another backend, or variables of the environment that imports read.
+which a fork would lose. Not for programs that need another backend, which `backend_forks` is for, or variables of the
+environment that imports read.
 
     forked.run(script, "--help", folder=tmp_path, output=tmp_path / "output.txt")   # as `python script --help`
 """
@@ -31,7 +32,7 @@ def start(
     """
     command = [str(script), *map(str, arguments)]
     pathlib.Path(output).write_bytes(b"")
-    process = _CONTEXT.Process(target=_become, args=(command, str(folder), output, errors, dict(os.environ)))
+    process = _CONTEXT.Process(target=become, args=(command, str(folder), output, errors, dict(os.environ)))
     process.start()
     return process
 
@@ -51,7 +52,7 @@ def run(script: str | os.PathLike, *arguments: object, timeout: float | None = N
     return process.exitcode
 
 
-def _become(command: list[str], folder: str, output, errors, environment: dict[str, str]) -> None:
+def become(command: list[str], folder: str, output, errors, environment: dict[str, str]) -> None:
     """Make this process what `python *command` would be, and run it."""
     for stream, path in ((1, output), (2, errors or output)):
         with open(path, "ab") as file:

@@ -5,11 +5,12 @@ import importlib.util
 import json
 import os
 import pathlib
-import subprocess
-import sys
 
+import backend_forks
+import forked
 import numpy as np
 import pytest
+from backend_forks import Program
 
 pytestmark = pytest.mark.slow  # all of it, together
 
@@ -23,19 +24,15 @@ def run(backend, folder):
     """What a process of the backend leaves: of the training, and of the run. TensorFlow's is the first."""
     if importlib.util.find_spec(PACKAGE[backend]) is None:
         pytest.skip(f"{PACKAGE[backend]} is not installed")
-    environment = os.environ | {
-        "KERAS_BACKEND": backend,
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "JAX_PLATFORMS": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, str(HERE / "backend_run.py"), str(folder)],
-        capture_output=True, text=True, env=environment, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
+    program = [HERE / "backend_run.py", folder]
+    if backend == "tensorflow":
+        code = forked.run(*program, folder=folder, output=folder / "output.txt", timeout=300)
+        output = (folder / "output.txt").read_text()
+    else:
+        (done,) = backend_forks.run(backend, [Program(program, folder)], timeout=300)
+        code, output = done.code, done.output
+    assert code == 0, output
+    said = json.loads(output.splitlines()[-1])
     assert said == {"backend": backend, "tensorflow": backend == "tensorflow", "tf_keras": False}
     return tuple(dict(np.load(folder / f"{name}.npz")) for name in (backend, f"{backend}-run"))
 

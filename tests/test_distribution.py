@@ -3,17 +3,15 @@
 import importlib.util
 import json
 import os
-import pathlib
-import subprocess
-import sys
 
+import backend_forks
+import forked
 import numpy as np
 import pytest
+from backend_forks import Program
 
 pytestmark = pytest.mark.slow  # all of it, together
 
-
-ROOT = pathlib.Path(__file__).parent.parent
 
 # the same network, weights and batches wherever it is trained
 NETWORK = """
@@ -124,33 +122,31 @@ print(json.dumps({"one": {"layers": results(one), "losses": losses}} | mirrored(
 SYNCHRONIZED = "print(json.dumps(mirrored(True)))"  # TensorFlow has one such strategy a process
 
 
-def run(backend, program):
+def run(backend, program, folder):
     """What a process of its own, with two devices, prints at its end."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    environment = os.environ | {
-        "KERAS_BACKEND": backend,
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2",
-        "CUDA_VISIBLE_DEVICES": "",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    }
-    imports = "import jax" if backend == "jax" else "import tensorflow as tf"
-    text = f"{imports}\n{NETWORK}\n{program}"
-    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment, timeout=200)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    script, output = folder / "program.py", folder / "output.txt"
+    script.write_text(f"import {'jax' if backend == 'jax' else 'tensorflow as tf'}\n{NETWORK}\n{program}")
+    if backend == "tensorflow":
+        code = forked.run(script, folder=folder, output=output, timeout=200)
+        said = output.read_text()
+    else:
+        devices = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"}
+        (done,) = backend_forks.run(backend, [Program([script], folder, devices)], timeout=200)
+        code, said = done.code, done.output
+    assert code == 0, said
+    return json.loads(said.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
-def apart():
-    return run("tensorflow", MIRRORED + APART)
+def apart(tmp_path_factory):
+    return run("tensorflow", MIRRORED + APART, tmp_path_factory.mktemp("apart"))
 
 
 @pytest.fixture(scope="module")
-def synchronized():
-    return run("tensorflow", MIRRORED + SYNCHRONIZED)
+def synchronized(tmp_path_factory):
+    return run("tensorflow", MIRRORED + SYNCHRONIZED, tmp_path_factory.mktemp("synchronized"))
 
 
 def assert_same(several, one):
@@ -161,8 +157,8 @@ def assert_same(several, one):
 
 
 @pytest.mark.slow
-def test_data_parallel_on_jax_equals_one_device():
-    found = run("jax", JAX)
+def test_data_parallel_on_jax_equals_one_device(tmp_path):
+    found = run("jax", JAX, tmp_path)
     assert_same(found["two"], found["one"])
 
 

@@ -5,9 +5,8 @@ import importlib.util
 import inspect
 import os
 import re
-import subprocess
-import sys
 
+import backend_forks
 import keras
 import numpy as np
 import pytest
@@ -298,12 +297,10 @@ def test_anything_but_a_bool_is_refused(build):
 
 PROGRAM = """
 import sys
-if {backend!r} != "tensorflow":
-    sys.modules["tensorflow"] = None
-sys.path.insert(0, {folder!r})
+sys.path.insert(0, sys.argv[2])
 import keras
 from test_memory_efficient import SHAPE, CondenseNet, assert_equal_fits, functools
-assert keras.backend.backend() == {backend!r}
+assert keras.backend.backend() == sys.argv[1]
 assert_equal_fits(
     functools.partial(CondenseNet, (2,), (4,), stem_strides=1, dropout_rate=0.1, group_lasso=1e-2, **SHAPE)
 )
@@ -312,13 +309,11 @@ assert_equal_fits(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends(backend):
+def test_other_backends(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    folder = os.path.dirname(os.path.abspath(__file__))
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(backend=backend, folder=folder)],
-        env=os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    command = [program, backend, os.path.dirname(os.path.abspath(__file__))]
+    (done,) = backend_forks.run(backend, [backend_forks.Program(command, tmp_path)])
+    assert done.code == 0, done.output

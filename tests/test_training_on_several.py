@@ -5,11 +5,12 @@ import importlib.util
 import os
 import pathlib
 import socket
-import subprocess
-import sys
 
+import backend_forks
+import forked
 import numpy as np
 import pytest
+from backend_forks import Program
 
 from keras_condense.training.several import Share
 
@@ -17,15 +18,21 @@ HERE = pathlib.Path(__file__).parent
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
-def environment(backend="jax", devices=1, flags=""):
+def environment(backend="jax", devices=1):
+    """The environment of a program on another backend that is no fork."""
     return os.environ | {
         "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "CUDA_VISIBLE_DEVICES": "",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} {flags}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
     }
+
+
+def devices(count, flags=""):
+    """Variables of the environment that make JAX see several devices."""
+    return {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count} {flags}"}
 
 
 DIFFERENT = """
@@ -54,21 +61,12 @@ def test_what_one_process_can_not_do_is_refused_in_each(kind, messages, tmp_path
     if kind == "folder":
         folder.mkdir()
         (folder / "model.keras").touch()
-    begun = [
-        subprocess.Popen(
-            [sys.executable, "-c", DIFFERENT, port, number, kind],
-            stderr=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path,
-        )
-        for number in "01"
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=100)[1] for process in begun]
-    finally:
-        for process in begun:
-            process.kill()
-    for process, error, message in zip(begun, said, messages, strict=True):
-        assert message in error, error
-        assert process.returncode != 0
+    program = tmp_path / "different.py"
+    program.write_text(DIFFERENT)
+    begun = [Program([program, port, number, kind], tmp_path, devices(1)) for number in "01"]
+    for done, message in zip(backend_forks.run("jax", begun, timeout=100), messages, strict=True):
+        assert message in done.output, done.output
+        assert done.code > 0
     assert folder.exists() == (kind == "folder")
 
 
@@ -78,22 +76,15 @@ def free_port():
         return one.getsockname()[1]
 
 
-def run(folder, processes=1, devices=1, dies_after=0, flags=""):
-    """Train in `folder`; the weights of each process, and the log's losses and stages, or None of a run that dies."""
-    port, program = free_port(), str(HERE / "several_run.py")
+def run(folder, processes=1, on=1, dies_after=0, flags=""):
+    """Train in `folder` on devices; the weights of each process, and the log's losses and stages; None if it dies."""
+    port = free_port()
     begun = [
-        subprocess.Popen(
-            [sys.executable, program, str(folder), *map(str, (processes, number, port, dies_after))],
-            env=environment(devices=devices, flags=flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
+        Program([HERE / "several_run.py", folder, processes, number, port, dies_after], HERE, devices(on, flags))
         for number in range(processes)
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=200)[0] for process in begun]
-    finally:
-        for process in begun:
-            process.kill()
-    assert all(process.returncode == 0 for process in begun) or dies_after, "\n".join(said)
+    ]
+    done = backend_forks.run("jax", begun, timeout=200)
+    assert all(process.code == 0 for process in done) or dies_after, "\n".join(process.output for process in done)
     if dies_after:
         return None
     with open(folder / "log.csv", newline="") as file:
@@ -128,7 +119,7 @@ def exchange(benchmark_program):
 @needs_jax
 @pytest.mark.slow
 def test_two_devices_are_one_and_exchange_what_is_counted(one, exchange, tmp_path):
-    assert_same(run(tmp_path / "run", devices=2, flags=exchange.dump_flags(tmp_path / "programs")), one)
+    assert_same(run(tmp_path / "run", on=2, flags=exchange.dump_flags(tmp_path / "programs")), one)
     (program,) = (tmp_path / "programs").glob(exchange.STEPS)  # of the whole run, with its drop
     counted = exchange.counted(parameters=690, normalized_channels=8 + 16 + 12, batch_norms=3)
     found = exchange.collectives(program.read_text())
@@ -171,6 +162,8 @@ keras.distribution.set_distribution(keras.distribution.DataParallel())
 kc.training.train(network(), data, "none")
 """
 STREAM = """
+import sys
+del sys.modules["tensorflow"]  # which it reads the images with, and JAX's processes are kept from
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 kc.training.train(network(), kc.datasets.load("digits", image_size=8), "none")
 """
@@ -197,9 +190,14 @@ kc.training.train(model, data, "none")
     ],
 )
 def test_what_can_not_be_shared_is_refused(backend, program, message, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSED + program],
-        capture_output=True, text=True, env=environment(backend, devices=2), cwd=tmp_path, timeout=100,
-    )  # fmt: skip
-    assert message in done.stderr.splitlines()[-1], done.stderr
+    script, output = tmp_path / "program.py", tmp_path / "output.txt"
+    script.write_text(REFUSED + program)
+    if backend == "tensorflow":
+        assert forked.run(script, folder=tmp_path, output=output, timeout=100) == 1
+        said = output.read_text()
+    else:
+        (done,) = backend_forks.run(backend, [Program([script], tmp_path, devices(2))], timeout=100)
+        assert done.code == 1
+        said = done.output
+    assert message in said.splitlines()[-1], said
     assert not (tmp_path / "none").exists()

@@ -5,10 +5,10 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
+import backend_forks
 import forked
 import keras
 import numpy as np
@@ -256,29 +256,16 @@ def test_tensorboard_that_is_missing_is_named_before_anything_is_written(fails, 
     assert not (tmp_path / "run").exists()
 
 
-WITHOUT_TENSORFLOW = "import sys; sys.modules['tensorflow'] = None; import train; sys.exit(train.main(sys.argv[1:]))"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_train_without_tensorflow(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW, *SMALL, "--output", tmp_path / "run"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {
-            "KERAS_BACKEND": backend,
-            "JAX_PLATFORMS": "cpu",
-            "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": os.pathsep.join([str(SCRIPTS), str(SCRIPTS.parent), *sys.path]),
-        },
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "test accuracy 0." in done.stdout
-    assert "python scripts/export_tflite.py" in done.stdout
+    command = [SCRIPTS / "train.py", *SMALL, "--output", tmp_path / "run"]
+    (done,) = backend_forks.run(backend, [backend_forks.Program(command, tmp_path)])
+    assert done.code == 0, done.output
+    assert "test accuracy 0." in done.output
+    assert "python scripts/export_tflite.py" in done.output
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["on_device"]
     assert load_model(tmp_path / "run" / "checkpoint.keras").input_shape == (None, 8, 8, 1)
 
