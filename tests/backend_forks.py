@@ -78,7 +78,6 @@ def run(backend: str, programs: list[Program], timeout: float = 300) -> list[Don
 def _server(backend: str) -> subprocess.Popen:
     """The process that has imported a backend; it ends with this one."""
     compiled = tempfile.TemporaryDirectory()
-    atexit.register(compiled.cleanup)
     environment = os.environ | {
         "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
@@ -89,9 +88,12 @@ def _server(backend: str) -> subprocess.Popen:
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
     }
-    return subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, __file__, backend], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     )
+    atexit.register(compiled.cleanup)
+    atexit.register(server.communicate)  # which ends it; called before the folder's cleanup
+    return server
 
 
 def _serve(backend: str) -> None:
