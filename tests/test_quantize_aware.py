@@ -10,6 +10,8 @@ from keras import ops
 import keras_condense as kc
 from keras_condense.layers.fake_quantization import FakeQuantize, fake_quantized_kernel
 
+pytestmark = pytest.mark.slow  # all of it, together
+
 L, K = keras.layers, kc.layers
 
 
@@ -174,8 +176,10 @@ def test_what_is_copied_has_one_range():
     assert sum(isinstance(layer, FakeQuantize) for layer in aware.layers) == 1 + 6 + 1 + 1 + 1 + 2
 
 
-def trained(make=lambda model: model, **arguments):
-    """A small network that learned which of three colours is brightest, and its int8 form after more training."""
+@pytest.fixture(scope="module")
+def learned():
+    """A small network that learned which of three colours is brightest, and its images and labels."""
+    keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     images = random.random((240, 8, 8, 3), "float32")
     labels = images.mean(axis=(1, 2)).argmax(axis=1)
@@ -185,12 +189,15 @@ def trained(make=lambda model: model, **arguments):
     model = keras.Model(image, L.Dense(3, activation="softmax", name="scores")(L.GlobalAveragePooling2D()(x)))
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(images, labels, epochs=8, batch_size=24, verbose=0)
-    aware = kc.quantize_aware(make(model), **arguments)
-    return aware, images, labels
+    before = model.get_weights()
+    yield model, images, labels
+    for weight, value in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, value)  # or a test changed what others begin with
 
 
-def test_learned_groups_are_learned_and_condensed_in_int8():
-    aware, images, labels = trained(lambda model: kc.learn_groups(model, 4, 4, where="wide"))
+def test_learned_groups_are_learned_and_condensed_in_int8(learned):
+    model, images, labels = learned
+    aware = kc.quantize_aware(kc.learn_groups(model, 4, 4, where="wide"))
     callbacks = [kc.callbacks.QuantizeSchedule(freeze_at=0.5), kc.callbacks.CondenseSchedule()]
     log = aware.fit(images, labels, epochs=8, batch_size=24, verbose=0, callbacks=callbacks).history
     assert log["ranges_frozen"] == [0] * 4 + [1] * 4
@@ -206,9 +213,9 @@ def test_learned_groups_are_learned_and_condensed_in_int8():
         assert (apart <= 1.01).mean() >= 0.999
 
 
-def test_pruned_weights_and_a_teacher_go_with_it():
-    make = lambda model: kc.prune_weights(model, 0.75, where="wide")  # noqa: E731
-    distiller, images, labels = trained(make, teacher="self")
+def test_pruned_weights_and_a_teacher_go_with_it(learned):
+    model, images, labels = learned
+    distiller = kc.quantize_aware(kc.prune_weights(model, 0.75, where="wide"), teacher="self")
     callbacks = [kc.callbacks.CondenseSchedule(), kc.callbacks.QuantizeSchedule()]
     log = distiller.fit(images, labels, epochs=6, batch_size=24, verbose=0, callbacks=callbacks).history
     assert log["ranges_frozen"][-1] == 1
@@ -218,8 +225,9 @@ def test_pruned_weights_and_a_teacher_go_with_it():
     assert (apart <= 1.01).mean() >= 0.999
 
 
-def test_frozen_statistics_stay_and_the_rest_is_trained():
-    aware, images, labels = trained()
+def test_frozen_statistics_stay_and_the_rest_is_trained(learned):
+    model, images, labels = learned
+    aware = kc.quantize_aware(model)
     aware.fit(images, labels, epochs=2, batch_size=24, verbose=0)
     still = [v for layer in aware.layers if isinstance(layer, (FakeQuantize, K.QuantizedBatchNormalization))
              for v in layer.non_trainable_variables]  # fmt: skip
@@ -231,8 +239,9 @@ def test_frozen_statistics_stay_and_the_rest_is_trained():
     assert not np.array_equal(aware.layers[3].gamma, gamma)
 
 
-def test_models_are_saved_and_go_on(tmp_path):
-    aware, images, labels = trained()
+def test_models_are_saved_and_go_on(learned, tmp_path):
+    model, images, labels = learned
+    aware = kc.quantize_aware(model)
     schedule = kc.callbacks.QuantizeSchedule(freeze_at=0.5)
     aware.fit(images, labels, epochs=2, batch_size=24, verbose=0, callbacks=[schedule])
     aware.save(tmp_path / "aware.keras")
