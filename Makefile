@@ -32,9 +32,10 @@ quickstart: install
 	$(VENV)/bin/python applications/digits/main.py --epochs $(EPOCHS) --output runs/quickstart
 
 # from another folder, so that the installed package is imported and not the source beside it; a file's tests share
-# fixtures, so that a worker gets whole files
+# fixtures, so that a worker gets whole files, in the order of tests/conftest.py
 test: install
-	cd $(VENV) && bin/python -m pytest -n $(WORKERS) --dist loadfile -c $(REPOSITORY)/pyproject.toml --rootdir $(REPOSITORY) \
+	cd $(VENV) && bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-c $(REPOSITORY)/pyproject.toml --rootdir $(REPOSITORY) \
 		$(addprefix $(REPOSITORY)/,$(TESTS)) --pyargs keras_condense
 
 # on the source, for the loop of writing code: the files and tests that take little time

@@ -57,7 +57,7 @@ setup(
         + PLOT
         + TENSORBOARD
         + TFMOT
-        + ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6"],
+        + ["hypothesis>=6.100", "pytest>=8", "pytest-xdist>=3.7", "ruff>=0.6"],
     },
     keywords="keras pruning condensenet group-convolution tflite xnnpack mobile",
     classifiers=[
