@@ -10,7 +10,7 @@ PACKED := setup.py README.md $(shell find keras_condense scripts -type f -not -n
 # of these pages without the notice of another program, which mkdocs-material prints
 MKDOCS = NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/mkdocs
 
-.PHONY: quick quickstart test lint readme docs serve install benchmarks
+.PHONY: quick quickstart test lint readme blocks tables docs serve install benchmarks
 
 install: $(VENV)/installed
 
@@ -47,8 +47,12 @@ lint: $(VENV)/requirements
 	$(VENV)/bin/ruff format --check .
 
 # the code blocks of README.md and docs/, their tables and their pictures
-readme: install
+readme: blocks tables
+
+blocks: install
 	$(VENV)/bin/python tests/readme_blocks.py
+
+tables: install
 	$(VENV)/bin/python benchmarks/readme_tables.py --check
 	$(VENV)/bin/python benchmarks/pictures.py --check
 
