@@ -5,6 +5,8 @@ import importlib.util
 import os
 import pathlib
 import socket
+import subprocess
+import sys
 
 import backend_forks
 import forked
@@ -18,14 +20,14 @@ HERE = pathlib.Path(__file__).parent
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
-def environment(backend="jax", devices=1):
+def environment(backend="jax", on=1):
     """The environment of a program on another backend that is no fork."""
     return os.environ | {
         "KERAS_BACKEND": backend,
         "JAX_PLATFORMS": "cpu",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "CUDA_VISIBLE_DEVICES": "",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **devices(on),
         "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
     }
 
@@ -85,8 +87,11 @@ def run(folder, processes=1, on=1, dies_after=0, flags=""):
     ]
     done = backend_forks.run("jax", begun, timeout=200)
     assert all(process.code == 0 for process in done) or dies_after, "\n".join(process.output for process in done)
-    if dies_after:
-        return None
+    return None if dies_after else results(folder, processes)
+
+
+def results(folder, processes):
+    """The weights of each process, and the log's losses and stages."""
     with open(folder / "log.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     names = ("loss", "accuracy", "val_loss", "val_accuracy", "condense_stage")
@@ -135,6 +140,26 @@ def test_a_run_goes_on_with_more_or_fewer_processes(first, then, one, tmp_path):
     assert (tmp_path / "run" / "checkpoint.keras").exists()
     assert not (tmp_path / "run" / "model.keras").exists()
     assert_same(run(tmp_path / "run", processes=then), one)
+
+
+@needs_jax
+@pytest.mark.slow
+def test_a_stream_is_shared_and_goes_on_within_an_epoch(one, tmp_path):
+    """Which shows what arrays show, of which it needs TensorFlow; no fork has that beside JAX."""
+    for number, dies_after in enumerate((2, 0)):
+        port = free_port()
+        command = [sys.executable, HERE / "several_run.py", tmp_path / "run", 2]
+        begun = [
+            subprocess.Popen(
+                [*map(str, [*command, process, port, dies_after, "stream"])],
+                env=environment() | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")},
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )
+            for process in range(2)
+        ]  # fmt: skip
+        said = [process.communicate(timeout=300)[0] for process in begun]
+        assert number == 0 or all(process.returncode == 0 for process in begun), said
+    assert_same(results(tmp_path / "run", 2), one)
 
 
 @pytest.mark.parametrize(("rows", "replicas"), [(101, 2), (101, 3), (6, 4), (8, 2)])
