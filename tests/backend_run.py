@@ -53,10 +53,17 @@ class Losses(keras.callbacks.Callback):
 
 
 class Stop(keras.callbacks.Callback):
-    """Ends a run after its first epoch like a lost machine."""
+    """Ends a run after its first epoch, or at a batch of the second, like a lost machine."""
+
+    def __init__(self, batch=0):
+        super().__init__()
+        self.batch = batch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 1:
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == (1, self.batch):
             raise InterruptedError
 
 
@@ -188,10 +195,11 @@ def check_dropout_goes_on(folder, data):
         ).get_weights()
 
     unbroken = weights_of("unbroken")
-    with contextlib.suppress(InterruptedError):
-        weights_of("stopped", callbacks=[Stop()])
-    for weight, other in zip(weights_of("stopped"), unbroken, strict=True):
-        np.testing.assert_array_equal(weight, other)
+    for batch in (0, 4):  # between epochs, and within one
+        with contextlib.suppress(InterruptedError):
+            weights_of(f"stopped{batch}", save_freq=3, callbacks=[Stop(batch)])
+        for weight, other in zip(weights_of(f"stopped{batch}"), unbroken, strict=True):
+            np.testing.assert_array_equal(weight, other)
 
 
 def masks(model):
