@@ -35,7 +35,7 @@ from common import write_results
 import keras_condense as kc
 
 KILLS_OF_A_RUN = 4
-EPOCHS, SAVE_FREQ = 3, 2
+EPOCHS, SAVE_FREQ = 10, 5
 PATIENCE = 60.0  # seconds in which a process must end when the other one is killed
 
 
@@ -52,10 +52,10 @@ class KeepCheckpoints(keras.callbacks.Callback):
 
 
 def train(folder: pathlib.Path, number: int, port: int, kept: pathlib.Path | None) -> None:
-    """What each of two processes does: a run of three epochs, in which CondenseNet drops connections and units."""
+    """What each of two processes does: a run in which CondenseNet drops connections and units."""
     with kc.training.process_group(f"localhost:{port}", 2, number, timeout=PATIENCE):
         keras.utils.set_random_seed(0)
-        data = kc.datasets.load_arrays("digits", batch_size=180, image_size=8, validation_fraction=0.07)
+        data = kc.datasets.load_arrays("digits", batch_size=90, image_size=8, validation_fraction=0.07)
         options = {"groups": 2, "condense_factor": 2, "stem_strides": 1, "dropout_rate": 0.1, "classes": 10}
         model = kc.applications.CondenseNet((1,), (4,), input_shape=data.image_shape, **options)
         keep = [KeepCheckpoints(folder / "checkpoint.keras", kept)] if kept and not number else []

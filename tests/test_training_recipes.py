@@ -141,3 +141,29 @@ def test_a_training_without_validation_looks_at_no_image_held_out(kind, data, ar
         train(start, each, tmp_path / str(number), recipe=SHORT, seed=1, validate=False, verbose=0)
     assert_same(tmp_path / "0", tmp_path / "1")
     assert "val_" not in (tmp_path / "0" / "log.csv").read_text()
+
+
+@pytest.mark.parametrize(("scaled", "batch_size", "rate"), [(False, 256, 0.1), (True, 256, 0.4), (True, 32, 0.05)])
+def test_the_learning_rate_is_scaled_when_asked(scaled, batch_size, rate, tmp_path):
+    data = datasets.load_arrays("digits", batch_size=batch_size, image_size=8)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    rates = []
+    see = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: rates.append(float(model.optimizer.learning_rate)))
+    options = {"epochs": 1, "scale_learning_rate": scaled, "callbacks": [see], "verbose": 0}
+    train(model, data, tmp_path / "run", **options)
+    assert rates == [pytest.approx(rate)]
+    with pytest.raises(ValueError, match=r"these differ: .*scale_learning_rate"):
+        train(model, data, tmp_path / "run", resume=True, **options | {"scale_learning_rate": not scaled})
+
+
+@pytest.mark.parametrize("distribution", ["all", 2, keras.distribution])
+def test_what_is_no_distribution(distribution, arrays, tmp_path):
+    with pytest.raises(ValueError, match=r"`distribution` .* must be None, 'auto' or, on JAX, a"):
+        train(build_small(), arrays, tmp_path / "none", distribution=distribution)
+    assert not (tmp_path / "none").exists()
+
+
+def test_all_devices_of_one(arrays, tmp_path):
+    """The distribution "auto" is nothing where there is one device."""
+    train(build_small(), arrays, tmp_path / "run", distribution="auto", epochs=1, verbose=0)
+    assert (tmp_path / "run" / "model.keras").exists()

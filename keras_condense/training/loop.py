@@ -149,8 +149,6 @@ def train(
         save_freq = check_positive_integer("save_freq", save_freq, "Use 'epoch', or how many batches to train between.")
     check_choice("scale_learning_rate", scale_learning_rate, (True, False), "Use True for large batches.")
     check_data(data)
-    if scale_learning_rate:
-        recipe = recipe.for_batches_of(data.batch_size)
     settings = (settings or {}) | {"scale_learning_rate": scale_learning_rate}
     seed = check_seed("seed", seed)
     with on_devices(model, distribution):
@@ -184,7 +182,8 @@ def _train(
         if isinstance(callback, BestCondensed):
             callback.network = model  # and not the images around it
     with scope_of(model):
-        compile_for(recipe, model, recipe.epochs * data.steps_per_epoch)
+        scaled = recipe.for_batches_of(data.batch_size) if settings["scale_learning_rate"] else recipe
+        compile_for(scaled, model, recipe.epochs * data.steps_per_epoch)
     settings = settings | {
         "network": re.sub(r"^(sequential|functional)_\d+$", r"\1", model.name),  # Keras counts what has no name
         "parameters": model.count_params(),

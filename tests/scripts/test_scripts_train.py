@@ -274,3 +274,26 @@ def test_sizes_that_are_none_say_how_they_are_written(capsys):
     with pytest.raises(SystemExit):
         train.main(["--image-size", "96x"])
     assert "'96x' must be integers, joined by dashes for blocks (4-4-4) and by an x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["all"], "`--distribute` (='all') must be 'auto', or three words: host and port of the first process"),
+        (["10.0.0.1:1", "two", "0"], "must be 'auto', or three words"),
+        (["10.0.0.1:1", "2", "0"], "Keras' backend (='tensorflow') must be 'jax' to train in several processes. Set"),
+    ],
+)
+def test_devices_that_can_not_be_shared_by(words, message, tmp_path, capsys):
+    assert train.main(["--output", str(tmp_path / "none"), "--distribute", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_options_of_long_runs_are_known_when_it_goes_on(tmp_path, capsys):
+    output = ["--output", str(tmp_path / "run"), "--resume", "--verbose", "0"]
+    options = ["--save-freq", "5", "--scale-learning-rate", "--batch-size", "128", "--epochs", "1"]
+    assert train.main([*TINY, *output, *options, "--distribute", "auto"]) == 0
+    assert train.main([*output, "--epochs", "2"]) == 0  # the folder knows the rest
+    assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 3
+    capsys.readouterr()
