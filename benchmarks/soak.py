@@ -26,6 +26,7 @@ from collections.abc import Iterator
 
 os.environ |= {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
+sys.modules["tensorflow"] = None  # which Keras would import in each process, to set its seed
 import h5py
 import jax
 import keras
