@@ -121,7 +121,7 @@ def test_recipes_out_of_range(options, message):
 
 
 def test_an_unknown_recipe(data, tmp_path):
-    with pytest.raises(ValueError, match=r"`recipe` \(='quick'\) must be 'paper', 'short' or a Recipe"):
+    with pytest.raises(ValueError, match=r"`recipe` \(='quick'\) must be 'paper', 'imagenet', 'short' or a Recipe"):
         train(build(), data, tmp_path / "run", recipe="quick", verbose=0)
     assert not (tmp_path / "run").exists()
     assert RECIPES["paper"] == Recipe(epochs=300, learning_rate=0.1, decay="cosine", weight_decay=1e-4)

@@ -99,7 +99,7 @@ def train(
             resumed run loads the checkpoint's weights into it.
         data: made by `keras_condense.datasets.load` (which needs TensorFlow, whatever the backend) or `load_arrays`.
         folder: made if it does not exist.
-        recipe: a name in `RECIPES` ("paper", "short") or a `Recipe`.
+        recipe: a name in `RECIPES` ("paper", "imagenet", "short") or a `Recipe`.
         epochs: of the whole training; None for the recipe's own, as for the three that follow.
         learning_rate: at the first step.
         momentum: of the gradient.

@@ -133,10 +133,12 @@ def _check_small_crops(small_crops: Any) -> tuple[float, float]:
     )
 
 
-# "short" is what trials of a few epochs on a validation split chose (results/short_recipe.csv). Its weight decay is the
-# paper's times what the training is shorter: the decay that a weight sees from the first step to the last is the same.
+# "imagenet" is the paper's of section 4.2. "short" is what trials of a few epochs on a validation split chose
+# (results/short_recipe.csv). Its weight decay is the paper's times what the training is shorter: the decay that a
+# weight sees from the first step to the last is the same.
 RECIPES = {
     "paper": Recipe(),
+    "imagenet": Recipe(epochs=120, batch_size=256),
     "short": Recipe(epochs=60, decay="linear", weight_decay=5e-4, alternate_flips=True),
 }
 
@@ -157,7 +159,7 @@ def recipe_of(recipe: str | Recipe, **changes: Any) -> Recipe:
         >>> recipe_of("quick")
         Traceback (most recent call last):
         ...
-        ValueError: `recipe` (='quick') must be 'paper', 'short' or a Recipe. ...
+        ValueError: `recipe` (='quick') must be 'paper', 'imagenet', 'short' or a Recipe. ...
     """
     if not isinstance(recipe, Recipe):
         if not isinstance(recipe, str) or recipe not in RECIPES:
