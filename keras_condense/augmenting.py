@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["BOXED", "GRAY", "PLAIN", "RESIZE", "cut", "normalize", "recolored", "shown_images", "zoomed"]
+__all__ = ["BOXED", "GRAY", "PLAIN", "RESIZE", "cut", "normalize", "recolored", "relit", "shown_images", "zoomed"]
 
-RESIZE = ("stretch", "crop")  # to the shape that is asked for: all of an image, or its largest middle of that shape
+# to the shape that is asked for: all of an image, its largest middle of that shape, or as networks for ImageNet see it
+RESIZE = ("stretch", "crop", "photographs")
 GRAY = np.array((0.2989, 0.587, 0.114), "float32")  # shares of red, green and blue, those of TensorFlow
 
 # the columns of draws: what is shown of each image
@@ -43,7 +44,12 @@ def shown_images(images: Any, draws: Any, pad: int, size: tuple[int, int], xp: M
     if draws.shape[1] == len(PLAIN):
         return cut(images, draws, pad, size, xp)
     windows = zoomed(xp.array(images, dtype="float32"), xp.array(draws[:, 1:6], dtype="float32"), pad, size, xp)
-    return recolored(windows, xp.array(draws[:, 6:], dtype="float32") / np.float32(1000), xp)
+    return relit(windows, draws, xp)
+
+
+def relit(images: Any, draws: Any, xp: ModuleType = np) -> Any:
+    """Change the light of float32 images as rows of `draws` with the columns of `BOXED` say: see `recolored`."""
+    return recolored(images, xp.array(draws[:, 6:], dtype="float32") / np.float32(1000), xp)
 
 
 def cut(images: Any, draws: Any, pad: int, size: tuple[int, int], xp: ModuleType = np) -> Any:
@@ -143,13 +149,14 @@ def recolored(images: Any, factors: Any, xp: ModuleType = np) -> Any:
     shares = GRAY / GRAY.sum() if images.shape[-1] == 3 else np.ones(1, "float32")
 
     def gray(pixels):
-        return xp.sum(pixels * shares, axis=-1, keepdims=True)
+        return xp.tensordot(pixels, shares, axes=1)[..., None]  # a third of the time of a product and its sum
 
     def mixed(pixels, dull, column):
         factor = factors[:, column, None, None, None]
-        return xp.clip(dull + factor * (pixels - dull), np.float32(0), np.float32(255))
+        pixels = factor * pixels + (np.float32(1) - factor) * dull
+        return xp.minimum(xp.maximum(pixels, np.float32(0)), np.float32(255))  # half the time of `clip` in `tf.data`
 
-    images = mixed(images, np.float32(0), 0)
+    images = mixed(images, np.zeros((1, 1, 1, 1), "float32"), 0)
     images = mixed(images, xp.mean(gray(images), axis=(1, 2), keepdims=True), 1)
     return mixed(images, gray(images), 2)
 

@@ -29,7 +29,7 @@ class Card:
     """What a trained classifier of images takes and gives.
 
     Pixels become inputs as `(pixels / 255 - mean) / std`, after the image was resized to `image_shape`, bilinearly with
-    antialiasing.
+    antialiasing, as `resize` says.
 
     Args:
         class_names: one for each output, in their order.
@@ -42,7 +42,8 @@ class Card:
         train_size: training images.
         validation_size: images held out of them.
         test_size: test images.
-        resize: what becomes of images of another ratio of sides: "stretch", or "crop" to the middle first.
+        resize: what becomes of images of another ratio of sides: "stretch", or "crop" to the middle first. With
+            "photographs" no more than the middle 0.875 of the shorter side is seen of any: 224 of 256 pixels.
         takes_pixels: whether the network normalizes by itself what it takes, pixels from 0 to 255.
 
     Raises:

@@ -38,8 +38,9 @@ def add_dataset_arguments(
     parser.add_argument(
         "--resize",
         metavar="HOW",
-        help="stretch images of another ratio of sides, or crop them to their middle first (default: stretch; crop for "
-        "photographs of many sizes)",
+        help='"stretch" images of another ratio of sides, or "crop" them to their middle first; "photographs": as '
+        "networks for ImageNet see them, boxes out of the files' own pixels to train, the middle 224 of 256 pixels to "
+        "evaluate (default: stretch; crop for photographs of many sizes)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="images per batch (default: %(default)s)"

@@ -50,10 +50,12 @@ def parser() -> argparse.ArgumentParser:
     augmentation.add_argument("--no-augment", action="store_true", help="no random crops and mirror images")
     augmentation.add_argument(
         "--augment",
-        choices=("photographs",),
+        choices=("photographs", "imagenet"),
         metavar="HOW",
-        help='"photographs": random resized crops, mirror images, changes of brightness, contrast and saturation '
-        "(default: the data set's own, crops of the padded image and mirror images for most)",
+        help='"photographs": random resized crops, mirror images, changes of brightness, contrast and saturation; '
+        '"imagenet": the same with crops of as little as 0.08 of an image '
+        "(default: the data set's own, crops of the padded image and mirror images for most; imagenet for "
+        "--resize photographs)",
     )
     data.add_argument(
         "--on-device",
@@ -79,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--recipe",
         metavar="NAME",
-        help='"paper" (300 epochs) or "short" (60 epochs) (default: paper; short for photographs of many sizes)',
+        help='"paper" (300 epochs), "imagenet" (120 epochs, of batches of 256) or "short" (60 epochs) (default: paper; '
+        "short for photographs of many sizes)",
     )
     training.add_argument("--epochs", type=int, metavar="N", help="default: 20 for digits, else the recipe's")
     training.add_argument(
@@ -156,6 +159,7 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
     arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
 
+    augmentations = {"photographs": kc.datasets.PHOTOGRAPHS, "imagenet": kc.datasets.IMAGENET}
     with devices.shared(arguments.distribute) as scope:
         is_first = devices.is_first()
         if not is_first:
@@ -164,7 +168,7 @@ def train(arguments: argparse.Namespace) -> None:
         data = data_arguments.load_dataset(
             arguments,
             arrays=arguments.on_device,
-            augment=kc.datasets.PHOTOGRAPHS if arguments.augment == "photographs" else not arguments.no_augment,
+            augment=augmentations.get(arguments.augment, not arguments.no_augment),
             validation_fraction=arguments.validation_fraction,
             seed=arguments.seed,
         )

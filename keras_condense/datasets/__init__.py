@@ -11,10 +11,11 @@
 
 from keras_condense.datasets.arrays import ImageArrays, load_arrays
 from keras_condense.datasets.evaluation import EvaluationImages, evaluation_crop, load_evaluation
-from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS, PHOTOGRAPHS, Augmentation, ImageDefaults
+from keras_condense.datasets.image_defaults import IMAGE_DEFAULTS, IMAGENET, PHOTOGRAPHS, Augmentation, ImageDefaults
 from keras_condense.datasets.loading import Dataset, load
 
 __all__ = [
+    "IMAGENET",
     "IMAGE_DEFAULTS",
     "PHOTOGRAPHS",
     "Augmentation",

@@ -70,6 +70,11 @@ class Drawing:
         mirrors_or_more = self.augmentation and (self.augmentation.flip or self.augmentation.is_boxed)
         return bool(self.pad or self.crop_size or mirrors_or_more)
 
+    @property
+    def cuts_boxes(self) -> bool:
+        """Whether boxes are resized to the window."""
+        return bool(self.augmentation and self.augmentation.scale)
+
     def epoch(self, number: int) -> np.ndarray:
         """Return an epoch's draws in its order, the rows of `keras_condense.augmenting.shown_images`.
 
@@ -99,7 +104,7 @@ class Drawing:
 
     def _extents(self, bits: np.ndarray) -> np.ndarray:
         """Heights and widths of the boxes: int64, (2, size)."""
-        if self.augmentation is None or self.augmentation.scale is None:
+        if not self.cuts_boxes:
             return np.repeat(np.array(self.window)[:, None], self.size, axis=1)
         sides = np.array(self.image_shape[:2])[:, None] + 2 * self.pad
         (least, most), logs = self.augmentation.scale, np.log(self.augmentation.ratio)

@@ -5,10 +5,14 @@ batch_size, drop_remainder, mix, part)`: one pass as (draws, uint8 images, int32
 each example, begin with its index and say in which order examples come; a stream, which can't be read at random places,
 is in its own order instead, or shuffled by the seed `mix`. Of each batch the rows of `part` are read, and no others
 decoded.
+
+With `resize="photographs"` files and streams show the middle of each image or, after `in_boxes`, the
+boxes of the draws.
 """
 
 import dataclasses
 import functools
+import os
 import pathlib
 import zlib
 from collections.abc import Callable
@@ -19,6 +23,7 @@ import numpy as np
 from keras_condense.datasets.decoding import in_threads, read_image
 from keras_condense.datasets.drawing import as_they_are
 from keras_condense.datasets.parts import Part
+from keras_condense.datasets.photographs import shown_photograph
 from keras_condense.datasets.pixels import fit_pixels
 
 if TYPE_CHECKING:
@@ -83,6 +88,7 @@ class ImageFiles:
     labels: np.ndarray
     image_shape: tuple[int, int, int]
     resize: str = "stretch"
+    box_size: tuple[int, int] | None = None  # (height, width) of boxes
 
     @property
     def size(self) -> int:
@@ -100,6 +106,17 @@ class ImageFiles:
 
         labels = tf.constant(self.labels, tf.int32)
 
+        def read_photograph(draw):
+            encoded = tf.io.read_file(self._names[draw[0]])
+            own = {"inp": [draw[0]], "Tout": tf.uint8}
+
+            def decoded():
+                image = tf.numpy_function(lambda index: read_image(str(self.paths[index])), **own)
+                return tf.ensure_shape(image, (None, None, 3))
+
+            image = shown_photograph(encoded, decoded, draw, self.image_shape, self.box_size)
+            return draw, image, labels[draw[0]]
+
         def read(draw):
             image = tf.numpy_function(
                 lambda index: read_image(str(self.paths[index]), self.image_shape, self.resize), [draw[0]], tf.uint8
@@ -107,11 +124,22 @@ class ImageFiles:
             return draw, tf.ensure_shape(image, self.image_shape), labels[draw[0]]
 
         examples = tf.data.Dataset.from_tensor_slices(_of_part(draws, batch_size, drop_remainder, part))
+        read = read_photograph if self.resize == "photographs" else read
         examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return examples.batch(batch_size // part.of, drop_remainder=drop_remainder)
 
     def subset(self, indices: np.ndarray | slice) -> "ImageFiles":
         return dataclasses.replace(self, paths=self.paths[indices], labels=self.labels[indices])
+
+    def in_boxes(self, box_size: tuple[int, int]) -> "ImageFiles":
+        return dataclasses.replace(self, box_size=box_size)
+
+    @functools.cached_property
+    def _names(self) -> "tf.Tensor":
+        import tensorflow as tf
+
+        with tf.init_scope(), tf.device("CPU"):  # outside of the graph, of which a million names would be a part
+            return tf.constant([os.fsencode(str(path)) for path in self.paths])
 
     def decode(self, keep: bool) -> tuple[InMemory | None, np.ndarray]:
         """Decode every file; return those that can be, in memory (None if not to `keep`), and which they are (bool)."""
@@ -142,6 +170,7 @@ class Stream:
     image_shape: tuple[int, int, int]
     resize: str = "stretch"
     chosen: np.ndarray | None = None  # (number of pairs,) bool: the subset's members; None for all
+    box_size: tuple[int, int] | None = None  # (height, width) of boxes
 
     @property
     def labels(self) -> np.ndarray:
@@ -169,6 +198,9 @@ class Stream:
             examples = examples.filter(lambda place, _: read[place]).map(lambda _, example: example)
             batch_size //= part.of
         parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+        if self.resize == "photographs":
+            examples = examples.map(lambda index, pair: self._photograph(by_index[index], *pair), **parallel)
+            return examples.batch(batch_size, drop_remainder=drop_remainder)
         examples = examples.map(
             lambda index, pair: (by_index[index], self._pixels(pair[0]), tf.cast(pair[1], tf.int32)), **parallel
         )
@@ -183,6 +215,19 @@ class Stream:
         chosen = np.zeros(self.size if self.chosen is None else len(self.chosen), bool)
         chosen[places[indices]] = True
         return dataclasses.replace(self, size=len(indices), chosen=chosen)
+
+    def in_boxes(self, box_size: tuple[int, int]) -> "Stream":
+        return dataclasses.replace(self, box_size=box_size)
+
+    def _photograph(self, draw: "tf.Tensor", encoded: "tf.Tensor", label: "tf.Tensor") -> tuple["tf.Tensor", ...]:
+        import tensorflow as tf
+
+        def decoded():
+            return self._pixels(encoded)
+
+        # never turned, as TensorFlow Datasets doesn't turn them
+        image = shown_photograph(encoded, decoded, draw, self.image_shape, self.box_size, upright=False)
+        return draw, image, tf.cast(label, tf.int32)
 
     def _examples(self) -> "tf.data.Dataset":
         """(index, (encoded image, label)) of the chosen ones."""

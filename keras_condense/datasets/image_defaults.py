@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_condense.validation import check_fraction, check_padding, shown
 
-__all__ = ["IMAGE_DEFAULTS", "PHOTOGRAPHS", "Augmentation", "ImageDefaults", "defaults_for"]
+__all__ = ["IMAGENET", "IMAGE_DEFAULTS", "PHOTOGRAPHS", "Augmentation", "ImageDefaults", "defaults_for"]
 
 LIGHT = ("brightness", "contrast", "saturation")
 
@@ -23,8 +23,9 @@ class Augmentation:
         scale: (least, most): random resized crops, as networks for photographs are trained on: a box with a share of
             the (padded) image's area drawn from this range is resized to the image's size. ImageNet's recipes use
             (0.08, 1), and milder ones suit small data sets. None for boxes of the image's size.
-        ratio: (least, most) ratio of width to height of a box, in units of the image's own, drawn on a logarithmic
-            scale. A box that would stick out of the image is cut to it.
+        ratio: (least, most) ratio of width to height of a box, in units of the image's own (with
+            `resize="photographs"`, of square pixels), drawn on a logarithmic scale. A box that would stick out of the
+            image is cut to it.
         brightness: how far an image's brightness may change: its pixels are multiplied by 1 - brightness to 1 +
             brightness.
         contrast: the same of its distance from the mean gray.
@@ -66,7 +67,12 @@ class Augmentation:
     @property
     def is_boxed(self) -> bool:
         """Whether images are resized or their light is changed, which takes more than a window of whole pixels."""
-        return self.scale is not None or any(getattr(self, name) for name in LIGHT)
+        return self.scale is not None or self.changes_light
+
+    @property
+    def changes_light(self) -> bool:
+        """Whether brightness, contrast or saturation are changed."""
+        return any(getattr(self, name) for name in LIGHT)
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make it, without those that change nothing: what a run folder keeps."""
@@ -105,6 +111,9 @@ _ASYMMETRIC = Augmentation(pad=2, flip=False)  # a mirrored digit or letter is n
 
 # for `augment=` and a folder of photographs: boxes not so small that a few hundred images could not be learned
 PHOTOGRAPHS = Augmentation(pad=0, flip=True, scale=(0.25, 1.0), brightness=0.4, contrast=0.4, saturation=0.4)
+
+# for `augment=` and ImageNet, as the CondenseNet paper's authors train it; with `resize="photographs"`
+IMAGENET = dataclasses.replace(PHOTOGRAPHS, scale=(0.08, 1.0))
 
 # cifar10, cifar100 and ImageNet (every name that is not listed) as in the authors' program
 IMAGE_DEFAULTS = {

@@ -76,7 +76,7 @@ class Dataset:
 
     @property
     def resize(self) -> str:
-        """What became of images of another ratio of sides: "stretch" or "crop"."""
+        """What became of images of another ratio of sides: "stretch", "crop" or "photographs"."""
         return self._prepared.request.resize
 
     @property
@@ -114,7 +114,7 @@ class Dataset:
             initial_epoch: the first epoch, counted from 0 as in `fit`.
             epochs: the epoch to stop before, as in `fit`; None for no end.
             crop_size: (height, width) of smaller crops, cut out of the images themselves; None for crops of the
-                images' own size out of the padded images.
+                images' own size out of the padded images. Boxes of an `Augmentation.scale` are resized to it.
             alternate_flips: mirror each image in every second epoch, in place of drawing lots. Images that are not
                 mirrored (`augmentation.flip`) stay so.
             initial_step: the first batch of the first epoch; those before it are not read.
@@ -265,9 +265,13 @@ def load(
             own size.
         channels: 1 for gray, 3 for RGB. None for the data set's own; RGB for a folder, whatever its files are.
         resize: "stretch" to `image_size` whatever the sides' ratio was, or "crop": the largest middle of that ratio.
+            "photographs", for image files and TFDS records: as networks for ImageNet are trained and evaluated. Boxes
+            of an `Augmentation.scale` are cut out of the files' own pixels, and of all other images the middle, 0.875
+            of the shorter side (224 of 256 pixels). They are decoded in every epoch, few or many.
         augment: True for the data set's row in `datasets.IMAGE_DEFAULTS` (the paper's padding by 4, random crops and
-            mirror images, for data sets without a row too; digits are cropped only), False for none, or an
-            `Augmentation`, such as `datasets.PHOTOGRAPHS` (random resized crops, mirror images, changes of light).
+            mirror images, for data sets without a row too; digits are cropped only), or, for `resize="photographs"`,
+            for `datasets.IMAGENET`. False for none, or an `Augmentation`, such as `datasets.PHOTOGRAPHS` (random
+            resized crops, mirror images, changes of light). Without boxes, the middle is what photographs show.
         mean: of each channel, pixels in [0, 1], subtracted from them. None for the row in `datasets.IMAGE_DEFAULTS`,
             else ImageNet's.
         std: standard deviation of the same, by which they are then divided.

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_condense.augmenting import normalize, shown_images
+from keras_condense.augmenting import normalize, relit, shown_images
 from keras_condense.datasets.drawing import as_they_are, shuffled
 from keras_condense.datasets.examples import WHOLE
 from keras_condense.datasets.parts import Part
@@ -31,20 +31,27 @@ def training_batches(
     import tensorflow as tf
 
     drawing, request = prepared.drawing(crop_size, alternate_flips), prepared.request
+    examples, from_files = prepared.train, request.is_photographs and drawing.cuts_boxes
+    if from_files:
+        examples = examples.in_boxes(drawing.window)
 
     def draw(epoch):
         mix = np.random.SeedSequence((request.seed, epoch)).generate_state(1, "uint64")[0] >> np.uint64(1)
         return drawing.epoch(int(epoch)), mix.astype("int64")
 
     def show(draws, images, labels):
-        if drawing.changes_images:
+        if from_files:
+            images = tf.cast(images, tf.float32)
+            if drawing.augmentation.changes_light:
+                images = relit(images, draws, tf.experimental.numpy)
+        elif drawing.changes_images:
             images = shown_images(images, draws, drawing.pad, drawing.window, tf.experimental.numpy)
         return _normalized(prepared, images), labels
 
     def one_epoch(epoch):
         draws, mix = tf.numpy_function(draw, [epoch], [tf.int32, tf.int64])  # once an epoch; a batch is cut out of it
         draws, mix = tf.ensure_shape(draws, (drawing.size, len(drawing.columns))), tf.ensure_shape(mix, ())
-        batches = prepared.train.batches(draws, request.batch_size, request.drop_remainder, mix, part)
+        batches = examples.batches(draws, request.batch_size, request.drop_remainder, mix, part)
         return batches.map(show, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)

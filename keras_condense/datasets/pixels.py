@@ -1,10 +1,17 @@
 """Pixels in NumPy arrays: their checks, their colours and their size, without TensorFlow."""
 
+import math
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 
 from keras_condense.augmenting import GRAY
 
-__all__ = ["check_examples", "fit_pixels"]
+__all__ = ["EVALUATED_SHARE", "check_examples", "fit_pixels", "middle_of_resized"]
+
+EVALUATED_SHARE = 0.875  # of a photograph's shorter side: 224 of 256 pixels, as ImageNet's networks are evaluated
 
 _AT_ONCE = 1 << 22  # values, so that what is computed in float32 stays small
 _ROWS = 32  # that are resized at once: a photograph's stay in the processor's cache, for 0.6 of the time
@@ -53,7 +60,8 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int], resize: st
     Args:
         images: (batch, height, width, 1 or 3).
         image_shape: (height, width, 1 or 3).
-        resize: "stretch" or "crop": what becomes of images of another ratio of sides.
+        resize: "stretch" or "crop": what becomes of images of another ratio of sides. "photographs" for the middle
+            that is evaluated, see `middle_of_resized`.
 
     Returns:
         (batch, *image_shape).
@@ -67,7 +75,7 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int], resize: st
         >>> fit_pixels(np.array([0, 50, 70, 100], "uint8").reshape(1, 1, 4, 1), (1, 2, 1), "crop").ravel()
         array([50, 70], dtype=uint8)
     """
-    if images.shape[1:] == tuple(image_shape):
+    if images.shape[1:] == tuple(image_shape) and resize != "photographs":
         return images
     try:
         fitted = np.empty((len(images), *image_shape), "uint8")
@@ -81,8 +89,38 @@ def fit_pixels(images: np.ndarray, image_shape: tuple[int, int, int], resize: st
     step = max(_AT_ONCE // max(images[0].size, fitted[0].size), 1) if len(images) else 1
     for start in range(0, len(images), step):
         part = slice(start, start + step)
-        fitted[part] = _resized(_with_channels(images[part], image_shape[-1]), image_shape[:2])
+        pixels = _with_channels(images[part], image_shape[-1])
+        if resize == "photographs":
+            whole, offsets = middle_of_resized(np.array(pixels.shape[1:3]), image_shape)
+            fitted[part] = _resized(pixels, image_shape[:2], whole, offsets)
+        else:
+            fitted[part] = _resized(pixels, image_shape[:2])
     return fitted
+
+
+def middle_of_resized(sides: Any, size: Sequence[int], xp: ModuleType = np) -> tuple[Any, Any]:
+    """Return to which size a photograph is resized for its middle, and where that begins, as networks are evaluated.
+
+    The middle is 0.875 of the shorter side (where it is no square, of the side that is so shortest), as torchvision's
+    `Resize` and `CenterCrop` have it.
+
+    Args:
+        sides: (height, width) of the photograph, an array of int64.
+        size: (height, width) of the middle.
+        xp: the library of the arrays.
+
+    Returns:
+        (height, width) of the whole, and the row and the column of the middle in it, arrays of integers.
+
+    Example:
+        >>> middle_of_resized(np.array([375, 500]), (224, 224))
+        (array([256, 341]), array([16, 58]))
+    """
+    wanted = [math.ceil(side / EVALUATED_SHARE) for side in size[:2]]
+    by_height = wanted[0] * sides // sides[0], wanted[0] * sides[1] >= wanted[1] * sides[0]
+    resized = xp.where(by_height[1], by_height[0], wanted[1] * sides // sides[1])
+    over = resized - np.array(size[:2])
+    return resized, xp.where(over % 4 == 3, over // 2 + 1, over // 2)  # halves to the even number, as torchvision
 
 
 def _middle(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -104,12 +142,15 @@ def _with_channels(images: np.ndarray, channels: int) -> np.ndarray:
     return (mixed * np.float32(255.5)).astype("uint8")[..., None]  # TensorFlow's way of rounding
 
 
-def _resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    if images.shape[1:3] == tuple(size):
+def _resized(images: np.ndarray, size: Sequence[int], whole: Any = None, offsets: Sequence[int] = (0, 0)) -> np.ndarray:
+    """Images of `size`, or the window of `size` at `offsets` of images resized to `whole`."""
+    whole = size if whole is None else whole
+    if images.shape[1:3] == tuple(size) == tuple(whole):
         return images
     pixels, resized = images.astype("float32"), np.empty((len(images), *size, images.shape[-1]), "uint8")
     (rows, row_weights), (columns, column_weights) = (
-        _taps(old, new) for old, new in zip(images.shape[1:3], size, strict=True)
+        [taps[:, first : first + shown] for taps in _taps(old, new)]
+        for old, new, first, shown in zip(images.shape[1:3], whole, offsets, size, strict=True)
     )
     for start in range(0, size[0], _ROWS):
         part = slice(start, start + _ROWS)

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from keras_condense.datasets.drawing import Drawing
-from keras_condense.datasets.image_defaults import Augmentation, defaults_for
+from keras_condense.datasets.image_defaults import IMAGENET, Augmentation, defaults_for
 from keras_condense.datasets.request import Request
 from keras_condense.datasets.sources import Images, find_source, stratified_split
 from keras_condense.validation import check_channel_constants
@@ -55,9 +55,15 @@ def prepare(request: Request) -> Prepared:
         ValueError: as `load`; so are the other errors.
     """
     source = find_source(request)
+    if request.is_photographs and not source.has_files:
+        raise ValueError(
+            f"`resize` (='photographs') must be 'stretch' or 'crop' for {source.name!r}, whose images are arrays: "
+            "boxes are cut out of image files, of a folder or of TensorFlow Datasets. Use 'crop'."
+        )
     images = source.read()
     defaults, channels = defaults_for(source.defaults, images.image_shape[-1]), images.image_shape[-1]
     mean, std = (getattr(defaults if getattr(request, name) is None else request, name) for name in ("mean", "std"))
+    usual = IMAGENET if request.is_photographs else defaults.augmentation
     fix = "Leave it out for the usual values."
     train, validation = images.train, None
     if request.validation_fraction:
@@ -75,5 +81,5 @@ def prepare(request: Request) -> Prepared:
         image_shape=images.image_shape,
         mean=check_channel_constants("mean", mean, channels, fix),
         std=check_channel_constants("std", std, channels, fix, above_zero=True),
-        augmentation=defaults.augmentation if request.augment is True else request.augment or None,
+        augmentation=usual if request.augment is True else request.augment or None,
     )

@@ -63,6 +63,8 @@ class Request:
         checked["channels"] = check_choice("channels", self.channels, (None, 1, 3), fix)
         fix = "Use 'crop' to keep the ratio of the sides."
         checked["resize"] = check_choice("resize", self.resize, RESIZE, fix)
+        if self.is_photographs:
+            self._check_photographs()
         if not isinstance(self.augment, (bool, Augmentation)):
             raise ValueError(
                 f"`augment` (={shown(self.augment)}) must be True, False or an Augmentation. "
@@ -82,6 +84,29 @@ class Request:
         checked |= {name: check_seed(name, getattr(self, name)) for name in ("seed", "split_seed")}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def is_photographs(self) -> bool:
+        """Whether images are cut out of their files in every epoch, and never held."""
+        return self.resize == "photographs"
+
+    def _check_photographs(self) -> None:
+        if self.in_memory:
+            raise ValueError(
+                "`resize` (='photographs') must be 'stretch' or 'crop' for images that are held in memory (those of "
+                "`load_arrays`, --on-device, and of every backend but TensorFlow): boxes are cut out of the files. Use "
+                "`load`, or 'crop'."
+            )
+        if self.image_size is None:
+            raise ValueError(
+                "`image_size` (=None) must be given with resize='photographs', to which boxes are resized. Use 224."
+            )
+        pad = self.augment.pad if isinstance(self.augment, Augmentation) else 0
+        if pad:
+            raise ValueError(
+                f"`augment` (with pad={pad}) must have a pad of 0 with resize='photographs', whose boxes lie within "
+                "the files. Use datasets.IMAGENET."
+            )
 
     @property
     def path(self) -> pathlib.Path:

@@ -58,6 +58,7 @@ class Source:
     Attributes:
         described: what a name of this source is, for messages.
         needs_tensorflow: whether reading it does, and not only what becomes of the images.
+        has_files: whether its images are files of their own sizes, encoded.
         request: what is to be read.
         name: what to call it.
         location: what finds it again from any folder: the name, or the whole path.
@@ -66,6 +67,7 @@ class Source:
 
     described: str
     needs_tensorflow = False
+    has_files = False
 
     def __init__(self, request: Request):
         self.request = request

@@ -35,6 +35,7 @@ class Folder(Source):
 
     described = "an existing folder"
     needs_tensorflow = True
+    has_files = True
 
     def __init__(self, request: Request):
         super().__init__(request)
@@ -59,7 +60,7 @@ class Folder(Source):
             self._refuse_sizes(sorted(set(sizes) - {None}))
         image_shape = request.image_shape(*next(filter(None, sizes), (1, 1)), 3)
         examples = ImageFiles(paths[whole], labels[whole], image_shape, request.resize)
-        keep = request.in_memory or fits_in_memory(examples.size, image_shape)
+        keep = request.in_memory or (not request.is_photographs and fits_in_memory(examples.size, image_shape))
         if keep or request.skip_broken:
             held, decoded = examples.decode(keep)
             examples = held or examples.subset(decoded)

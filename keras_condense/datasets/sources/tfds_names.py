@@ -30,6 +30,7 @@ class TfdsNames(Source):
 
     described = "a name of TensorFlow Datasets"
     needs_tensorflow = True
+    has_files = True
 
     def __init__(self, request: Request, builder: Any):
         super().__init__(request)
@@ -109,9 +110,10 @@ class TfdsNames(Source):
         builder, (image_key, label_key) = self._builder, self._keys()
         pairs = _encoded_pairs(builder, split, image_key, label_key)
         decode, size = builder.info.features[image_key].decode_example, builder.info.splits[split].num_examples
-        examples = Stream(pairs, decode, size, image_shape, self.request.resize)
+        examples, request = Stream(pairs, decode, size, image_shape, self.request.resize), self.request
+        keep = request.in_memory or (not request.is_photographs and fits_in_memory(size, image_shape))
         with self._read_whole():
-            return in_memory(examples) if self.request.in_memory or fits_in_memory(size, image_shape) else examples
+            return in_memory(examples) if keep else examples
 
     def _first_labelled(self, splits: tuple[str, ...]) -> str | None:
         """The first of `splits` that has labels (the test images of imagenet2012 have -1), or else that there is."""
