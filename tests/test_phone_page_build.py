@@ -165,3 +165,12 @@ def test_pixels_without_a_card_that_says_so_are_refused(build, mine):
     bare.write_bytes(content[: content.index(b"PK\x03\x04")])
     with pytest.raises(ValueError, match=r"must take one image, float32 .* one that takes uint8 needs a card"):
         build.own(bare, build.Said(("a", "b", "c"), [0.5], [0.25]))
+
+
+@pytest.mark.parametrize(
+    ("resize", "cut"), [("stretch", ("stretch", 1)), ("crop", ("crop", 1)), ("photographs", ("crop", 0.875))]
+)
+def test_a_card_says_how_much_of_a_picture_is_seen(build, resize, cut):
+    card = kc.Card(("a", "b"), (8, 8, 3), (0.5,) * 3, (0.5,) * 3, resize=resize)
+    described = sys.modules["page_networks"].Description.of("mine", card)
+    assert (described.resize, described.crop_fraction) == cut

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import keras_condense as kc
+from keras_condense.datasets.pixels import EVALUATED_SHARE
 from keras_condense.tflite.metadata import with_card
 from keras_condense.tflite.runtime import RUNTIMES, check_tflite
 
@@ -61,8 +62,15 @@ class Description:
             mean=card.mean,
             std=card.std,
             takes_pixels=card.takes_pixels,
-            **({"resize": card.resize} | others),
+            **(cut_as(card.resize) | others),
         )
+
+
+def cut_as(resize: str) -> dict[str, Any]:
+    """What the page is told of a card's `resize`."""
+    if resize == "photographs":
+        return {"resize": "crop", "crop_fraction": EVALUATED_SHARE}
+    return {"resize": resize}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ import {partOf} from './archive.js';
 import {Problem} from './problem.js';
 
 const CARD = 'card.json';  // in the archive behind the file
+const EVALUATED_SHARE = 0.875;  // of a photograph's shorter side, where a card's `resize` is "photographs"
 
 /**
  * What is known of a network: {title, labels, height, width, channels, scale, mean, std, channel_order, takes_pixels,
@@ -26,7 +27,8 @@ export function describe(name, bytes, json) {
   }
   const {class_names: labels, image_shape: input_shape, ...others} = parsed(name, 'card', card) ?? {};
   const {mean, std, takes_pixels, resize} = others;
-  const known = {labels, input_shape, mean, std, takes_pixels, resize};
+  const cut = resize === 'photographs' ? {resize: 'crop', crop_fraction: EVALUATED_SHARE} : {resize};
+  const known = {labels, input_shape, mean, std, takes_pixels, ...cut};
   return checked(name, 'card', known, 'Export it again with its card.');
 }
 
