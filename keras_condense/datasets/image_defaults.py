@@ -112,7 +112,7 @@ _ASYMMETRIC = Augmentation(pad=2, flip=False)  # a mirrored digit or letter is n
 # for `augment=` and a folder of photographs: boxes not so small that a few hundred images could not be learned
 PHOTOGRAPHS = Augmentation(pad=0, flip=True, scale=(0.25, 1.0), brightness=0.4, contrast=0.4, saturation=0.4)
 
-# for `augment=` and ImageNet, as the CondenseNet paper's authors train it; with `resize="photographs"`
+# for `augment=` and ImageNet, with `resize="photographs"`; the authors' program has these boxes, and leaves the light
 IMAGENET = dataclasses.replace(PHOTOGRAPHS, scale=(0.08, 1.0))
 
 # cifar10, cifar100 and ImageNet (every name that is not listed) as in the authors' program
