@@ -2,6 +2,7 @@
 
 The files are made up: JPEGs of the size of most of ImageNet's, 500 x 375 pixels and about 110 kB, as many as one of its
 1024 TFRecord files holds. `load` would hold so few in memory; here it reads them in each epoch, as it reads ImageNet.
+With `resize="photographs"` boxes are cut out of the files' own pixels, as ImageNet's networks are trained.
 All contestants live in one process and run in turn, each with an iterator of its own and batches before those timed.
 Keras' reader resizes without antialiasing, and crops at random out of 256 x 256 pixels without changing the light.
 """
@@ -25,7 +26,7 @@ from common import print_rows, write_results
 from PIL import Image
 
 import keras_condense as kc
-from keras_condense.datasets import PHOTOGRAPHS, examples
+from keras_condense.datasets import IMAGENET, PHOTOGRAPHS, examples
 from keras_condense.training import compile_model
 
 FILES, CLASSES = 1251, 10
@@ -47,10 +48,10 @@ def write_files(folder: pathlib.Path, files: int) -> float:
     return statistics.mean(sizes) / 1000
 
 
-def ours(folder: pathlib.Path, batch: int, augment) -> Callable[[], Iterator]:
+def ours(folder: pathlib.Path, batch: int, augment, resize: str = "stretch") -> Callable[[], Iterator]:
     """Epochs of `load`, whose files are decoded in each."""
     examples.IN_MEMORY_BYTES = 0
-    data = kc.datasets.load(folder, image_size=SIDE, batch_size=batch, augment=augment, seed=0)
+    data = kc.datasets.load(folder, image_size=SIDE, batch_size=batch, augment=augment, resize=resize, seed=0)
     return lambda: iter(data.training())
 
 
@@ -116,6 +117,10 @@ def main() -> None:
         contestants = {
             "keras_condense, augment=False": ours(folder, arguments.batch, False),
             "keras_condense, augment=PHOTOGRAPHS": ours(folder, arguments.batch, PHOTOGRAPHS),
+            "keras_condense, resize=photographs, augment=False": ours(folder, arguments.batch, False, "photographs"),
+            "keras_condense, resize=photographs, augment=IMAGENET": ours(
+                folder, arguments.batch, IMAGENET, "photographs"
+            ),
             "image_dataset_from_directory": keras_own(folder, arguments.batch, [normal], SIDE),
             "image_dataset_from_directory, RandomCrop, RandomFlip": keras_own(folder, arguments.batch, mirrored, 256),
             f"training step of CondenseNet-74, G=C=8, batch {STEP_BATCH}": training_steps(),
