@@ -24,9 +24,9 @@ import time
 import zipfile
 from collections.abc import Iterator
 
+sys.modules["tensorflow"] = None  # which Keras would import in each process, to set its seed
 os.environ |= {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-sys.modules["tensorflow"] = None  # which Keras would import in each process, to set its seed
 import h5py
 import jax
 import keras

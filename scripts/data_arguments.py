@@ -95,7 +95,10 @@ def load_dataset(
         image_size = image_size[0]
     if image_size is None and image_shape is not None:
         image_size = tuple(image_shape[:2])
-    arrays = arrays or keras.backend.backend() != "tensorflow"
+    # what is cut out of files in every epoch can't be arrays
+    arrays = arrays or (keras.backend.backend() != "tensorflow" and arguments.resize != "photographs")
+    if not arrays and getattr(arguments, "distribute", None):
+        options["drop_remainder"] = True  # devices must divide each batch
     load = kc.datasets.load_arrays if arrays else kc.datasets.load
     data = load(
         arguments.dataset,

@@ -157,7 +157,6 @@ def train(arguments: argparse.Namespace) -> None:
         need_tensorboard()
     if arguments.verbose is None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
-    arguments.on_device = arguments.on_device or keras.backend.backend() != "tensorflow"
 
     augmentations = {"photographs": kc.datasets.PHOTOGRAPHS, "imagenet": kc.datasets.IMAGENET}
     with devices.shared(arguments.distribute) as scope:
@@ -172,6 +171,7 @@ def train(arguments: argparse.Namespace) -> None:
             validation_fraction=arguments.validation_fraction,
             seed=arguments.seed,
         )
+        arguments.on_device = isinstance(data, kc.datasets.ImageArrays)
         with _precision(arguments.mixed_precision):
             model = _trained(arguments, data, recipe, output, scope)
     if not is_first:

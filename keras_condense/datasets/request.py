@@ -94,8 +94,7 @@ class Request:
         if self.in_memory:
             raise ValueError(
                 "`resize` (='photographs') must be 'stretch' or 'crop' for images that are held in memory (those of "
-                "`load_arrays`, --on-device, and of every backend but TensorFlow): boxes are cut out of the files. Use "
-                "`load`, or 'crop'."
+                "`load_arrays` and --on-device): boxes are cut out of the files. Use `load`, or 'crop'."
             )
         if self.image_size is None:
             raise ValueError(
