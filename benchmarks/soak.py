@@ -24,7 +24,6 @@ import time
 import zipfile
 from collections.abc import Iterator
 
-sys.modules["tensorflow"] = None  # which Keras would import in each process, to set its seed
 os.environ |= {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 import h5py
@@ -35,8 +34,10 @@ from common import write_results
 
 import keras_condense as kc
 
+sys.modules["tensorflow"] = None  # which Keras would import in each process, to set its seed
+
 KILLS_OF_A_RUN = 4
-EPOCHS, SAVE_FREQ = 10, 5
+SAVE_FREQ = 5
 PATIENCE = 60.0  # seconds in which a process must end when the other one is killed
 
 
@@ -52,7 +53,7 @@ class KeepCheckpoints(keras.callbacks.Callback):
             shutil.copy(self._checkpoint, self._folder / f"{place(self._checkpoint)}.keras")
 
 
-def train(folder: pathlib.Path, number: int, port: int, kept: pathlib.Path | None) -> None:
+def train(folder: pathlib.Path, epochs: int, number: int, port: int, kept: pathlib.Path | None) -> None:
     """What each of two processes does: a run in which CondenseNet drops connections and units."""
     with kc.training.process_group(f"localhost:{port}", 2, number, timeout=PATIENCE):
         keras.utils.set_random_seed(0)
@@ -60,11 +61,11 @@ def train(folder: pathlib.Path, number: int, port: int, kept: pathlib.Path | Non
         options = {"groups": 2, "condense_factor": 2, "stem_strides": 1, "dropout_rate": 0.1, "classes": 10}
         model = kc.applications.CondenseNet((1,), (4,), input_shape=data.image_shape, **options)
         keep = [KeepCheckpoints(folder / "checkpoint.keras", kept)] if kept and not number else []
-        options = {"epochs": EPOCHS, "learning_rate": 0.05, "save_freq": SAVE_FREQ, "callbacks": keep}
+        options = {"epochs": epochs, "learning_rate": 0.05, "save_freq": SAVE_FREQ, "callbacks": keep}
         kc.training.train(model, data, folder, resume=True, verbose=0, **options)
 
 
-def start(folder: pathlib.Path, kept: pathlib.Path | None = None) -> list[int]:
+def start(folder: pathlib.Path, epochs: int, kept: pathlib.Path | None = None) -> list[int]:
     """The process ids of two processes that train in `folder`, in which each writes what it says."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
@@ -79,7 +80,7 @@ def start(folder: pathlib.Path, kept: pathlib.Path | None = None) -> list[int]:
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
         try:
-            train(folder, number, port, kept)
+            train(folder, epochs, number, port, kept)
             os._exit(0)
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", flush=True)
@@ -126,7 +127,7 @@ def log(folder: pathlib.Path) -> list[list[str]]:
         return [row[:-1] for row in csv.reader(file)]
 
 
-def soak(folder: pathlib.Path, kills: int, seed: int) -> Iterator[dict]:
+def soak(folder: pathlib.Path, kills: int, epochs: int, seed: int) -> Iterator[dict]:
     """Kill `kills` times; a row for each.
 
     Raises:
@@ -136,14 +137,14 @@ def soak(folder: pathlib.Path, kills: int, seed: int) -> Iterator[dict]:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     chance, kept, unbroken = random.Random(seed), folder / "kept", folder / "unbroken"
     kept.mkdir()
-    _finish(start(unbroken, kept), unbroken)  # compiles
+    _finish(start(unbroken, epochs, kept), unbroken)  # compiles
     began = time.monotonic()
-    _finish(start(folder / "timed"), folder / "timed")
+    _finish(start(folder / "timed", epochs), folder / "timed")
     whole = time.monotonic() - began
     for run in range(-(-kills // KILLS_OF_A_RUN)):
         current, left = folder / f"run{run}", min(KILLS_OF_A_RUN, kills - run * KILLS_OF_A_RUN)
         while left:
-            row = _kill(current, chance, whole)
+            row = _kill(current, epochs, chance, whole)
             if row is None:  # it was done before: again, and sooner
                 shutil.rmtree(current)
                 whole *= 0.8
@@ -152,10 +153,10 @@ def soak(folder: pathlib.Path, kills: int, seed: int) -> Iterator[dict]:
             checkpoint = current / "checkpoint.keras"
             row["checkpoint"] = place(checkpoint) if checkpoint.exists() else "none"
             wanted = kept / f"{row['checkpoint']}.keras"
-            if checkpoint.exists() and wanted.name != f"{EPOCHS}-0.keras" and not same(checkpoint, wanted):
+            if checkpoint.exists() and wanted.name != f"{epochs}-0.keras" and not same(checkpoint, wanted):
                 raise RuntimeError(f"The checkpoint {row['checkpoint']} of {current} differs from the unbroken run's.")
             yield {"run": run, **row}
-        _finish(start(current), current)
+        _finish(start(current, epochs), current)
         if log(current) != log(unbroken) or not same(current / "model.keras", unbroken / "model.keras"):
             raise RuntimeError(f"{current} ended otherwise than the unbroken run.")
 
@@ -167,9 +168,9 @@ def _finish(processes: list[int], folder: pathlib.Path) -> None:
         raise RuntimeError(f"Processes ended with {statuses}, after saying {said}")
 
 
-def _kill(folder: pathlib.Path, chance: random.Random, whole: float) -> dict | None:
+def _kill(folder: pathlib.Path, epochs: int, chance: random.Random, whole: float) -> dict | None:
     """Start a run and kill one of its processes; None where both were done before."""
-    processes, number, after = start(folder), chance.randrange(2), chance.uniform(0, whole)
+    processes, number, after = start(folder, epochs), chance.randrange(2), chance.uniform(0, whole)
     until = time.monotonic() + after
     while time.monotonic() < until:
         time.sleep(0.005)
@@ -188,12 +189,13 @@ def _kill(folder: pathlib.Path, chance: random.Random, whole: float) -> dict | N
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, metavar="N", help="default: %(default)s")
+    parser.add_argument("--epochs", type=int, default=10, metavar="N", help="of each run (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments and processes")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for row in soak(pathlib.Path(folder), arguments.kills, arguments.seed):
+        for row in soak(pathlib.Path(folder), arguments.kills, arguments.epochs, arguments.seed):
             rows.append(row)
             print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
     if not arguments.dry_run:

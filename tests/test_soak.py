@@ -1,0 +1,23 @@
+"""Kills one of two processes at random moments: the program of results/soak.csv, with few kills."""
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+def test_nothing_is_lost_when_one_of_two_processes_is_killed():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "soak.py", "--kills", "3", "--epochs", "2", "--dry-run"],
+        capture_output=True, text=True, env=environment, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "3 kills, and every run ended like the unbroken one"
