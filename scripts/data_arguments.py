@@ -97,8 +97,8 @@ def load_dataset(
         image_size = tuple(image_shape[:2])
     # what is cut out of files in every epoch can't be arrays
     arrays = arrays or (keras.backend.backend() != "tensorflow" and arguments.resize != "photographs")
-    if not arrays and getattr(arguments, "distribute", None):
-        options["drop_remainder"] = True  # devices must divide each batch
+    if not arrays and getattr(arguments, "drop_remainder", None):
+        options["drop_remainder"] = True
     load = kc.datasets.load_arrays if arrays else kc.datasets.load
     data = load(
         arguments.dataset,

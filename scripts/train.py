@@ -46,6 +46,12 @@ def parser() -> argparse.ArgumentParser:
         help="hold this share of the training images out and validate on it, not on the test set "
         "(default: %(default)s)",
     )
+    data.add_argument(
+        "--drop-remainder",
+        action="store_true",
+        default=None,  # as in runs that were begun before there was this option
+        help="leave an epoch's last images out if they fill no batch (always so with --distribute)",
+    )
     augmentation = data.add_mutually_exclusive_group()
     augmentation.add_argument("--no-augment", action="store_true", help="no random crops and mirror images")
     augmentation.add_argument(
@@ -159,6 +165,8 @@ def train(arguments: argparse.Namespace) -> None:
         arguments.verbose = 1 if sys.stdout.isatty() else 2
 
     augmentations = {"photographs": kc.datasets.PHOTOGRAPHS, "imagenet": kc.datasets.IMAGENET}
+    if arguments.distribute:
+        arguments.drop_remainder = True  # devices must divide each batch
     with devices.shared(arguments.distribute) as scope:
         is_first = devices.is_first()
         if not is_first:
