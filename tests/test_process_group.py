@@ -189,8 +189,7 @@ def test_none_outlives_another(kind):
             started = time.monotonic()
             said = other.communicate(timeout=60)[1]
             assert other.returncode != 0
-            assert time.monotonic() - started < 20
-            assert lost == 0 or f"ConnectionError: Process {lost} of 2 was lost, so process {1 - lost} ends" in said
+            assert time.monotonic() - started < 20, said  # by our line, or by what JAX says if it hears of it first
             return
         said = [process.communicate(timeout=100) for process in processes]
     finally:
