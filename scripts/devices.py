@@ -29,23 +29,13 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
 @contextlib.contextmanager
 def shared(distribute: list[str] | None) -> Iterator[Scope]:
     """Share batches among the devices of `--distribute` within the block; gives the scope to build a model in."""
-    import keras
-
     if distribute is None:
         yield contextlib.nullcontext
-    elif distribute != [ALL]:
+    elif distribute == [ALL]:
+        yield _strategy_scope()
+    else:
         with _group(distribute):
             yield contextlib.nullcontext
-    elif keras.backend.backend() == "jax":
-        before = keras.distribution.distribution()
-        if len(keras.distribution.list_devices()) > 1:
-            keras.distribution.set_distribution(keras.distribution.DataParallel())
-        try:
-            yield contextlib.nullcontext
-        finally:
-            keras.distribution.set_distribution(before)
-    else:
-        yield _strategy_scope()
 
 
 def _group(distribute: list[str]) -> contextlib.AbstractContextManager:
@@ -63,26 +53,13 @@ def _group(distribute: list[str]) -> contextlib.AbstractContextManager:
 
 
 def _strategy_scope() -> Scope:
+    """A strategy's, where TensorFlow has several devices; elsewhere `train` moves the model itself, or says why not."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"`--distribute auto` got Keras' backend {keras.backend.backend()!r}, and shares batches on 'jax' and "
-            "'tensorflow'. Set KERAS_BACKEND=jax."
-        )
+        return contextlib.nullcontext
     import tensorflow as tf
 
     if len(tf.config.list_logical_devices("GPU")) < 2:
         return contextlib.nullcontext
     return tf.distribute.MirroredStrategy().scope
-
-
-def is_first() -> bool:
-    """Whether this process is the one that speaks for its group; also where there is none."""
-    import keras
-
-    if keras.distribution.distribution() is None:
-        return True
-    import jax
-
-    return jax.process_index() == 0

@@ -149,6 +149,7 @@ def train(arguments: argparse.Namespace) -> None:
     from keras_condense import pictures, training
     from keras_condense.pictures.tensorboard import need_tensorboard
     from keras_condense.saving import load_model
+    from keras_condense.training.several import share_of_process
 
     if arguments.seed < 0:
         raise ValueError(f"`seed` (={arguments.seed}) must not be negative. Use 0.")
@@ -168,7 +169,7 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.distribute:
         arguments.drop_remainder = True  # devices must divide each batch
     with devices.shared(arguments.distribute) as scope:
-        is_first = devices.is_first()
+        is_first = share_of_process().is_first
         if not is_first:
             arguments.verbose, arguments.tensorboard = 0, False
         keras.utils.set_random_seed(arguments.seed)
@@ -184,7 +185,7 @@ def train(arguments: argparse.Namespace) -> None:
             model = _trained(arguments, data, recipe, output, scope)
     if not is_first:
         return
-    if arguments.distribute:  # the weights are still on all devices
+    if arguments.distribute:  # the weights of a group are still on the devices of all its processes
         model = load_model(output / "model.keras")
     if arguments.tensorboard:
         pictures.write_run_pictures(output / TENSORBOARD, output, model)
@@ -232,6 +233,7 @@ def _trained(arguments: argparse.Namespace, data: Any, recipe: Any, output: path
         verbose=arguments.verbose,
         save_freq="epoch" if arguments.save_freq is None else arguments.save_freq,
         scale_learning_rate=arguments.scale_learning_rate,
+        distribution=devices.ALL if arguments.distribute == [devices.ALL] else None,
     )
 
 

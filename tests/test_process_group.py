@@ -105,6 +105,11 @@ def test_strangers_are_left_out(said):
         one.close()
 
 
+def test_an_address_of_another_host():
+    with pytest.raises(ValueError, match=r"must be that of the first process's host, and it does not reach itself"):
+        meeting.gather("no-such-host.invalid", free_port(), member(0, 2), time.monotonic() + 1)
+
+
 def test_lines_come_one_by_one():
     left, right = map(meeting.Line, socket.socketpair(socket.AF_INET) if os.name == "nt" else _pair())
     left.connection.sendall(json.dumps({"a": 1}).encode() + b'\n{"b": 2}\n{"c"')

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_condense.datasets.image_defaults import Augmentation
-from keras_condense.datasets.parts import Part, check_part
+from keras_condense.datasets.parts import Part, check_part, repeats
 from keras_condense.datasets.pipeline import batches_in_order, calibration_images, training_batches
 from keras_condense.datasets.preparing import Prepared, prepare
 from keras_condense.datasets.request import Request, check_calibration_size, check_seed
@@ -190,9 +190,8 @@ class Dataset:
         """
         number, of = check_part(part, self.batch_size, self.batch_size)
         examples = self._prepared.validation or self._prepared.test
-        together = math.lcm(of, devices)
-        repeats = together // math.gcd(together, examples.size)
-        return batches_in_order(self._prepared, examples, Part(number=number, of=of, repeats=repeats))
+        shown = Part(number=number, of=of, repeats=repeats(examples.size, math.lcm(of, devices)))
+        return batches_in_order(self._prepared, examples, shown)
 
     def representative_data(self, n: int = 100) -> list[np.ndarray]:
         """Return training images to calibrate an int8 export with: no crops or flips, classes mixed.

@@ -1,13 +1,14 @@
 """Which rows of a pass over examples one process reads."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
 from keras_condense.validation import as_index, shown
 
-__all__ = ["Part", "check_part"]
+__all__ = ["Part", "check_part", "repeats"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,16 @@ class Part:
         batches, rows = np.divmod(places, batch_size)
         in_batch = np.minimum(len(places) - batches * batch_size, batch_size)  # the last one may be smaller
         return places[(batches >= self.first_batch) & (rows * self.of // in_batch == self.number)]
+
+
+def repeats(size: int, devices: int) -> int:
+    """How often so many examples must come for devices to divide them: each counts alike then, in means of any kind.
+
+    Example:
+        >>> repeats(101, devices=2), repeats(6, devices=4)
+        (2, 2)
+    """
+    return devices // math.gcd(devices, size)
 
 
 def check_part(part: Any, batch_size: int, last: int) -> tuple[int, int]:

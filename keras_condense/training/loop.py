@@ -248,7 +248,7 @@ def _train(
             warnings.warn(  # the run was killed after its last epoch, or a callback put earlier weights back
                 "The last condensing stages were made up for at once, without training in between: accuracy may have "
                 "dropped. Train longer.",
-                stacklevel=2,
+                stacklevel=3,
             )
         if fake_quantizers(model):
             round_biases(model)

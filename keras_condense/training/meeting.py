@@ -79,6 +79,7 @@ def gather(host: str, port: int, me: Member, deadline: float) -> list[Line]:
     """Wait, as the first process, for all others, and let them go on together."""
     came: dict[int, Line] = {}
     with _listening(host, port) as server:
+        _check_own(host, port)
         while len(came) < me.num_processes - 1:
             server.settimeout(max(deadline - time.monotonic(), 0.01))
             try:
@@ -117,6 +118,17 @@ def _listening(host: str, port: int) -> socket.socket:
         raise ValueError(
             f"`address` (='{host}:{port}') must have a free port on the host of the first process ({error.strerror}). "
             "Choose another one, in all processes; or wait until what uses it has ended."
+        ) from None
+
+
+def _check_own(host: str, port: int) -> None:
+    """Raise ValueError unless the first process, which listens, is at the address that all will go to."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        raise ValueError(
+            f"`address` (='{host}:{port}') must be that of the first process's host, and it does not reach itself "
+            f"there ({error.strerror or error}). Give an address of this host, in all processes."
         ) from None
 
 

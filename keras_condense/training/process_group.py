@@ -48,8 +48,8 @@ def process_group(address: str, num_processes: int, process_id: int, timeout: fl
 
     Raises:
         ValueError: an argument out of range; another backend than JAX; JAX has computed before; a port in use; an
-            address that is not this host's, in the first process; two processes of one number, or processes that have
-            other numbers of processes, or other versions of the packages.
+            address at which the first process does not reach itself; two processes of one number, or processes that
+            have other numbers of processes, other versions of the packages, or another code of this one.
         ConnectionError: the others did not come in time.
 
     Example:

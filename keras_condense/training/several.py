@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_condense.datasets import Dataset, ImageArrays
+from keras_condense.datasets.parts import repeats
 from keras_condense.validation import shown
 
 __all__ = [
@@ -70,8 +70,8 @@ class Share:
             >>> Share(process=1, processes=2, replicas=2).of_all(np.arange(3))
             (array([0, 1, 2]),)
         """
-        repeats = self.replicas // math.gcd(self.replicas, len(arrays[0]))
-        return tuple(self.of_batch(np.concatenate([rows] * repeats)) for rows in arrays)
+        times = repeats(len(arrays[0]), self.replicas)
+        return tuple(self.of_batch(np.concatenate([rows] * times)) for rows in arrays)
 
     def of_first(self, work: Callable[[], None]) -> None:
         """Do something in the first process while the others wait; ValueError in all where it fails."""
@@ -151,9 +151,15 @@ def on_devices(model: keras.Model, distribution: str | keras.distribution.DataPa
         yield
     finally:
         keras.distribution.set_distribution(before)
-        for variable in variables:
+        for variable in [*variables, *_made_in_training(model)]:
             variable._layout = None
             variable.assign(np.asarray(variable.value))
+
+
+def _made_in_training(model: keras.Model) -> list[keras.Variable]:
+    """Those of the optimizer and the metrics, which a later `fit` or `evaluate` uses beside the model's."""
+    optimizer = getattr(model, "optimizer", None)
+    return [*(optimizer.variables if optimizer else ()), *model.metrics_variables]
 
 
 def _chosen(model: keras.Model, distribution: Any) -> keras.distribution.DataParallel | None:
@@ -178,7 +184,7 @@ def _chosen(model: keras.Model, distribution: Any) -> keras.distribution.DataPar
     else:
         import tensorflow as tf
 
-        devices = len(tf.config.list_logical_devices("GPU")) / model.distribute_strategy.num_replicas_in_sync
+        devices = len(tf.config.list_logical_devices("GPU")) / replicas_of(model)
         fix = "Build the model within `with tf.distribute.MirroredStrategy().scope():`."
     if devices > 1:
         raise ValueError(
