@@ -15,6 +15,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker for each core
 import pytest
 from hypothesis import settings
 
+BACKEND = os.environ.get("KERAS_BACKEND")
+
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=25)
 settings.load_profile("repeatable")
 
@@ -32,6 +34,12 @@ def pytest_collection_modifyitems(items):
     """Files with tests that take long come first: begun last, one would leave the other workers idle at the end."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in long)
+
+
+def pytest_collection_finish():
+    """No module of the tests may choose a backend when it is imported: programs that later ones start would have it."""
+    if os.environ.get("KERAS_BACKEND") != BACKEND:
+        raise pytest.UsageError(f"A module set KERAS_BACKEND={os.environ['KERAS_BACKEND']} when it was imported.")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,5 +78,6 @@ def benchmark_program():
     return load
 
 
-# programs that tests and `make readme` start, no modules with doctests
-collect_ignore = ["backend_run.py", "readme_blocks.py"]
+# programs that tests and `make readme` start: no modules with doctests, and some choose a backend
+collect_ignore = ["readme_blocks.py"]
+collect_ignore_glob = ["*_run.py"]

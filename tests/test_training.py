@@ -260,7 +260,7 @@ def test_a_diverged_training_keeps_the_last_checkpoint(data, tmp_path):
                 kernel = self.model.get_layer("stem_conv").kernel
                 kernel.assign(np.full(kernel.shape, np.nan, "float32"))
 
-    with pytest.raises(ValueError, match="The loss must be finite, and after epoch 2 it is not"):
+    with pytest.raises(ValueError, match="The loss must be finite, and in epoch 2 it is not"):
         train(build(), data, tmp_path, epochs=2, callbacks=[Diverge()], verbose=0)
     model = load_model(tmp_path / "checkpoint.keras")
     assert int(model.optimizer.iterations) == data.steps_per_epoch
