@@ -32,7 +32,7 @@ keras.utils.set_random_seed(0)
 model = kc.applications.CondenseNet(
     (2, 2, 2), (8, 16, 32), stem_strides=1, input_shape=data.image_shape, classes=len(data.class_names)
 )
-model = kc.training.train(model, data, run, recipe="short", epochs=8, resume=True, verbose=2)
+model = kc.training.train(model, data, run, recipe="short", epochs=20, resume=True, verbose=2)
 print("accuracy", model.evaluate(data.test, verbose=0, return_dict=True)["accuracy"])
 
 # %% [markdown]
