@@ -6,10 +6,14 @@ the collectives in the program's text are added up. `scaling.py` says what follo
 
     python benchmarks/exchange.py
     python benchmarks/exchange.py --networks CondenseNet86
+
+Each network has a row with batch norms that take the statistics of the whole batch, and one with those of each device's
+images: `train(batch_norms=)`.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -21,6 +25,7 @@ import tempfile
 
 # constructor: images a step. Each device takes two: what is exchanged does not grow with them
 NETWORKS = {"CondenseNet86": 4, "CondenseNet182": 4, "CondenseNetImageNet74G4": 4, "CondenseNetImageNet74G8": 4}
+KINDS = ("synchronized", "local")  # of batch norms
 DEVICES = 2
 FLOAT = 4  # bytes
 STEPS = "*jit_train_step*after_optimizations.txt"  # files of training steps that XLA made
@@ -62,25 +67,30 @@ def array_bytes(array: re.Match) -> int:
     return bits // 8 * math.prod(int(size) for size in array["shape"].split(",") if size)
 
 
-def counted(parameters: int, normalized_channels: int, batch_norms: int) -> dict[str, int]:
+def counted(parameters: int, normalized_channels: int, batch_norms: int, kind: str = "synchronized") -> dict[str, int]:
     """What a step has to exchange, counted from the network.
 
     - gradients: of each trainable parameter, dropped or not.
     - statistics: of each channel of each batch norm four numbers, the sums over the whole batch of the forward pass
       (Keras sums for the mean, and again for the mean within the variance, and for the variance) and one of the
       backward pass (the gradient of that mean). The other two of the backward pass are gradients of scale and offset.
+      Local ones are two numbers that are kept, of each channel.
     - others: loss and accuracy.
-    - exchanges: the batch norms' wait for each other, two forward and two backward; the rest is joined in one.
+    - exchanges: the batch norms' wait for each other, two forward and two backward; the rest is joined in one, local
+      statistics included.
 
     Example:
         >>> counted(690, 36, 3)
         {'gradient_bytes': 2760, 'statistics_bytes': 576, 'other_bytes': 8, 'exchanges': 13}
+        >>> counted(690, 36, 3, "local")
+        {'gradient_bytes': 2760, 'statistics_bytes': 288, 'other_bytes': 8, 'exchanges': 1}
     """
+    is_local = kind == "local"
     return {
         "gradient_bytes": FLOAT * parameters,
-        "statistics_bytes": 4 * FLOAT * normalized_channels,
+        "statistics_bytes": (2 if is_local else 4) * FLOAT * normalized_channels,
         "other_bytes": 2 * FLOAT,
-        "exchanges": 4 * batch_norms + 1,
+        "exchanges": 1 if is_local else 4 * batch_norms + 1,
     }
 
 
@@ -88,7 +98,7 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
     """What is counted and measured of a network.
 
     Args:
-        network: its constructor, arguments, and images a step.
+        network: its constructor, arguments, images a step, and the kind of its batch norms.
         folder: where XLA writes the programs that it makes.
     """
     import keras
@@ -96,6 +106,7 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
 
     import keras_condense as kc
     from keras_condense.callbacks import learned_layers
+    from keras_condense.training.batch_norms import statistics_of
 
     keras.utils.set_random_seed(0)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
@@ -109,7 +120,8 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
     labels = np.zeros(network["batch"], "int32")
     steps = []
     for _ in ("dense", "after all drops"):
-        model.train_on_batch(images, labels)
+        with statistics_of(model, network["kind"], DEVICES):
+            model.train_on_batch(images, labels)
         programs = sorted(folder.glob(STEPS))
         steps.append([collectives(program.read_text(encoding="utf-8")) for program in programs])
         for layer in learned_layers(model):
@@ -123,7 +135,7 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
         "parameters_after_drops": kc.profile_model(model).parameters,
         "batch_norms": len(norms),
         "mask_bytes": sum(FLOAT * math.prod(layer.mask.shape) for layer in learned_layers(model)),
-        "counted": counted(parameters, channels, len(norms)),
+        "counted": counted(parameters, channels, len(norms), network["kind"]),
         "measured_bytes": sum(dense),
         "measured_exchanges": len(dense),
         "programs": len(after),
@@ -135,7 +147,7 @@ def dump_flags(folder: str | pathlib.Path) -> str:
     return f"--xla_dump_to={folder} --xla_dump_hlo_as_text --xla_dump_hlo_module_re=jit_train_step"
 
 
-def measured(constructor: str, arguments: dict, batch: int) -> dict:
+def measured(constructor: str, arguments: dict, batch: int, kind: str) -> dict:
     """What `worker` says of a network, in a process with two virtual devices."""
     with tempfile.TemporaryDirectory() as folder:
         # what is exchanged is settled before LLVM begins, whose work takes least at level 0
@@ -144,20 +156,21 @@ def measured(constructor: str, arguments: dict, batch: int) -> dict:
             "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3",
             "XLA_FLAGS": f"{flags} {dump_flags(folder)}",
         }  # fmt: skip
-        network = json.dumps({"constructor": constructor, "arguments": arguments, "batch": batch})
+        network = json.dumps({"constructor": constructor, "arguments": arguments, "batch": batch, "kind": kind})
         command = [sys.executable, __file__, "--worker", network, "--folder", folder]
         return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment).stdout)
 
 
-def row(constructor: str) -> dict:
+def row(constructor: str, kind: str) -> dict:
     """A row of the table."""
     batch = NETWORKS[constructor]
-    found = measured(constructor, {}, batch)
+    found = measured(constructor, {}, batch, kind)
     of_step = found["counted"]
     total = of_step["gradient_bytes"] + of_step["statistics_bytes"] + of_step["other_bytes"]
     left = FLOAT * found["parameters_after_drops"]
     return {
         "network": constructor,
+        "kind": kind,
         "trainable_parameters": found["parameters"],
         "gradient_bytes": of_step["gradient_bytes"],
         "statistics_bytes": of_step["statistics_bytes"],
@@ -197,9 +210,11 @@ def main() -> None:
 
     path = RESULTS / "exchange.csv"
     beside = conditions(threads=os.cpu_count(), packages=("keras-condense", "keras", "jax"))
-    for network in arguments.networks:
-        rows = {one["network"]: one for one in read_rows(path)} | {network: row(network) | beside}
-        write_rows(path, [rows[name] for name in NETWORKS if name in rows])
+    for network, kind in itertools.product(arguments.networks, KINDS):
+        rows = {(one["network"], one["kind"]): one for one in read_rows(path)} | {
+            (network, kind): row(network, kind) | beside
+        }
+        write_rows(path, [rows[key] for key in itertools.product(NETWORKS, KINDS) if key in rows])
     print_rows(read_rows(path), str(path))
 
 

@@ -29,6 +29,7 @@ LINKS = {
     "100 Gb/s (12.5 GB/s, 5 µs)": Link(12.5e9, 5e-6),
     "NVLink class (300 GB/s, 2 µs)": Link(300e9, 2e-6),
 }
+PREFIXES = {"synchronized": "", "local": "local_"}  # of columns, for each kind of batch norms
 # images of a device in a step, by how many devices there are
 BATCHES = {"256 in all": lambda devices: 256 // devices, "64 a device": lambda devices: 64}
 
@@ -107,29 +108,37 @@ def efficiency(compute: float, statistics: float, gradients: float) -> tuple[flo
 
 def seconds_on(devices: int, network: dict, link: Link) -> tuple[float, float]:
     """Of a step's exchanges: the batch norms' and the gradients'; `network` is a row of `results/exchange.csv`."""
-    exchanges = int(network["counted_exchanges"]) - 1  # all but one are of batch norms
-    statistics = statistics_seconds(float(network["statistics_bytes"]), exchanges, devices, link)
-    return statistics, all_reduce_seconds(float(network["gradient_bytes"]), devices, link)
+    exchanges = int(network["counted_exchanges"]) - 1  # all but one are of batch norms that wait
+    of_statistics, of_gradients = float(network["statistics_bytes"]), float(network["gradient_bytes"])
+    if not exchanges:  # what local batch norms keep travels with the gradients
+        return 0.0, all_reduce_seconds(of_gradients + of_statistics, devices, link)
+    statistics = statistics_seconds(of_statistics, exchanges, devices, link)
+    return statistics, all_reduce_seconds(of_gradients, devices, link)
 
 
 def rows(networks: list[dict], images_a_second: float | None) -> list[dict]:
-    """The table: a row for each network, batch and link.
+    """The table: a row for each network, batch and link, with columns for local batch norms beside the others.
 
     Args:
         networks: rows of `results/exchange.csv`.
         images_a_second: that one device trains; None for the assumed device's.
     """
-    made = []
-    for network, (batch, images), (name, link) in itertools.product(networks, BATCHES.items(), LINKS.items()):
-        of_image = seconds_an_image(float(network["million_multiply_adds"]) * 1e6)
+    made: list[dict] = []
+    of_networks: dict[str, dict[str, dict]] = {}
+    for row in networks:
+        of_networks.setdefault(row["network"], {})[row["kind"]] = row
+    for (network, kinds), (batch, images), (name, link) in itertools.product(
+        of_networks.items(), BATCHES.items(), LINKS.items()
+    ):
+        of_image = seconds_an_image(float(kinds["local"]["million_multiply_adds"]) * 1e6)
         of_image = 1 / images_a_second if images_a_second else of_image
-        row = {"network": network["network"], "batch": batch, "link": name, "images_a_second": f"{1 / of_image:.0f}"}
-        for devices in DEVICES:
-            seconds = (images(devices) * of_image, *seconds_on(devices, network, link))
-            row[f"on_{devices}"] = " to ".join(f"{share:.3f}" for share in efficiency(*seconds))
+        row = {"network": network, "batch": batch, "link": name, "images_a_second": f"{1 / of_image:.0f}"}
+        for (kind, prefix), devices in itertools.product(PREFIXES.items(), DEVICES):
+            seconds = (images(devices) * of_image, *seconds_on(devices, kinds[kind], link))
+            row[f"{prefix}on_{devices}"] = " to ".join(f"{share:.3f}" for share in efficiency(*seconds))
             if devices == MIDDLE:
                 parts = zip(("compute", "statistics", "gradients"), seconds, strict=True)
-                row |= {f"{part}_ms_on_{devices}": f"{of_part * 1e3:.1f}" for part, of_part in parts}
+                row |= {f"{prefix}{part}_ms_on_{devices}": f"{of_part * 1e3:.1f}" for part, of_part in parts}
         made.append(row)
     return made
 
@@ -139,7 +148,7 @@ def main() -> None:
 
     known = read_rows(RESULTS / "exchange.csv")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", choices=[row["network"] for row in known], metavar="NETWORK",
+    parser.add_argument("--networks", nargs="+", choices={row["network"]: None for row in known}, metavar="NETWORK",
                         help="those of results/exchange.csv (default: all)")  # fmt: skip
     parser.add_argument(
         "--images-a-second", type=float, help="that one of your devices trains; then nothing is written"

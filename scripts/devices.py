@@ -24,6 +24,12 @@ def add_arguments(group: argparse._ActionsContainer) -> None:
         help="let the learning rate grow in proportion to the batch size, from the one it is chosen for (64; imagenet: "
         "256)",
     )
+    group.add_argument(
+        "--batch-norms",
+        choices=("local", "synchronized"),
+        help="whose images the statistics of batch norms are of: each device's, or the whole batch's (default: the "
+        "whole batch's on JAX, each device's on TensorFlow)",
+    )
 
 
 @contextlib.contextmanager

@@ -233,6 +233,7 @@ def _trained(arguments: argparse.Namespace, data: Any, recipe: Any, output: path
         verbose=arguments.verbose,
         save_freq="epoch" if arguments.save_freq is None else arguments.save_freq,
         scale_learning_rate=arguments.scale_learning_rate,
+        batch_norms=arguments.batch_norms,
         distribution=devices.ALL if arguments.distribute == [devices.ALL] else None,
     )
 

@@ -40,10 +40,10 @@ def network():
         [
             keras.Input((None, None, 1)),
             keras.layers.Conv2D(8, 3, use_bias=False),
-            BatchNormalization(synchronized=True),
+            BatchNormalization(),
             LearnedGroupConv2D(8, 1, groups=2, condense_factor=2, group_lasso=1e-3),
             keras.layers.Dropout(1e-9),  # it draws, and drops nothing
-            BatchNormalization(synchronized=True),
+            BatchNormalization(),
             LearnedGroupConv2D(8, 3, groups=2, condense_factor=2, group_lasso=1e-3),
             keras.layers.GlobalAveragePooling2D(),
             CondenseDense(10, activation="softmax"),
@@ -65,7 +65,15 @@ def main(folder, replicas, kind, epochs):
     watch = Watch(model, strategy, epochs)
     recipe = kc.training.Recipe(epochs=4, learning_rate=0.05, small_crops=(0.75, 0.5))
     model = kc.training.train(
-        model, data, folder, recipe=recipe, resume=True, class_weights=True, verbose=0, callbacks=[watch]
+        model,
+        data,
+        folder,
+        recipe=recipe,
+        resume=True,
+        class_weights=True,
+        verbose=0,
+        callbacks=[watch],
+        batch_norms="synchronized",
     )
     weights = {f"{i:03}{weight.path.replace('/', '.')}": weight.numpy() for i, weight in enumerate(model.weights)}
     np.savez(f"{folder}.npz", **weights)

@@ -1,9 +1,9 @@
 """What test_training_on_several.py runs in processes of its own, on JAX:
 
-    python several_run.py FOLDER PROCESSES PROCESS PORT EPOCHS_BEFORE_A_KILL [arrays | stream]
+    python several_run.py FOLDER PROCESSES PROCESS PORT EPOCHS_BEFORE_A_KILL [arrays | stream | local]
 
 Trains on all devices of all processes and writes the weights; 0 epochs before a kill for none, and a stream's comes
-within an epoch.
+within an epoch; "local" trains on arrays, with batch norms of each device's images.
 """
 
 import contextlib
@@ -55,6 +55,7 @@ def train(folder, process, epochs, kind):
     model = kc.training.train(
         model, data, folder, epochs=4, learning_rate=0.05, resume=True, class_weights=True, verbose=0,
         callbacks=[Die(epochs, 5 if kind == "stream" else 0)], save_freq=2, distribution="auto",
+        batch_norms="local" if kind == "local" else None,
     )  # fmt: skip
     weights = {
         f"{number:03}{weight.path.replace('/', '.')}": weight.numpy() for number, weight in enumerate(model.weights)

@@ -29,6 +29,11 @@ def network(synchronized=False):
         LearnedGroupConv2D(8, 3, group_lasso=1e-3), keras.layers.GlobalAveragePooling2D(), CondenseDense(3)])
     model.compile(keras.optimizers.SGD(0.05, momentum=0.9),
                   keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    numbers = np.random.default_rng(1)  # backends draw other ones from the same seed
+    for weight in model.trainable_variables:
+        if weight.name == "kernel":
+            fan_in = np.prod(weight.shape[:-1])
+            weight.assign(numbers.normal(0, fan_in**-0.5, weight.shape))
     return model
 
 def train(model):
@@ -63,6 +68,16 @@ def trained(devices):
 one = trained(1)
 keras.distribution.set_distribution(keras.distribution.DataParallel(devices=keras.distribution.list_devices()))
 print(json.dumps({"one": one, "two": trained(2)}))
+"""
+
+# with what `train(batch_norms="local")` trains in
+LOCAL = """
+from keras_condense.training.batch_norms import statistics_of
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+model = network()
+with statistics_of(model, "local", 2):
+    losses = train(model)
+print(json.dumps({"layers": results(model), "losses": losses}))
 """
 
 # where rounding can't flip a ReLU or decide a drop; without the second line Keras has float32 within batch norms on JAX
@@ -168,6 +183,13 @@ def assert_same(several, one, atol=1e-4):  # float32 sums in another order
 def test_data_parallel_on_jax_equals_one_device(precision, atol, tmp_path):
     found = run("jax", precision + JAX, tmp_path)
     assert_same(found["two"], found["one"], atol)
+
+
+@pytest.mark.slow
+def test_local_batch_norms_on_jax_are_those_of_mirrored_replicas(apart, tmp_path):
+    found = run("jax", LOCAL, tmp_path)
+    assert_same(found, apart["trained"])
+    assert np.abs(np.subtract(found["losses"], apart["one"]["losses"])).max() > 1e-3
 
 
 @pytest.mark.slow

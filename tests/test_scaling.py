@@ -57,8 +57,9 @@ def test_another_collective_is_not_passed_over(exchange):
 
 @needs_jax
 @pytest.mark.slow
-def test_what_is_counted_is_what_xla_exchanges(exchange):
-    found = exchange.measured("CondenseNet", TINY | {"group_lasso": 1e-3, "dropout_rate": 0.1}, batch=8)
+@pytest.mark.parametrize("kind", ["synchronized", "local"])
+def test_what_is_counted_is_what_xla_exchanges(kind, exchange):
+    found = exchange.measured("CondenseNet", TINY | {"group_lasso": 1e-3, "dropout_rate": 0.1}, batch=8, kind=kind)
     counted = found["counted"]
     assert found["measured_bytes"] == sum(counted[f"{kind}_bytes"] for kind in ("gradient", "statistics", "other"))
     assert found["measured_exchanges"] == counted["exchanges"]
@@ -124,7 +125,8 @@ def test_a_drop_compares_masks_between_processes_and_no_weights(tmp_path):
 def test_the_table_is_of_these_networks(exchange):
     rows = {row["network"]: row for row in results("exchange")}
     assert list(rows) == list(exchange.NETWORKS)
-    assert {row["difference"] for row in rows.values()} == {"0"}
+    assert [row["kind"] for row in results("exchange")] == list(exchange.KINDS) * len(rows)
+    assert {row["difference"] for row in results("exchange")} == {"0"}
     with shapes_only():
         model = kc.applications.CondenseNet86()
         parameters = sum(keras.ops.size(weight) for weight in model.trainable_weights)

@@ -20,6 +20,7 @@ from keras_condense.files import locked, write_text
 from keras_condense.layers import condensable_layers, frozen_layers
 from keras_condense.quantizing import fake_quantizers, round_biases
 from keras_condense.saving import save_model
+from keras_condense.training.batch_norms import KINDS, check_batch_norms, statistics_of
 from keras_condense.training.feeding import (
     balanced_weights,
     check_data,
@@ -75,6 +76,7 @@ def train(
     save_freq: str | int = "epoch",
     distribution: str | keras.distribution.DataParallel | None = None,
     scale_learning_rate: bool = False,
+    batch_norms: str | None = None,
 ) -> keras.Model:
     """Train a classifier by a recipe while it condenses itself, in a folder that can be resumed.
 
@@ -92,7 +94,7 @@ def train(
     On several devices (JAX: `distribution="auto"`) and in several processes (`process_group`) all share each batch, and
     masks and weights are those of one device but for the order of sums in float32. The first process writes the folder,
     which all must see. The devices of a `tf.distribute.MirroredStrategy` in whose scope the model is built share each
-    batch too; they drop out other units than one device, and batch norms need `synchronized=True` to compute as on one.
+    batch too; they drop out other units than one device, and need `batch_norms="synchronized"` to compute as one does.
 
     Args:
         model: a functional or sequential classifier with a softmax, one output per class of `data`; compiled here. A
@@ -127,6 +129,10 @@ def train(
             `keras.distribution.DataParallel`; the model may have been built before, and is on one device again after.
         scale_learning_rate: whether the learning rate is for batches of the recipe's `batch_size`, and is to grow in
             proportion to those of `data`.
+        batch_norms: whose images their statistics are of, where several devices share each batch: "synchronized" for
+            the whole batch, as on one device; "local" for each device's own, for which no device waits, and which
+            train another network than one device does. None for what the backend does: the whole batch's on JAX, and
+            as each layer says under a strategy of TensorFlow.
 
     Returns:
         The trained model, every layer in its last stage.
@@ -148,8 +154,9 @@ def train(
     if save_freq != "epoch":
         save_freq = check_positive_integer("save_freq", save_freq, "Use 'epoch', or how many batches to train between.")
     check_choice("scale_learning_rate", scale_learning_rate, (True, False), "Use True for large batches.")
+    check_choice("batch_norms", batch_norms, (None, *KINDS), "Use 'local' where devices should not wait.")
     check_data(data)
-    settings = (settings or {}) | {"scale_learning_rate": scale_learning_rate}
+    settings = (settings or {}) | {"scale_learning_rate": scale_learning_rate, "batch_norms": batch_norms}
     seed = check_seed("seed", seed)
     with on_devices(model, distribution):
         return _train(
@@ -175,6 +182,8 @@ def _train(
 ) -> keras.Model:
     """`train` on the devices that share each batch."""
     check_distribution(model, data)
+    devices = share_of_process(model).replicas
+    check_batch_norms(model, settings["batch_norms"], devices)
     check_fit(model, data, recipe)
     teacher = teacher_of(model, teacher, data, recipe)
     added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
@@ -231,7 +240,7 @@ def _train(
                 trained, inputs = model_and_inputs(
                     model, data, recipe, left, crop_size, validate, weights, teacher, first_step
                 )
-            with own_batches():
+            with own_batches(), statistics_of(model, settings["batch_norms"], devices):
                 trained.fit(
                     **inputs,
                     initial_epoch=left.start,

@@ -72,7 +72,7 @@ def check_settings(settings: dict) -> None:
 
 
 # what runs had that were begun before these settings were kept
-_BEFORE = {"class_weights": False, "resize": "stretch", "scale_learning_rate": False}
+_BEFORE = {"class_weights": False, "resize": "stretch", "scale_learning_rate": False, "batch_norms": None}
 
 
 def prepare(folder: pathlib.Path, settings: dict, resume: bool) -> None:
