@@ -2,12 +2,12 @@
 
 import importlib.util
 import pathlib
-import subprocess
-import sys
 
+import backend_forks
 import numpy as np
 import pytest
-from test_training_on_several import environment, free_port
+from backend_forks import Program
+from test_training_on_several import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,19 +19,9 @@ def run(folder, processes):
     """What each process wrote."""
     program, port = str(pathlib.Path(__file__).with_name("torch_processes_run.py")), str(free_port())
     outs = [folder / f"{processes}-{number}.npz" for number in range(processes)]
-    begun = [
-        subprocess.Popen(
-            [sys.executable, program, str(out), str(processes), str(number), port],
-            env=environment("torch"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for number, out in enumerate(outs)
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=200)[0] for process in begun]
-    finally:
-        for process in begun:
-            process.kill()
-    assert all(process.returncode == 0 for process in begun), "\n".join(said)
+    begun = [Program([program, out, processes, number, port], folder) for number, out in enumerate(outs)]
+    done = backend_forks.run("torch", begun, timeout=200)
+    assert all(process.code == 0 for process in done), "\n".join(process.output for process in done)
     return [dict(np.load(out)) for out in outs]
 
 

@@ -7,11 +7,11 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
-import sys
 
+import backend_forks
 import keras
 import pytest
+from backend_forks import Program
 from networks import shapes_only
 
 import keras_condense as kc
@@ -101,22 +101,12 @@ def test_a_drop_compares_masks_between_processes_and_no_weights(tmp_path):
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = str(one.getsockname()[1])
-    environment = os.environ | {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    begun = [
-        subprocess.Popen(
-            [sys.executable, "-c", DROP, port, number],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path,
-        )
-        for number in "01"
-    ]  # fmt: skip
-    try:
-        said = [process.communicate(timeout=200) for process in begun]
-    finally:
-        for process in begun:
-            process.kill()
-    assert all(process.returncode == 0 for process in begun), said
-    for output, _ in said:
-        sent = json.loads(output.splitlines()[-1])
+    (tmp_path / "drop.py").write_text(DROP)
+    begun = [Program([tmp_path / "drop.py", port, number], tmp_path) for number in "01"]
+    done = backend_forks.run("jax", begun, timeout=200)
+    assert all(process.code == 0 for process in done), "\n".join(process.output for process in done)
+    for process in done:
+        sent = json.loads(process.output.splitlines()[-1])
         assert [2, 8] in sent["begun"]
         assert [1, 1, 8, 8] in sent["begun"]
         assert sent["drop"] == [[2, 8]]

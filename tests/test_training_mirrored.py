@@ -3,29 +3,24 @@
 import csv
 import json
 import pathlib
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
-from test_training_on_several import environment
 
 pytestmark = pytest.mark.slow  # all of it, together
 
 
 def run(folder, replicas, kind, dies_after=0):
     """Train in `folder`; the weights, the log, and the states of each replica's generators."""
-    program = str(pathlib.Path(__file__).with_name("mirrored_run.py"))
-    done = subprocess.run(
-        [sys.executable, program, str(folder), *map(str, (replicas, kind, dies_after))],
-        env=environment("tensorflow"), capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    program, output = pathlib.Path(__file__).with_name("mirrored_run.py"), folder.with_suffix(".txt")
+    arguments = (folder, replicas, kind, dies_after)
+    assert forked.run(program, *arguments, folder=folder.parent, output=output, timeout=300) == 0, output.read_text()
     if dies_after:
         return None
     with open(folder / "log.csv", newline="") as file:
         log = [{name: float(value) for name, value in row.items() if name != "seconds"} for row in csv.DictReader(file)]
-    return dict(np.load(f"{folder}.npz")), log, json.loads(done.stdout.splitlines()[-1])
+    return dict(np.load(f"{folder}.npz")), log, json.loads(output.read_text().splitlines()[-1])
 
 
 # what is trained on two devices sees small crops on both, before or after the kill
@@ -65,11 +60,10 @@ for load, batch_size, held_out in (("load_arrays", 63, 0.1), ("load", 64, 0.1)):
 
 
 def test_what_replicas_can_not_share_is_refused(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSED], capture_output=True, text=True, env=environment("tensorflow"), cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
-    messages = [line for line in done.stdout.splitlines() if line.startswith("refused: ")]
+    program, output = tmp_path / "program.py", tmp_path / "output.txt"
+    program.write_text(REFUSED)
+    assert forked.run(program, folder=tmp_path, output=output, timeout=100) == 0, output.read_text()
+    messages = [line for line in output.read_text().splitlines() if line.startswith("refused: ")]
     assert len(messages) == 2
     for message, expected in zip(
         messages,
