@@ -106,7 +106,7 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
 
     import keras_condense as kc
     from keras_condense.callbacks import learned_layers
-    from keras_condense.training.batch_norms import statistics_of
+    from keras_condense.training import batch_norm_statistics
 
     keras.utils.set_random_seed(0)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
@@ -120,7 +120,7 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
     labels = np.zeros(network["batch"], "int32")
     steps = []
     for _ in ("dense", "after all drops"):
-        with statistics_of(model, network["kind"], DEVICES):
+        with batch_norm_statistics(model, network["kind"]):
             model.train_on_batch(images, labels)
         programs = sorted(folder.glob(STEPS))
         steps.append([collectives(program.read_text(encoding="utf-8")) for program in programs])

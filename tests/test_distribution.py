@@ -72,10 +72,10 @@ print(json.dumps({"one": one, "two": trained(2)}))
 
 # with what `train(batch_norms="local")` trains in
 LOCAL = """
-from keras_condense.training.batch_norms import statistics_of
+from keras_condense.training import batch_norm_statistics
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 model = network()
-with statistics_of(model, "local", 2):
+with batch_norm_statistics(model, "local"):
     losses = train(model)
 print(json.dumps({"layers": results(model), "losses": losses}))
 """

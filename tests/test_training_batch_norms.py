@@ -1,5 +1,7 @@
 """`train(batch_norms=)`: statistics of each device's images, or of the whole batch."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -62,6 +64,34 @@ def test_one_device_trains_as_ever_whatever_the_kind(tmp_path):
     with pytest.raises(ValueError, match="`batch_norms` \\(='global'\\) must be one of None, 'local', 'synchronized'"):
         train(model, data, tmp_path / "none", batch_norms="global")
     assert not (tmp_path / "none").exists()
+
+
+IN_TURN = """
+import pathlib, sys
+import keras, numpy as np, keras_condense as kc
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+keras.utils.set_random_seed(0)
+norm = keras.layers.BatchNormalization(momentum=0)
+model = keras.Sequential([keras.Input((1,)), norm])
+model.compile(keras.optimizers.SGD(0.0), "mse")
+values = np.array([[1.0], [3.0], [10.0], [14.0]], "float32")
+found = []
+for kind in (None, "local", "synchronized", "local", None):
+    with kc.training.batch_norm_statistics(model, kind):
+        model.fit(values, values, batch_size=4, shuffle=False, verbose=0)
+    found.append(float(norm.moving_variance[0]))
+print(found)
+"""
+
+
+@needs_jax
+@pytest.mark.slow
+def test_one_model_is_fitted_with_either_kind_in_turn(tmp_path):
+    """For all that JAX remembers of a step."""
+    (tmp_path / "program.py").write_text(IN_TURN)
+    (done,) = run("jax", [Program([tmp_path / "program.py"], tmp_path, devices(2))], timeout=100)
+    assert done.code == 0, done.output
+    assert json.loads(done.output.splitlines()[-1]) == [27.5, 2.5, 27.5, 2.5, 27.5]
 
 
 REFUSED = """

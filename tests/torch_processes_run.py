@@ -1,8 +1,9 @@
 """What test_distribution_torch.py runs in each of several processes:
 
-    python torch_processes_run.py OUT PROCESSES PROCESS PORT
+    python torch_processes_run.py OUT PROCESSES PROCESS PORT [synchronized | local]
 
-Trains with the loop of docs/guide/devices.md, and writes the weights and all masks that there were.
+With batch norms of that kind, or none, trains with the loop of docs/guide/devices.md, and writes the weights and all
+masks that there were.
 """
 
 import os
@@ -21,16 +22,18 @@ import keras  # noqa: E402, as the page has it: after the backend is chosen
 import torch  # noqa: E402
 from torch.optim.optimizer import register_optimizer_step_post_hook  # noqa: E402
 
-from keras_condense.layers import CondenseDense, LearnedGroupConv2D, condensable_layers  # noqa: E402
+from keras_condense.layers import BatchNormalization, CondenseDense, LearnedGroupConv2D, condensable_layers  # noqa: E402
+from keras_condense.training import batch_norm_statistics  # noqa: E402
 
 
-def main(out, processes, process, port):
+def main(out, processes, process, port, kind=None):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://localhost:{port}", rank=process, world_size=processes)
     keras.utils.set_random_seed(7 + process)  # the weights are to come from the first
     learned = [LearnedGroupConv2D(8, size, group_lasso=0.05) for size in (1, 3)]
     ends = [keras.layers.GlobalAveragePooling2D(), CondenseDense(3)]
-    model = keras.Sequential([keras.Input((4, 4, 8)), *learned, keras.layers.Dropout(1e-9), *ends])
+    norms = [BatchNormalization(), keras.layers.BatchNormalization(scale=False)] if kind else []
+    model = keras.Sequential([keras.Input((4, 4, 8)), *learned, *norms, keras.layers.Dropout(1e-9), *ends])
     begun = [weight.numpy() for weight in model.trainable_variables] if process == 0 else None
     masks, dropped = [], []
 
@@ -43,15 +46,18 @@ def main(out, processes, process, port):
     register_optimizer_step_post_hook(look)
     rng = np.random.default_rng(0)
     images = torch.tensor(rng.normal(size=(24, 4, 4, 8)).astype("float32"))
-    train(model, torch.utils.data.TensorDataset(images, torch.arange(24) % 3), epochs=6, batch_size=8)  # noqa: F821
+    data = torch.utils.data.TensorDataset(images, torch.arange(24) % 3)
+    with batch_norm_statistics(model, kind):
+        train(model, data, epochs=6, batch_size=8)  # noqa: F821
     assert all(layer.stage == layer.final_stage for layer in condensable_layers(model))
     assert begun is None or any((a != b.numpy()).any() for a, b in zip(begun, model.trainable_variables, strict=True))
     drawn = keras.ops.convert_to_numpy(keras.layers.Dropout(0.5)(np.ones((4, 8)), training=True))
     weights = {f"weight{number}": weight.numpy() for number, weight in enumerate(model.trainable_variables)}
+    weights |= {f"moving{number}": norm.moving_variance.numpy() for number, norm in enumerate(norms)}
     np.savez(out, masks=np.concatenate(masks), dropped=dropped, drawn=drawn, **weights)
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     os.environ["MASTER_ADDR"] = "localhost"
-    main(sys.argv[1], *map(int, sys.argv[2:5]))
+    main(sys.argv[1], *map(int, sys.argv[2:5]), *sys.argv[5:])

@@ -1,7 +1,8 @@
 """Whose images batch norms take their statistics of, where several devices share each batch."""
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -9,9 +10,10 @@ from keras import ops
 
 from keras_condense.layers import BatchNormalization
 from keras_condense.layers.fake_quantization import QuantizedBatchNormalization
-from keras_condense.validation import listed
+from keras_condense.training.several import share_of_process
+from keras_condense.validation import check_choice, listed
 
-__all__ = ["KINDS", "check_batch_norms", "normalized_apart", "statistics_of"]
+__all__ = ["batch_norm_statistics", "check_batch_norms", "normalized_apart"]
 
 LOCAL, SYNCHRONIZED = KINDS = "local", "synchronized"
 _KNOWN = {kind.call for kind in (keras.layers.BatchNormalization, BatchNormalization, QuantizedBatchNormalization)}
@@ -37,7 +39,8 @@ def normalized_apart(
 
     Example:
         >>> import numpy as np
-        >>> outputs, mean, variance = normalized_apart(np.array([[1.0], [3.0], [10.0], [14.0]]), 2, axis=1, epsilon=0.0)
+        >>> images = np.array([[1], [3], [10], [14]], "float32")
+        >>> outputs, mean, variance = normalized_apart(images, 2, axis=1, epsilon=0.0)
         >>> ops.convert_to_numpy(outputs).ravel().tolist()
         [-1.0, 1.0, -1.0, 1.0]
         >>> float(mean[0]), float(variance[0])
@@ -55,61 +58,108 @@ def normalized_apart(
 
 
 @contextlib.contextmanager
-def statistics_of(model: keras.Model, kind: str | None, devices: int) -> Iterator[None]:
+def batch_norm_statistics(model: keras.Model, kind: str | None) -> Iterator[None]:
     """Train batch norms, within the block, by the statistics of each device's images or of the whole batch.
+
+    `train(batch_norms=kind)` does so itself. This is for `fit`, and for loops of one's own with PyTorch's
+    DistributedDataParallel; the block is around the whole training.
+
+    - "synchronized": mean and variance are those of the whole batch, of all devices and processes together, as one
+      device computes them. A layer's devices wait for each other, in the forward and in the backward pass.
+    - "local": those of each device's own images. On JAX, what is kept for inference is their mean over the devices;
+      elsewhere each device keeps its own.
 
     Args:
         model: its batch norms, those of nested models too.
-        kind: "local", "synchronized", or None for what the backend does by itself.
-        devices: how many share each batch. Of one, both kinds are the same.
+        kind: "local", "synchronized", or None for what the backend does by itself: "synchronized" on JAX, "local" on
+            PyTorch, and as each layer says on TensorFlow. Where one device trains, all are the same.
+
+    Raises:
+        ValueError: another kind, or batch norms that compute otherwise than Keras' do.
+
+    Example:
+        >>> import numpy as np
+        >>> norm = keras.layers.BatchNormalization()
+        >>> model = keras.Sequential([keras.Input((3,)), norm])
+        >>> model.compile("sgd", "mse")
+        >>> images = np.ones((4, 3), "float32")
+        >>> with batch_norm_statistics(model, "synchronized"):
+        ...     history = model.fit(images, images, verbose=0)
     """
-    if kind is None or devices == 1 or (kind == SYNCHRONIZED and keras.backend.backend() == "jax"):
-        yield  # JAX computes as one device would
+    devices = check_batch_norms(model, kind)
+    if kind is None or devices == 1:
+        yield
         return
-    norms = _batch_norms(model)
-    if keras.backend.backend() == "jax":
+    backend, norms = keras.backend.backend(), _batch_norms(model)
+    before = [layer.synchronized for layer in norms]
+    traced, model.train_function = model.train_function, None  # which has the layers as they were
+    if backend == "jax":  # which would take the trace of an equal function that it has seen before
+        model.__dict__["train_step"] = functools.partial(model.train_step)
+    if (kind, backend) == (LOCAL, "jax"):
         for layer in norms:
             layer.__dict__["call"] = _local_call(layer, devices)
-    before = [layer.synchronized for layer in norms]
-    if keras.backend.backend() == "tensorflow":
+    if (kind, backend) == (SYNCHRONIZED, "torch"):
+        for layer in norms:
+            layer.__dict__["_moments"] = functools.partial(_moments_of_processes, layer)
+    if backend == "tensorflow":
         for layer in norms:
             layer.synchronized = kind == SYNCHRONIZED
     try:
         yield
     finally:
+        model.train_function = traced
+        model.__dict__.pop("train_step", None)
         for layer, synchronized in zip(norms, before, strict=True):
             layer.synchronized = synchronized
             layer.__dict__.pop("call", None)
+            layer.__dict__.pop("_moments", None)
 
 
-def check_batch_norms(model: keras.Model, kind: str | None, devices: int) -> None:
-    """Raise ValueError where batch norms can't take the statistics of each device's images."""
-    if kind != LOCAL or devices == 1 or keras.backend.backend() != "jax":
-        return
+def check_batch_norms(model: keras.Model, kind: str | None) -> int:
+    """How many devices share each batch; ValueError where their batch norms can't be of a kind."""
+    check_choice("batch_norms", kind, (None, *KINDS), "Use 'local' where devices should not wait.")
+    devices = _processes_on_torch() if keras.backend.backend() == "torch" else share_of_process(model).replicas
+    if devices == 1 or (kind, keras.backend.backend()) not in ((LOCAL, "jax"), (SYNCHRONIZED, "torch")):
+        return devices
     other = [layer.name for layer in _batch_norms(model) if type(layer).call not in _KNOWN or layer.renorm]
     if other:
         raise ValueError(
-            f"`batch_norms` (='local') must be for batch norms that compute as Keras' do, without `renorm`, and "
-            f"{listed(other)} of model {model.name!r} may not. Use 'synchronized'."
+            f"`batch_norms` (={kind!r}) must be for batch norms that compute as Keras' do, without `renorm`, and "
+            f"{listed(other)} of model {model.name!r} may not. Leave `batch_norms` out."
         )
+    return devices
 
 
 def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
 
 
+def _processes_on_torch() -> int:
+    import torch
+
+    is_shared = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if is_shared else 1
+
+
+def _check_inputs(layer: keras.layers.BatchNormalization, mask: Any) -> None:
+    if mask is not None:
+        raise ValueError(
+            f"`batch_norms` must be left out for inputs with a mask, and batch norm {layer.name!r} got one."
+        )
+
+
 def _local_call(layer: keras.layers.BatchNormalization, devices: int):
-    """What computes in place of `layer.call`."""
+    """What computes in place of `layer.call` on JAX, where one program is written for all devices."""
     as_it_was = layer.call
 
     def call(inputs, training=None, mask=None):
-        learns = training and layer.trainable and not getattr(layer, "frozen", False)
-        if not learns or inputs.shape[0] is None or inputs.shape[0] % devices:  # shapes alone are asked for
+        if not (training and layer.trainable) or getattr(layer, "frozen", False):
             return as_it_was(inputs, training=training, mask=mask)
-        if mask is not None:
+        _check_inputs(layer, mask)
+        if inputs.shape[0] % devices:
             raise ValueError(
-                f"`batch_norms` (='local') must be for inputs without a mask, and {layer.name!r} got one. Use "
-                "'synchronized'."
+                f"`inputs` of batch norm {layer.name!r} (shape {tuple(inputs.shape)}) must be a batch that the "
+                f"{devices} devices divide. Choose such a batch size, and leave out the last images that fill no batch."
             )
         inputs = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         outputs, *statistics = normalized_apart(
@@ -125,3 +175,35 @@ def _local_call(layer: keras.layers.BatchNormalization, devices: int):
         return ops.cast(outputs, layer.compute_dtype)
 
     return call
+
+
+def _moments_of_processes(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[Any, Any]:
+    """Mean and variance of each channel over the batches of all processes, of one size, on PyTorch."""
+    _check_inputs(layer, mask)
+    others = [number for number in range(inputs.ndim) if number != layer.axis % inputs.ndim]
+    along = [-1 if number == layer.axis % inputs.ndim else 1 for number in range(inputs.ndim)]
+    mean_of_processes = _mean_of_processes()
+    mean = mean_of_processes(inputs.mean(others))
+    return mean, mean_of_processes((inputs - mean.reshape(along)).square().mean(others))
+
+
+@functools.cache
+def _mean_of_processes() -> Callable:
+    """A function of PyTorch: the mean over processes, whose gradient is the mean of their gradients."""
+    import torch
+
+    def mean(values):
+        summed = values.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed / torch.distributed.get_world_size()
+
+    class Mean(torch.autograd.Function):
+        @staticmethod
+        def forward(context, values):
+            return mean(values)
+
+        @staticmethod
+        def backward(context, gradient):
+            return mean(gradient)
+
+    return Mean.apply

@@ -20,7 +20,7 @@ from keras_condense.files import locked, write_text
 from keras_condense.layers import condensable_layers, frozen_layers
 from keras_condense.quantizing import fake_quantizers, round_biases
 from keras_condense.saving import save_model
-from keras_condense.training.batch_norms import KINDS, check_batch_norms, statistics_of
+from keras_condense.training.batch_norms import batch_norm_statistics, check_batch_norms
 from keras_condense.training.feeding import (
     balanced_weights,
     check_data,
@@ -154,7 +154,6 @@ def train(
     if save_freq != "epoch":
         save_freq = check_positive_integer("save_freq", save_freq, "Use 'epoch', or how many batches to train between.")
     check_choice("scale_learning_rate", scale_learning_rate, (True, False), "Use True for large batches.")
-    check_choice("batch_norms", batch_norms, (None, *KINDS), "Use 'local' where devices should not wait.")
     check_data(data)
     settings = (settings or {}) | {"scale_learning_rate": scale_learning_rate, "batch_norms": batch_norms}
     seed = check_seed("seed", seed)
@@ -182,8 +181,7 @@ def _train(
 ) -> keras.Model:
     """`train` on the devices that share each batch."""
     check_distribution(model, data)
-    devices = share_of_process(model).replicas
-    check_batch_norms(model, settings["batch_norms"], devices)
+    check_batch_norms(model, settings["batch_norms"])
     check_fit(model, data, recipe)
     teacher = teacher_of(model, teacher, data, recipe)
     added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
@@ -240,7 +238,7 @@ def _train(
                 trained, inputs = model_and_inputs(
                     model, data, recipe, left, crop_size, validate, weights, teacher, first_step
                 )
-            with own_batches(), statistics_of(model, settings["batch_norms"], devices):
+            with own_batches(), batch_norm_statistics(model, settings["batch_norms"]):
                 trained.fit(
                     **inputs,
                     initial_epoch=left.start,
