@@ -79,6 +79,7 @@ benchmarks: install
 	$(VENV)/bin/python benchmarks/memory_efficient.py
 	$(if $(wildcard $(VENV)/lib/python3*/site-packages/jax),$(VENV)/bin/python benchmarks/exchange.py)
 	$(VENV)/bin/python benchmarks/scaling.py
+	$(if $(wildcard $(VENV)/lib/python3*/site-packages/jax),$(VENV)/bin/python benchmarks/soak.py)
 	$(VENV)/bin/python benchmarks/build_time.py
 	$(VENV)/bin/python benchmarks/input_pipeline.py
 	$(VENV)/bin/python benchmarks/zoo.py

@@ -1,8 +1,10 @@
 """Kills one of two processes at random moments: the program of results/soak.csv, with fewer kills."""
 
+import csv
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -21,3 +23,15 @@ def test_nothing_is_lost_when_one_of_two_processes_is_killed():
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "20 kills, and every run ended like the unbroken one"
+
+
+def test_the_guide_says_what_was_measured():
+    with open(ROOT / "results" / "soak.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    (kills, within, timeout) = re.search(
+        r"processes\s+(\d+) times.*ended within ([\d.]+) seconds, or after the (\d+)",
+        (ROOT / "docs" / "guide" / "devices.md").read_text(), re.DOTALL,
+    ).groups()  # fmt: skip
+    assert len(rows) == int(kills)
+    ended = [float(row["other_ended_after_s"]) for row in rows]
+    assert all(seconds < float(within) or int(timeout) < seconds < int(timeout) + 1 for seconds in ended)
