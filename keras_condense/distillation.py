@@ -70,6 +70,15 @@ def _logits(outputs: Any, from_logits: bool) -> Any:
     return ops.log(ops.maximum(ops.cast(outputs, "float32"), least))
 
 
+def _replicas() -> int:
+    """How many replicas of a `tf.distribute` strategy train together; 1 elsewhere."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 @keras.saving.register_keras_serializable("keras_condense")
 class Distiller(keras.distillation.Distiller):
     """A student that is trained with a teacher, compiled as the student is; `distill` makes it.
@@ -117,9 +126,10 @@ class Distiller(keras.distillation.Distiller):
         of_teacher = soft_targets.compute_loss(self.teacher(x, training=False), y_pred, sample_weight=sample_weight)
         total = self.student_loss_weight * of_labels + (1 - self.student_loss_weight) * of_teacher
         total = sum(added, total)
-        self.student_loss_tracker.update_state(of_labels)
-        self.distillation_loss_tracker.update_state(of_teacher)
-        self.total_loss_tracker.update_state(total)
+        replicas = _replicas()  # Keras divides losses by them, to sum gradients
+        self.student_loss_tracker.update_state(of_labels * replicas)
+        self.distillation_loss_tracker.update_state(of_teacher * replicas)
+        self.total_loss_tracker.update_state(total * replicas)
         return total
 
 

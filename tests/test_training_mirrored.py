@@ -74,3 +74,54 @@ def test_what_replicas_can_not_share_is_refused(tmp_path):
         strict=True,
     ):
         assert expected in message
+
+
+# one replica, as on a host of one GPU; a teacher, and files that other backends read
+OF_ONE_AND_TWO = """
+import json, keras, tensorflow as tf, keras_condense as kc, zipfile
+device = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(device, [tf.config.LogicalDeviceConfiguration()] * 2)
+data = kc.datasets.load_arrays("digits", batch_size=128, image_size=8)
+
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.Conv2D(4, 3), keras.layers.BatchNormalization(), keras.layers.Flatten()]
+    return keras.Sequential([keras.Input((8, 8, 1)), *layers, keras.layers.Dense(10, activation="softmax")])
+
+found, teacher = [], network(1)
+for replicas in (1, 2):
+    with tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(replicas)]).scope():
+        model = network(0)
+    options = {"epochs": 2, "verbose": 0, "batch_norms": "synchronized"}
+    kc.training.train(model, data, str(replicas), teacher=teacher, **options)
+    of_files = [zipfile.ZipFile(f"{replicas}/{name}.keras").read("config.json") for name in ("checkpoint", "model")]
+    assert not any(b'"synchronized": true' in of_file for of_file in of_files)
+refused = []
+with tf.distribute.experimental.CentralStorageStrategy().scope():
+    central = network(0)
+outside = network(0)
+for model, strategy in ((central, None), (outside, tf.distribute.MirroredStrategy(["CPU:0"]))):
+    try:
+        with strategy.scope() if strategy else tf.name_scope(""):
+            kc.training.train(model, data, "none")
+    except ValueError as error:
+        refused.append(str(error))
+print(json.dumps(refused))
+"""
+
+
+def test_one_replica_is_as_two_with_a_teacher(tmp_path):
+    program, output = tmp_path / "program.py", tmp_path / "output.txt"
+    program.write_text(OF_ONE_AND_TWO)
+    assert forked.run(program, folder=tmp_path, output=output, timeout=200) == 0, output.read_text()
+    of_one, of_two = (
+        list(csv.DictReader((tmp_path / replicas / "log.csv").read_text().splitlines())) for replicas in "12"
+    )
+    for row, expected in zip(of_two, of_one, strict=True):
+        for name in (name for name in expected if name.endswith("loss")):
+            assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3), name
+    assert "distillation_loss" in of_one[0]
+    central, outside = json.loads(output.read_text().splitlines()[-1])
+    assert "was built under CentralStorageStrategy, with which Keras 3 trains no batch norms." in central
+    assert "was built outside of it. Build it within, or call `train` outside." in outside
+    assert not (tmp_path / "none").exists()

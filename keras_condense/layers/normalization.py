@@ -119,6 +119,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.scale
             and self.center
             and not self.synchronized
+            and "_moments" not in vars(self)  # of `training.batch_norm_statistics`
             and not getattr(self, "renorm", False)
         )
 

@@ -91,26 +91,22 @@ def batch_norm_statistics(model: keras.Model, kind: str | None) -> Iterator[None
         yield
         return
     backend, norms = keras.backend.backend(), _batch_norms(model)
-    before = [layer.synchronized for layer in norms]
     traced, model.train_function = model.train_function, None  # which has the layers as they were
     if backend == "jax":  # which would take the trace of an equal function that it has seen before
         model.__dict__["train_step"] = functools.partial(model.train_step)
-    if (kind, backend) == (LOCAL, "jax"):
-        for layer in norms:
+    for layer in norms:  # whose attributes stay as they are, for they stand in files
+        if (kind, backend) == (LOCAL, "jax"):
             layer.__dict__["call"] = _local_call(layer, devices)
-    if (kind, backend) == (SYNCHRONIZED, "torch"):
-        for layer in norms:
+        elif (kind, backend) == (SYNCHRONIZED, "torch"):
             layer.__dict__["_moments"] = functools.partial(_moments_of_processes, layer)
-    if backend == "tensorflow":
-        for layer in norms:
-            layer.synchronized = kind == SYNCHRONIZED
+        elif backend == "tensorflow" and layer.synchronized != (kind == SYNCHRONIZED):
+            layer.__dict__["_moments"] = functools.partial(_moments_of_replicas, layer, kind == SYNCHRONIZED)
     try:
         yield
     finally:
         model.train_function = traced
         model.__dict__.pop("train_step", None)
-        for layer, synchronized in zip(norms, before, strict=True):
-            layer.synchronized = synchronized
+        for layer in norms:
             layer.__dict__.pop("call", None)
             layer.__dict__.pop("_moments", None)
 
@@ -118,16 +114,31 @@ def batch_norm_statistics(model: keras.Model, kind: str | None) -> Iterator[None
 def check_batch_norms(model: keras.Model, kind: str | None) -> int:
     """How many devices share each batch; ValueError where their batch norms can't be of a kind."""
     check_choice("batch_norms", kind, (None, *KINDS), "Use 'local' where devices should not wait.")
-    devices = _processes_on_torch() if keras.backend.backend() == "torch" else share_of_process(model).replicas
-    if devices == 1 or (kind, keras.backend.backend()) not in ((LOCAL, "jax"), (SYNCHRONIZED, "torch")):
+    backend = keras.backend.backend()
+    devices = _processes_on_torch() if backend == "torch" else share_of_process(model).replicas
+    if devices == 1 or kind is None:
         return devices
-    other = [layer.name for layer in _batch_norms(model) if type(layer).call not in _KNOWN or layer.renorm]
-    if other:
+    norms = _batch_norms(model)
+    if masked := [layer.name for layer in norms if _is_masked(layer)]:
+        raise ValueError(
+            f"`batch_norms` (={kind!r}) must be left out for batch norms that get a mask, as {listed(masked)} of model "
+            f"{model.name!r} do."
+        )
+    other = [layer.name for layer in norms if type(layer).call not in _KNOWN or getattr(layer, "renorm", False)]
+    if other and (kind, backend) in ((LOCAL, "jax"), (SYNCHRONIZED, "torch")):
         raise ValueError(
             f"`batch_norms` (={kind!r}) must be for batch norms that compute as Keras' do, without `renorm`, and "
             f"{listed(other)} of model {model.name!r} may not. Leave `batch_norms` out."
         )
     return devices
+
+
+def _is_masked(layer: keras.layers.BatchNormalization) -> bool:
+    return any(
+        getattr(tensor, "_keras_mask", None) is not None
+        for node in layer._inbound_nodes
+        for tensor in node.input_tensors
+    )
 
 
 def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -175,6 +186,15 @@ def _local_call(layer: keras.layers.BatchNormalization, devices: int):
         return ops.cast(outputs, layer.compute_dtype)
 
     return call
+
+
+def _moments_of_replicas(
+    layer: keras.layers.BatchNormalization, synchronized: bool, inputs: Any, mask: Any
+) -> tuple[Any, Any]:
+    """Mean and variance of each channel over this replica's images, or over all replicas', on TensorFlow."""
+    _check_inputs(layer, mask)
+    others = [number for number in range(len(inputs.shape)) if number != layer.axis % len(inputs.shape)]
+    return ops.moments(inputs, others, synchronized=synchronized)
 
 
 def _moments_of_processes(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from keras_condense.layers import AugmentedImages
 from keras_condense.rewriting import is_made_like_its_base
 from keras_condense.saving import check_savable
 from keras_condense.training.recipes import Recipe, compile_with
-from keras_condense.training.several import Share, replicas_of, share_of_process
+from keras_condense.training.several import Share, share_of_process, strategy_of
 
 __all__ = ["balanced_weights", "check_data", "check_fit", "model_and_inputs", "settings_of", "teacher_of"]
 
@@ -31,13 +31,17 @@ def check_data(data: Any) -> None:
         )
 
 
-def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -> None:
-    """Raise ValueError unless `model` classifies the images of `data`, and its small crops if the recipe has any."""
+def check_model(model: Any) -> None:
+    """Raise ValueError unless `model` is a graph of one input and one output."""
     if not is_graph(model) or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             f"`model` (={getattr(model, 'name', model)!r}) must be a functional or a built sequential model that maps "
             "images to classes. Build it with `keras.Model(inputs, outputs)`, or give a Sequential its `keras.Input`."
         )
+
+
+def check_fit(model: keras.Model, data: Dataset | ImageArrays, recipe: Recipe) -> None:
+    """Raise ValueError unless `model` classifies the images of `data`, and its small crops if the recipe has any."""
     check_savable(model)
     given = (*model.inputs[0].shape[1:], *model.outputs[0].shape[1:])
     expected = (*data.image_shape, len(data.class_names))
@@ -186,7 +190,7 @@ def model_and_inputs(
     whole = keras.Model(draws, network(images(draws)))
     compile_with(whole, model.optimizer, recipe.label_smoothing)
     batches = functools.partial(_drawn_batches, data, recipe, epochs, crop_size, weights, first_step)
-    inputs = {"x": batches() if replicas_of(model) == 1 else _as_stream(batches)}
+    inputs = {"x": batches() if strategy_of(model) is None else _as_stream(batches)}
     if validate:
         top, left = (drawing.pad + (side - crop) // 2 for side, crop in _sides(data.image_shape, crop_size))
         height, width = drawing.window

@@ -25,10 +25,12 @@ from keras_condense.training.feeding import (
     balanced_weights,
     check_data,
     check_fit,
+    check_model,
     model_and_inputs,
     settings_of,
     teacher_of,
 )
+from keras_condense.training.placement import on_devices, values_given_back
 from keras_condense.training.recipes import Recipe, compile_for, recipe_of
 from keras_condense.training.run_folder import (
     CHECKPOINT,
@@ -44,13 +46,12 @@ from keras_condense.training.run_folder import (
 from keras_condense.training.several import (
     alone,
     check_distribution,
-    on_devices,
     own_batches,
     scope_of,
     share_of_process,
 )
 from keras_condense.training.within_epoch import Progress, ReseedDropout, RestoreState
-from keras_condense.validation import check_choice, check_positive_integer
+from keras_condense.validation import check_choice, check_positive_integer, shown
 
 __all__ = ["train"]
 
@@ -155,6 +156,9 @@ def train(
         save_freq = check_positive_integer("save_freq", save_freq, "Use 'epoch', or how many batches to train between.")
     check_choice("scale_learning_rate", scale_learning_rate, (True, False), "Use True for large batches.")
     check_data(data)
+    check_model(model)
+    if settings is not None and not isinstance(settings, dict):
+        raise ValueError(f"`settings` (={shown(settings)}) must be a dict. Use `settings={{'name': value}}`.")
     settings = (settings or {}) | {"scale_learning_rate": scale_learning_rate, "batch_norms": batch_norms}
     seed = check_seed("seed", seed)
     with on_devices(model, distribution):
@@ -184,7 +188,9 @@ def _train(
     check_batch_norms(model, settings["batch_norms"])
     check_fit(model, data, recipe)
     teacher = teacher_of(model, teacher, data, recipe)
-    added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else list(callbacks)
+    added = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks
+    if not isinstance(added, Sequence) or not all(isinstance(one, keras.callbacks.Callback) for one in added):
+        raise ValueError(f"`callbacks` (={shown(callbacks)}) must be a list of Keras callbacks. Use `callbacks=[...]`.")
     for callback in added:
         if isinstance(callback, BestCondensed):
             callback.network = model  # and not the images around it
@@ -238,7 +244,7 @@ def _train(
                 trained, inputs = model_and_inputs(
                     model, data, recipe, left, crop_size, validate, weights, teacher, first_step
                 )
-            with own_batches(), batch_norm_statistics(model, settings["batch_norms"]):
+            with own_batches(), batch_norm_statistics(model, settings["batch_norms"]), values_given_back(trained):
                 trained.fit(
                     **inputs,
                     initial_epoch=left.start,

@@ -12,18 +12,17 @@ import numpy as np
 
 from keras_condense.datasets import Dataset, ImageArrays
 from keras_condense.datasets.parts import repeats
-from keras_condense.validation import shown
 
 __all__ = [
     "Share",
     "alone",
     "check_distribution",
     "copies_of",
-    "on_devices",
     "own_batches",
     "replicas_of",
     "scope_of",
     "share_of_process",
+    "strategy_of",
 ]
 
 
@@ -122,76 +121,7 @@ def share_of_process(model: keras.Model | None = None) -> Share:
         return Share(replicas=replicas_of(model))
     import jax
 
-    return Share(jax.process_index(), jax.process_count(), distribution.num_model_replicas)
-
-
-@contextlib.contextmanager
-def on_devices(model: keras.Model, distribution: str | keras.distribution.DataParallel | None) -> Iterator[None]:
-    """Have a model on all devices that are to train it, within the block; on one, as before, after it.
-
-    Args:
-        model: built on one device, or under the distribution already.
-        distribution: None for what `keras.distribution` says; "auto" for all devices of all processes, where nothing
-            is said; or a `keras.distribution.DataParallel`.
-
-    Raises:
-        ValueError: another kind of distribution, or several devices of a backend on which it must be said otherwise.
-    """
-    chosen = _chosen(model, distribution)
-    if chosen is None:
-        yield
-        return
-    before = keras.distribution.distribution()
-    variables = [variable for variable in model.variables if getattr(variable, "_layout", None) is None]
-    keras.distribution.set_distribution(chosen)
-    for variable in variables:  # as it would have been made under the distribution
-        variable._layout = chosen.get_variable_layout(variable)
-        variable.assign(variable.value)
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(before)
-        for variable in [*variables, *_made_in_training(model)]:
-            variable._layout = None
-            variable.assign(np.asarray(variable.value))
-
-
-def _made_in_training(model: keras.Model) -> list[keras.Variable]:
-    """Those of the optimizer and the metrics, which a later `fit` or `evaluate` uses beside the model's."""
-    optimizer = getattr(model, "optimizer", None)
-    return [*(optimizer.variables if optimizer else ()), *model.metrics_variables]
-
-
-def _chosen(model: keras.Model, distribution: Any) -> keras.distribution.DataParallel | None:
-    """What is to be set, or None where nothing is."""
-    backend = keras.backend.backend()
-    if distribution is None:
-        return None
-    if isinstance(distribution, keras.distribution.DataParallel) and backend == "jax":
-        return distribution
-    if not isinstance(distribution, str) or distribution != "auto":
-        raise ValueError(
-            f"`distribution` (={shown(distribution)}) must be None, 'auto' or, on JAX, a "
-            "`keras.distribution.DataParallel`. Use 'auto' for all devices."
-        )
-    if backend == "jax":
-        is_set = keras.distribution.distribution() is not None
-        return None if is_set or len(keras.distribution.list_devices()) < 2 else keras.distribution.DataParallel()
-    if backend == "torch":
-        import torch
-
-        devices, fix = torch.cuda.device_count(), "Train with a loop of your own: docs/guide/devices.md has one."
-    else:
-        import tensorflow as tf
-
-        devices = len(tf.config.list_logical_devices("GPU")) / replicas_of(model)
-        fix = "Build the model within `with tf.distribute.MirroredStrategy().scope():`."
-    if devices > 1:
-        raise ValueError(
-            f"`distribution` (='auto') can't move a model to the {devices:g} devices there are on {backend}, as it can "
-            f"on JAX. {fix}"
-        )
-    return None
+    return Share(jax.process_index(), jax.process_count(), distribution.device_mesh.devices.size)
 
 
 @contextlib.contextmanager
@@ -219,32 +149,57 @@ def alone() -> Iterator[None]:
         keras.distribution.set_distribution(distribution)
 
 
+def strategy_of(model: keras.Model | None) -> Any:
+    """The `tf.distribute` strategy in whose scope `model` was built; None without."""
+    return getattr(model, "_distribute_strategy", None) if keras.backend.backend() == "tensorflow" else None
+
+
 def replicas_of(model: keras.Model | None) -> int:
     """How many replicas of `model` a `tf.distribute` strategy keeps; 1 without."""
-    return getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
+    strategy = strategy_of(model)
+    return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
 def copies_of(model: keras.Model, variable: keras.Variable) -> Sequence:
     """The variable of each replica of `model`, in their order; `variable` itself without a strategy."""
-    if replicas_of(model) == 1:
-        return [variable]
-    return model.distribute_strategy.experimental_local_results(variable.value)
+    strategy = strategy_of(model)
+    return [variable] if strategy is None else strategy.experimental_local_results(variable.value)
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
     """What an optimizer and the models around `model` are made in, for all replicas to share them."""
-    return model.distribute_strategy.scope() if replicas_of(model) > 1 else contextlib.nullcontext()
+    strategy = strategy_of(model)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _check_scope(model: keras.Model) -> None:
+    """Raise ValueError within the scope of a strategy that is not the model's."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy() and tf.distribute.get_strategy() is not strategy_of(model):
+        raise ValueError(
+            f"`model` ({model.name!r}) must be built in the scope of the {type(tf.distribute.get_strategy()).__name__} "
+            "within which it is trained, and was built outside of it. Build it within, or call `train` outside."
+        )
 
 
 def check_distribution(model: keras.Model, data: Dataset | ImageArrays) -> None:
     """Raise ValueError for several devices or processes on which `train` can't train `model` as on one."""
-    strategy = type(getattr(model, "distribute_strategy", None)).__name__
+    strategy = type(strategy_of(model)).__name__
     if strategy.startswith(("MultiWorkerMirroredStrategy", "CollectiveAllReduceStrategy", "ParameterServerStrategy")):
         raise ValueError(
             f"`model` ({model.name!r}) was built under {strategy}, with which `fit` of Keras 3 fails before its first "
             "batch. Train on several hosts with KERAS_BACKEND=jax: `with "
             "keras_condense.training.process_group(first_host, processes, number):`, and build the model within it."
         )
+    if strategy.startswith("CentralStorageStrategy"):
+        raise ValueError(
+            f"`model` ({model.name!r}) was built under {strategy}, with which Keras 3 trains no batch norms. Build it "
+            "under `tf.distribute.MirroredStrategy`."
+        )
+    _check_scope(model)
     distribution, share = keras.distribution.distribution(), share_of_process(model)
     if distribution is not None and not isinstance(distribution, keras.distribution.DataParallel):
         raise ValueError(
