@@ -119,13 +119,13 @@ def worker(network: dict, folder: pathlib.Path) -> dict:
     images = np.zeros((network["batch"], *model.input_shape[1:]), "float32")
     labels = np.zeros(network["batch"], "int32")
     steps = []
-    for _ in ("dense", "after all drops"):
-        with batch_norm_statistics(model, network["kind"]):
+    with batch_norm_statistics(model, network["kind"]):
+        for _ in ("dense", "after all drops"):
             model.train_on_batch(images, labels)
-        programs = sorted(folder.glob(STEPS))
-        steps.append([collectives(program.read_text(encoding="utf-8")) for program in programs])
-        for layer in learned_layers(model):
-            layer.condense_to(layer.final_stage)
+            programs = sorted(folder.glob(STEPS))
+            steps.append([collectives(program.read_text(encoding="utf-8")) for program in programs])
+            for layer in learned_layers(model):
+                layer.condense_to(layer.final_stage)
     (dense,), after = steps[0], steps[1]  # the same program again, or another that exchanges the same
     if any(sorted(program) != sorted(dense) for program in after):
         raise ValueError(f"a step after the drops exchanges {list(map(sum, after))} bytes, one before {sum(dense)}")
