@@ -186,6 +186,13 @@ ODD_BATCH = """
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 kc.training.train(network(), data, "none")
 """
+FEW_IMAGES = """
+import numpy as np
+one, nine = np.zeros((1, 8, 8, 1), "uint8"), np.zeros((9, 8, 8, 1), "uint8")
+np.savez("few.npz", x_train=one, y_train=np.zeros(1, int), x_test=nine, y_test=np.arange(9) + 1)
+keras.distribution.set_distribution(keras.distribution.DataParallel())
+kc.training.train(network(), kc.datasets.load_arrays("few.npz", batch_size=1), "none")
+"""
 STREAM = """
 import sys
 del sys.modules["tensorflow"]  # which it reads the images with, and JAX's processes are kept from
@@ -205,6 +212,7 @@ kc.training.train(model, data, "none")
     ("backend", "program", "message"),
     [
         pytest.param("jax", ODD_BATCH, "`batch_size` (=63) must be a multiple of the 2 devices", marks=needs_jax),
+        pytest.param("jax", FEW_IMAGES, "image for each of the 2 devices, and has 1. Train on fewer", marks=needs_jax),
         pytest.param(
             "jax",
             STREAM,

@@ -206,6 +206,11 @@ def check_distribution(model: keras.Model, data: Dataset | ImageArrays) -> None:
             f"`keras.distribution` (={type(distribution).__name__}) must be DataParallel or none: networks of this "
             "package fit one device. Set `keras.distribution.DataParallel()`."
         )
+    if data.train_size < share.replicas:
+        raise ValueError(
+            f"`data` (={data.name!r}) must have at least one training image for each of the {share.replicas} devices, "
+            f"and has {data.train_size}. Train on fewer devices."
+        )
     if data.batch_size % share.replicas:
         raise ValueError(
             f"`batch_size` (={data.batch_size}) must be a multiple of the {share.replicas} devices that share each "
