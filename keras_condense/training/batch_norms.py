@@ -193,18 +193,16 @@ def _moments_of_replicas(
 ) -> tuple[Any, Any]:
     """Mean and variance of each channel over this replica's images, or over all replicas', on TensorFlow."""
     _check_inputs(layer, mask)
-    others = [number for number in range(len(inputs.shape)) if number != layer.axis % len(inputs.shape)]
-    return ops.moments(inputs, others, synchronized=synchronized)
+    return ops.moments(inputs, layer._reduction_axes, synchronized=synchronized)
 
 
 def _moments_of_processes(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> tuple[Any, Any]:
     """Mean and variance of each channel over the batches of all processes, of one size, on PyTorch."""
     _check_inputs(layer, mask)
-    others = [number for number in range(inputs.ndim) if number != layer.axis % inputs.ndim]
-    along = [-1 if number == layer.axis % inputs.ndim else 1 for number in range(inputs.ndim)]
-    mean_of_processes = _mean_of_processes()
-    mean = mean_of_processes(inputs.mean(others))
-    return mean, mean_of_processes((inputs - mean.reshape(along)).square().mean(others))
+    axes, mean_of_processes = layer._reduction_axes, _mean_of_processes()
+    mean = mean_of_processes(inputs.mean(axes, keepdim=True))
+    variance = mean_of_processes((inputs - mean).square().mean(axes))
+    return mean.reshape(variance.shape), variance
 
 
 @functools.cache

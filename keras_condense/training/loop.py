@@ -127,7 +127,7 @@ def train(
             that last hours. A run that is resumed goes on there; its results are the same.
         distribution: the devices that share each batch. None for those of `keras.distribution` (JAX) or of the strategy
             the model was built under (TensorFlow). On JAX, "auto" for all devices of all processes, or a
-            `keras.distribution.DataParallel`; the model may have been built before, and is on one device again after.
+            `keras.distribution.DataParallel`; the model may have been built before, and is where it was after.
         scale_learning_rate: whether the learning rate is for batches of the recipe's `batch_size`, and is to grow in
             proportion to those of `data`.
         batch_norms: whose images their statistics are of, where several devices share each batch: "synchronized" for

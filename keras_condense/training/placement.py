@@ -12,18 +12,27 @@ from keras_condense.validation import listed, shown
 
 __all__ = ["on_devices", "values_given_back"]
 
+_WAYS = {  # to train on several devices
+    "jax": "Use 'auto' for all devices.",
+    "tensorflow": "Build the model within `with tf.distribute.MirroredStrategy().scope():`.",
+    "torch": "Train with a loop of your own: docs/guide/devices.md has one.",
+}
+
 
 @contextlib.contextmanager
 def on_devices(model: keras.Model, distribution: str | keras.distribution.DataParallel | None) -> Iterator[None]:
-    """Have a model on all devices that are to train it, within the block; on one, as before, after it.
+    """Have a model on all devices that are to train it, within the block, and where it was after it.
+
+    Where `keras.distribution` is set and says the same, the model stays there.
 
     Args:
-        model: built on one device, or under the distribution already.
-        distribution: None for what `keras.distribution` says; "auto" for all devices of all processes, where nothing
-            is said; or a `keras.distribution.DataParallel`.
+        model: built anywhere.
+        distribution: None for what `keras.distribution` says; "auto" for the same, or for all devices of all processes
+            where nothing is said; or a `keras.distribution.DataParallel`.
 
     Raises:
-        ValueError: another kind of distribution, or several devices of a backend on which it must be said otherwise.
+        ValueError: another kind of distribution, devices that are not there, or several devices of a backend on which
+            it must be said otherwise.
     """
     chosen = _chosen(model, distribution)
     if chosen is None:
@@ -69,14 +78,8 @@ def _chosen(model: keras.Model, distribution: Any) -> keras.distribution.DataPar
         _check_devices(distribution)
         return distribution
     if distribution is not None and not (isinstance(distribution, str) and distribution == "auto"):
-        way = {
-            "jax": "'auto' or a `keras.distribution.DataParallel`. Use 'auto' for all devices.",
-            "tensorflow": "'auto', with TensorFlow. Build the model in the scope of a `tf.distribute.MirroredStrategy` "
-            "for several devices.",
-            "torch": "'auto', with PyTorch. Train with a loop of your own for several devices: docs/guide/devices.md "
-            "has one.",
-        }
-        raise ValueError(f"`distribution` (={shown(distribution)}) must be None, {way[backend]}")
+        others = " or a `keras.distribution.DataParallel`" if backend == "jax" else f", with {backend}"
+        raise ValueError(f"`distribution` (={shown(distribution)}) must be None, 'auto'{others}. {_WAYS[backend]}")
     if backend == "jax" and current is not None:
         return current if isinstance(current, keras.distribution.DataParallel) else None
     if distribution is None:
@@ -86,16 +89,15 @@ def _chosen(model: keras.Model, distribution: Any) -> keras.distribution.DataPar
     if backend == "torch":
         import torch
 
-        devices, fix = torch.cuda.device_count(), "Train with a loop of your own: docs/guide/devices.md has one."
+        devices = torch.cuda.device_count()
     else:
         import tensorflow as tf
 
         devices = len(tf.config.list_logical_devices("GPU")) / replicas_of(model)
-        fix = "Build the model within `with tf.distribute.MirroredStrategy().scope():`."
     if devices > 1:
         raise ValueError(
             f"`distribution` (='auto') can't move a model to the {devices:g} devices there are on {backend}, as it can "
-            f"on JAX. {fix}"
+            f"on JAX. {_WAYS[backend]}"
         )
     return None
 
